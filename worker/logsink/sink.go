@@ -1,0 +1,156 @@
+// Package logsink writes log lines without ever making the writer wait: a terminal that is held by Ctrl-S or a
+// pipe that nobody reads must not stop a drain. What does not fit is dropped and counted.
+package logsink
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// backlog is how many lines wait for the reader at most.
+const backlog = 1024
+
+// A Sink is an io.Writer; each Write is one line. Its zero value is not usable.
+type Sink struct {
+	fd      atomic.Int64
+	lines   chan []byte
+	flush   chan chan struct{}
+	dropped atomic.Int64
+}
+
+// New starts a Sink on a descriptor, for the life of the process.
+func New(fd int) *Sink {
+	s := &Sink{lines: make(chan []byte, backlog), flush: make(chan chan struct{})}
+	s.fd.Store(int64(fd))
+	go s.writeLines()
+	return s
+}
+
+// NewForeground is New for a process that may be in a terminal's background and obeys SIGTTOU: the writing thread blocks
+// the signal, else `stty tostop` would turn every line into one.
+func NewForeground(fd int) *Sink {
+	s := &Sink{lines: make(chan []byte, backlog), flush: make(chan chan struct{})}
+	s.fd.Store(int64(fd))
+	go func() {
+		runtime.LockOSThread()
+		var set unix.Sigset_t
+		set.Val[0] = 1 << (unix.SIGTTOU - 1)
+		_ = unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil)
+		s.writeLines()
+	}()
+	return s
+}
+
+// Write takes a line and returns at once.
+func (s *Sink) Write(p []byte) (int, error) {
+	select {
+	case s.lines <- append([]byte(nil), p...):
+	default:
+		s.dropped.Add(1)
+	}
+	return len(p), nil
+}
+
+// SetFD makes the sink write to another descriptor, which it takes. A standard one is never closed. Any other keeps its
+// number and becomes a duplicate of fd: a line that is being written finds the old file or the new one there, and never
+// a connection that got the number meanwhile.
+//
+// Threading: for one goroutine.
+func (s *Sink) SetFD(fd int) {
+	old := s.FD()
+	if old <= 2 {
+		s.fd.Store(int64(fd))
+		return
+	}
+	if fd == old {
+		return
+	}
+	_ = unix.Dup3(fd, old, unix.O_CLOEXEC)
+	if fd > 2 {
+		_ = unix.Close(fd)
+	}
+}
+
+// FD is the descriptor that is written to.
+func (s *Sink) FD() int { return int(s.fd.Load()) }
+
+// Dropped is how many lines were lost.
+func (s *Sink) Dropped() int64 { return s.dropped.Load() }
+
+// Flush waits until what was written is out, or for the given time.
+func (s *Sink) Flush(limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	done := make(chan struct{})
+	select {
+	case s.flush <- done:
+	case <-t.C:
+		return
+	}
+	select {
+	case <-done:
+	case <-t.C:
+	}
+}
+
+func (s *Sink) writeLines() {
+	var told int64
+	for {
+		select {
+		case line := <-s.lines:
+			s.out(line)
+		case done := <-s.flush:
+			for len(s.lines) > 0 {
+				s.out(<-s.lines)
+			}
+			close(done)
+		}
+		if n := s.dropped.Load(); n != told && len(s.lines) == 0 {
+			s.out(fmt.Appendf(nil, "baton: %d log lines dropped, nobody read them\n", n-told))
+			told = n
+		}
+	}
+}
+
+// out writes with the raw call: an os.File would put a pipe into the poller, and into non-blocking mode for everybody
+// who shares it.
+func (s *Sink) out(line []byte) {
+	for len(line) > 0 {
+		n, err := unix.Write(s.FD(), line)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN: // somebody else made it non-blocking
+			p := []unix.PollFd{{Fd: int32(s.FD()), Events: unix.POLLOUT}}
+			_, _ = unix.Poll(p, -1)
+			continue
+		case err != nil || n <= 0:
+			return
+		}
+		line = line[n:]
+	}
+}
+
+// Logger makes a logger on w; format is text or json.
+func Logger(w io.Writer, format string) *slog.Logger {
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+// Open opens a log file for appending, as a raw descriptor.
+func Open(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return -1, &os.PathError{Op: "open log", Path: path, Err: err}
+	}
+	return fd, nil
+}

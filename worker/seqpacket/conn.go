@@ -1,0 +1,304 @@
+// Package seqpacket is one end of a SOCK_SEQPACKET socketpair that carries [wire] messages with descriptors:
+// every message arrives whole or not at all, and death of the other side is end-of-file.
+package seqpacket
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/wire"
+)
+
+// Pair returns the two raw, non-blocking, close-on-exec ends of a new socketpair.
+func Pair() (ours, theirs int, err error) {
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, -1, fmt.Errorf("socketpair: %w", err)
+	}
+	return p[0], p[1], nil
+}
+
+// Dup returns a close-on-exec duplicate of fd, and leaves the flags of the shared description alone.
+func Dup(fd int) (int, error) {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("dup: %w", err)
+	}
+	return n, nil
+}
+
+// CloseAll closes raw descriptors.
+func CloseAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}
+
+// A Packet is a message as received, with the descriptors that came along; they are the receiver's.
+type Packet struct {
+	Frame wire.Frame
+	FDs   []int
+}
+
+// Close closes the descriptors that nobody took.
+func (p *Packet) Close() {
+	CloseAll(p.FDs)
+	p.FDs = nil
+}
+
+// TakeFD gives the first descriptor to the caller, or -1.
+func (p *Packet) TakeFD() int {
+	if len(p.FDs) == 0 {
+		return -1
+	}
+	fd := p.FDs[0]
+	p.FDs = p.FDs[1:]
+	return fd
+}
+
+// maxQueue bounds what is kept for a peer that does not read. A peer so far behind is as good as dead.
+const maxQueue = 4096
+
+// ErrBacklog is what Post returns when the peer has not read for maxQueue messages.
+var ErrBacklog = errors.New("peer does not read")
+
+type outgoing struct {
+	data []byte
+	fds  []int
+}
+
+// A Conn is one end. Recv is for one goroutine; Post is for any.
+type Conn struct {
+	uc  *net.UnixConn
+	raw syscall.RawConn
+	buf []byte // of Recv
+
+	mu      sync.Mutex
+	queue   []outgoing
+	writing bool // writeQueue runs
+	closed  bool
+	drained *sync.Cond // the queue has become empty
+}
+
+// New makes a Conn of a raw descriptor, which it owns from then on, also when it fails.
+func New(fd int) (*Conn, error) {
+	f := os.NewFile(uintptr(fd), "seqpacket")
+	if f == nil {
+		return nil, fmt.Errorf("seqpacket: descriptor %d is none", fd)
+	}
+	defer func() { _ = f.Close() }()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("seqpacket: %w", err)
+	}
+	uc, ok := c.(*net.UnixConn)
+	if !ok {
+		_ = c.Close()
+		return nil, fmt.Errorf("seqpacket: descriptor %d is a %T", fd, c)
+	}
+	raw, err := uc.SyscallConn()
+	if err != nil {
+		_ = uc.Close()
+		return nil, fmt.Errorf("seqpacket: %w", err)
+	}
+	conn := &Conn{uc: uc, raw: raw}
+	conn.drained = sync.NewCond(&conn.mu)
+	return conn, nil
+}
+
+// Recv blocks for the next message. io.EOF means that the other side is gone. A message that is not of
+// this protocol is an error that ends the conversation; one of an unknown kind is not.
+func (c *Conn) Recv() (Packet, error) {
+	if c.buf == nil {
+		c.buf = make([]byte, wire.MaxFrame+unix.CmsgSpace(4*(wire.MaxFDs+1)))
+	}
+	buf, oob := c.buf[:wire.MaxFrame], c.buf[wire.MaxFrame:]
+	n, oobn, flags, _, err := c.uc.ReadMsgUnix(buf, oob)
+	if errors.Is(err, syscall.ECONNRESET) {
+		// Said once, of a peer that has closed without having read all of ours. What it said before is still there.
+		n, oobn, flags, _, err = c.uc.ReadMsgUnix(buf, oob)
+	}
+	if err != nil {
+		return Packet{}, err
+	}
+	fds, err := rights(oob[:oobn])
+	if err != nil {
+		return Packet{}, err
+	}
+	p := Packet{FDs: fds}
+	if n == 0 {
+		p.Close()
+		return Packet{}, io.EOF
+	}
+	if flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0 {
+		p.Close()
+		return Packet{}, fmt.Errorf("seqpacket: message cut short: %w", syscall.EMFILE)
+	}
+	if p.Frame, err = wire.Decode(buf[:n]); err != nil {
+		p.Close()
+		return Packet{}, err
+	}
+	return p, nil
+}
+
+func rights(oob []byte) ([]int, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("seqpacket: control message: %w", err)
+	}
+	var fds []int
+	for i := range msgs {
+		got, err := unix.ParseUnixRights(&msgs[i])
+		if err != nil {
+			continue // credentials and the like
+		}
+		fds = append(fds, got...)
+	}
+	return fds, nil
+}
+
+// Post sends m with duplicates of fds. It never blocks: what the socket does not take at once is kept, in order,
+// and sent as the peer reads. An error means that the peer is gone or does not read.
+func (c *Conn) Post(m wire.Message, fds ...int) error {
+	data, err := wire.Encode(m)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return net.ErrClosed
+	}
+	if len(c.queue) == 0 && !c.writing {
+		done, err := c.try(data, fds)
+		if done {
+			return err
+		}
+	}
+	if len(c.queue) >= maxQueue {
+		return ErrBacklog
+	}
+	out := outgoing{data: data}
+	for _, fd := range fds {
+		d, err := Dup(fd)
+		if err != nil {
+			CloseAll(out.fds)
+			return err
+		}
+		out.fds = append(out.fds, d)
+	}
+	c.queue = append(c.queue, out)
+	if !c.writing {
+		c.writing = true
+		go c.writeQueue()
+	}
+	return nil
+}
+
+// try sends without waiting; done is false if the socket is full.
+func (c *Conn) try(data []byte, fds []int) (done bool, err error) {
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	cerr := c.raw.Control(func(fd uintptr) {
+		for {
+			err = unix.Sendmsg(int(fd), data, oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			if !errors.Is(err, unix.EINTR) {
+				return
+			}
+		}
+	})
+	if cerr != nil {
+		return true, cerr
+	}
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ETOOMANYREFS) {
+		return false, nil
+	}
+	return true, err
+}
+
+// writeQueue sends what is queued, waiting for the peer, and ends when the queue is empty.
+func (c *Conn) writeQueue() {
+	for {
+		c.mu.Lock()
+		if len(c.queue) == 0 || c.closed {
+			c.dropQueue()
+			c.writing = false
+			c.drained.Broadcast()
+			c.mu.Unlock()
+			return
+		}
+		out := c.queue[0]
+		c.queue = c.queue[1:]
+		c.mu.Unlock()
+
+		var oob []byte
+		if len(out.fds) > 0 {
+			oob = unix.UnixRights(out.fds...)
+		}
+		_, _, err := c.uc.WriteMsgUnix(out.data, oob, nil)
+		CloseAll(out.fds)
+		if err != nil {
+			c.mu.Lock()
+			c.dropQueue()
+			c.mu.Unlock()
+		}
+	}
+}
+
+// dropQueue is called with the lock held.
+func (c *Conn) dropQueue() {
+	for _, out := range c.queue {
+		CloseAll(out.fds)
+	}
+	c.queue = nil
+}
+
+// Flush waits until what was posted has been handed to the kernel or is lost with the peer. It is for a process
+// that is about to exit.
+func (c *Conn) Flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.writing {
+		c.drained.Wait()
+	}
+}
+
+// StopReading makes a Recv that waits, and every later one, return os.ErrDeadlineExceeded, in this process only. What
+// the peer sends from then on is for whoever else holds the socket.
+func (c *Conn) StopReading() { _ = c.uc.SetReadDeadline(time.Unix(1, 0)) }
+
+// PeerPID is the process that made the socketpair.
+func (c *Conn) PeerPID() (int, error) {
+	var cred *unix.Ucred
+	var err error
+	if cerr := c.raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); cerr != nil {
+		return 0, cerr
+	}
+	if err != nil {
+		return 0, fmt.Errorf("seqpacket: peer: %w", err)
+	}
+	return int(cred.Pid), nil
+}
+
+// Close ends the conversation; a Recv that waits returns.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	return c.uc.Close()
+}

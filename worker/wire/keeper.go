@@ -1,0 +1,182 @@
+package wire
+
+// Messages between a master and the keeper.
+
+// Roles in which a master starts.
+const (
+	RoleFirst     = "first"     // nothing serves yet
+	RoleSuccessor = "successor" // another master serves
+	RoleRestart   = "restart"   // the master is gone, its workers serve
+)
+
+// Hello is the only message on the door. It carries one end of a socketpair, the session.
+type Hello struct {
+	Version string `json:"version"`           // of the program
+	Attempt string `json:"attempt,omitempty"` // of which reload the process is the successor
+}
+
+// Welcome answers Hello on the session; the store follows as [Item]s up to an [End].
+type Welcome struct {
+	Role       string   `json:"role"`
+	Generation int      `json:"generation"` // the one that this master is going to be, or is
+	Seen       int64    `json:"seen"`       // reload requests so far
+	KeeperPID  int      `json:"keeper_pid"`
+	KeeperVer  string   `json:"keeper_version"`
+	Started    int64    `json:"started"` // of the keeper, Unix seconds
+	Results    []Result `json:"results,omitempty"`
+}
+
+// Refused answers Hello or Commit.
+type Refused struct {
+	Error string `json:"error"`
+}
+
+// Item is one entry of the store; it carries the entry's descriptor if HasFD.
+type Item struct {
+	Name  string `json:"name"`
+	Data  string `json:"data,omitempty"`
+	HasFD bool   `json:"fd,omitempty"`
+}
+
+// End ends a run of Items.
+type End struct{}
+
+// Put sets an entry, with a descriptor or without. What a successor puts is staged until COMMIT.
+type Put struct {
+	Name string `json:"name"`
+	Data string `json:"data,omitempty"`
+	// Unlink is a path that is removed when the entry goes: with a staged one that is dropped, and at the end.
+	Unlink string `json:"unlink,omitempty"`
+}
+
+// Drop removes an entry; staged like Put.
+type Drop struct {
+	Name string `json:"name"`
+}
+
+// Preparing tells the keeper how long the successor may take from now on, in nanoseconds.
+type Preparing struct {
+	ReadyTimeout int64 `json:"ready_timeout"`
+	StopTimeout  int64 `json:"stop_timeout"`
+	DrainTimeout int64 `json:"drain_timeout"`
+}
+
+// Commit asks for COMMIT. Seen is the request count that was read before the config was.
+type Commit struct {
+	Seen int64 `json:"seen"`
+}
+
+// Committed answers Commit: the sender is the master of Generation.
+type Committed struct {
+	Generation int `json:"generation"`
+}
+
+// Superseded tells a master that it no longer is the master.
+type Superseded struct{}
+
+// Left is the last word of a superseded master: it reads from no worker any more, and is about to exit. That may take a
+// while, in which its workers need not wait.
+type Left struct{}
+
+// Alone tells the master that no predecessor is left. The store's workers follow as Items up to an End.
+type Alone struct{}
+
+// Fail says why the sender is about to exit. Code is its exit code.
+type Fail struct {
+	Error string `json:"error"`
+	Code  int    `json:"code"`
+}
+
+// SourceWatch is the Source of a request that a changed file makes.
+const SourceWatch = "watch"
+
+// Request asks for a reload. It is answered by Requested.
+type Request struct {
+	Tag    int64  `json:"tag"` // comes back in Requested
+	Source string `json:"source"`
+}
+
+// Requested gives a request its ID.
+type Requested struct {
+	Tag int64 `json:"tag"`
+	ID  int64 `json:"id"`
+}
+
+// Reload tells the master to start a successor, which is to find Attempt in its environment.
+type Reload struct {
+	Attempt string `json:"attempt"`
+}
+
+// UpgradeFailed says that the successor of Attempt is gone, and what tableflip said of it.
+type UpgradeFailed struct {
+	Attempt string `json:"attempt"`
+	Error   string `json:"error"`
+}
+
+// Result is how one attempt ended. It answers all requests with an ID up to Seen.
+type Result struct {
+	Seen       int64  `json:"seen"`
+	OK         bool   `json:"ok"`
+	Error      string `json:"error,omitempty"`
+	Generation int    `json:"generation"` // that serves since
+	At         int64  `json:"at"`         // Unix milliseconds
+}
+
+// Exited says that a process which the keeper is the parent of has ended, or that there is no such one.
+type Exited struct {
+	PID    int    `json:"pid"`
+	Status uint32 `json:"status"` // as wait4 gives it
+	Known  bool   `json:"known"`
+}
+
+// Gone asks whether a process has ended; Exited answers as soon as it has.
+type Gone struct {
+	PID int `json:"pid"`
+}
+
+// Kill asks the keeper to SIGKILL one of its children.
+type Kill struct {
+	PID int `json:"pid"`
+}
+
+// Stop tells a master to stop everything, or asks the keeper to. Deadline is on the monotonic clock, in nanoseconds;
+// 0 from a master means the keeper's stop_timeout.
+type Stop struct {
+	Deadline int64 `json:"deadline,omitempty"`
+	Quit     bool  `json:"quit,omitempty"` // QUIT: up to drain_timeout
+	Now      bool  `json:"now,omitempty"`
+}
+
+// Resize asks the master for Delta workers more.
+type Resize struct {
+	Delta int `json:"delta"`
+}
+
+// Reopen asks the master to open its log file anew.
+type Reopen struct{}
+
+func (Hello) Kind() string         { return "hello" }
+func (Welcome) Kind() string       { return "welcome" }
+func (Refused) Kind() string       { return "refused" }
+func (Item) Kind() string          { return "item" }
+func (End) Kind() string           { return "end" }
+func (Put) Kind() string           { return "put" }
+func (Drop) Kind() string          { return "drop" }
+func (Preparing) Kind() string     { return "preparing" }
+func (Commit) Kind() string        { return "commit" }
+func (Committed) Kind() string     { return "committed" }
+func (Superseded) Kind() string    { return "superseded" }
+func (Left) Kind() string          { return "left" }
+func (Alone) Kind() string         { return "alone" }
+func (Fail) Kind() string          { return "fail" }
+func (Request) Kind() string       { return "request" }
+func (Requested) Kind() string     { return "requested" }
+func (Reload) Kind() string        { return "reload" }
+func (UpgradeFailed) Kind() string { return "upgrade-failed" }
+func (Result) Kind() string        { return "result" }
+func (Exited) Kind() string        { return "exited" }
+func (Gone) Kind() string          { return "gone?" }
+func (Kill) Kind() string          { return "kill" }
+func (Stop) Kind() string          { return "stop" }
+func (Resize) Kind() string        { return "resize" }
+func (Reopen) Kind() string        { return "reopen" }

@@ -1,0 +1,128 @@
+package wire
+
+// Messages between a master and one of its workers, on the worker's control socket.
+
+// A Listener is one socket that a worker gets: what it is called and what is to be served on it.
+type Listener struct {
+	Key       string `json:"key"`               // the socket's name in the keeper's store
+	Name      string `json:"name"`              // the user's name for it
+	Address   string `json:"address"`           // as the user wrote it
+	Transport string `json:"transport"`         // tcp, tls or udp
+	Process   string `json:"process,omitempty"` // the protocol spoken on it
+	Handover  bool   `json:"handover,omitempty"`
+
+	// Group is the same for all sockets of the port, whatever their address and slot: connections that came by one of
+	// them can be served by whoever serves another.
+	Group string `json:"group,omitempty"`
+
+	// Extra is one more socket for the listener that has the same name.
+	Extra bool `json:"extra,omitempty"`
+}
+
+// AcceptAlso gives the worker one more socket for a listener that it has. It carries the descriptor.
+type AcceptAlso struct {
+	Listener Listener `json:"listener"`
+}
+
+// Setup is the first message to a worker. It carries the descriptors of a memory file with the payload, of the two ends
+// of the hand-over queue (to give to, and to take from), and of Listeners, in their order.
+type Setup struct {
+	Generation int        `json:"generation"`
+	Slot       int        `json:"slot"`
+	Version    string     `json:"version"`
+	Listeners  []Listener `json:"listeners"`
+	Payload    int        `json:"payload"` // bytes in the memory file
+	LogFormat  string     `json:"log_format,omitempty"`
+	// Tickets are the keys of TLS session tickets, see [Tickets].
+	Tickets [][]byte `json:"tickets,omitempty"`
+	// StopTimeout is how long the worker drains when everybody who could tell it is dead, in nanoseconds.
+	StopTimeout int64 `json:"stop_timeout"`
+}
+
+// Ready says that the worker could accept.
+type Ready struct{}
+
+// Go says that the worker may accept: its generation is committed.
+type Go struct{}
+
+// Drain says that the worker takes nothing new and finishes what it has. A later Drain may only
+// shorten the deadline.
+type Drain struct {
+	// Deadline is on the monotonic clock of the machine, in nanoseconds.
+	Deadline int64 `json:"deadline"`
+	// Ends names the keys of the listeners whose address is no longer served by anybody: what they
+	// have queued is accepted and served.
+	Ends []string `json:"ends,omitempty"`
+	// Stop says that no other generation follows: all addresses end.
+	Stop bool `json:"stop,omitempty"`
+}
+
+// StatsRequest asks for a [Stats] with the same ID.
+type StatsRequest struct {
+	ID int64 `json:"id"`
+}
+
+// Stats is what a worker counts.
+type Stats struct {
+	ID       int64  `json:"id"`
+	State    string `json:"state"`
+	Requests int64  `json:"requests"`
+	Conns    int64  `json:"conns"`
+	Active   int64  `json:"active"`
+	Handed   Handed `json:"handed"`
+}
+
+// Handed counts idle connections on their way between workers.
+type Handed struct {
+	Given   int64 `json:"given"`   // and taken by another worker
+	Kept    int64 `json:"kept"`    // offered, and taken by nobody: they stayed
+	Taken   int64 `json:"taken"`   // from other workers
+	Refused int64 `json:"refused"` // received, and left to the sender
+}
+
+// Add adds o to h.
+func (h *Handed) Add(o Handed) {
+	h.Given += o.Given
+	h.Kept += o.Kept
+	h.Taken += o.Taken
+	h.Refused += o.Refused
+}
+
+// Bye is the last message of a worker that has drained: what the deadline cut.
+type Bye struct {
+	CutRequests int64 `json:"cut_requests"`
+	CutConns    int64 `json:"cut_conns"`
+	Requests    int64 `json:"requests"`
+
+	Handed Handed `json:"handed"`
+}
+
+// Tickets are the keys of TLS session tickets, the newest first, for all workers of all generations.
+type Tickets struct {
+	Keys [][]byte `json:"keys"`
+}
+
+// LogFile carries the descriptor that a process writes its log to from now on.
+type LogFile struct{}
+
+func (Setup) Kind() string        { return "setup" }
+func (AcceptAlso) Kind() string   { return "accept-also" }
+func (Ready) Kind() string        { return "ready" }
+func (Go) Kind() string           { return "go" }
+func (Drain) Kind() string        { return "drain" }
+func (StatsRequest) Kind() string { return "stats?" }
+func (Stats) Kind() string        { return "stats" }
+func (Bye) Kind() string          { return "bye" }
+func (LogFile) Kind() string      { return "log" }
+func (Tickets) Kind() string      { return "tickets" }
+
+// A WorkerRecord is the line of data that goes with a worker's control socket in the keeper's store: all that a master
+// needs to adopt the worker.
+type WorkerRecord struct {
+	Generation int      `json:"generation"`
+	Slot       int      `json:"slot"`
+	Started    int64    `json:"started"` // Unix milliseconds
+	Listeners  []string `json:"listeners"`
+	Draining   bool     `json:"draining,omitempty"`
+	Deadline   int64    `json:"deadline,omitempty"` // of the drain, on the monotonic clock, in nanoseconds
+}
