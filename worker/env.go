@@ -1,0 +1,190 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"baton/worker/handover"
+	"baton/worker/wire"
+)
+
+// Counters is what a worker process counts; `baton status` shows it. A Worker adds to it.
+type Counters struct {
+	Requests    atomic.Int64 // answered
+	Conns       atomic.Int64 // open
+	Active      atomic.Int64 // requests in progress
+	CutRequests atomic.Int64 // by the drain deadline
+	CutConns    atomic.Int64 // by the drain deadline, or closed idle at a stop
+}
+
+// A Socket describes one of the sockets that the worker was given.
+type Socket struct {
+	Key       string // the same for the same port and protocol in every generation
+	Name      string // the user's
+	Address   string // as the user wrote it
+	Transport string // tcp, tls or udp
+	Process   string // the protocol that is to be spoken on it
+	Handover  bool   // whether its idle connections may move to another process
+}
+
+// Env is the world as a worker sees it. Its methods may be called from any goroutine.
+type Env struct {
+	// Log is where the worker's log lines go. Writing to it never blocks.
+	Log *slog.Logger
+
+	// Counters are the process's.
+	Counters *Counters
+
+	*world
+	ready     chan struct{} // closed by Ready
+	readyOnce sync.Once
+}
+
+// world is what all views of an Env share, see [Group].
+type world struct {
+	generation, slot int
+	version          string
+	payload          []byte
+	stopTimeout      int64 // nanoseconds, for a worker whose keeper and master died
+	sockets          []socket
+	handover         *handover.Exchange
+	tickets          tickets
+
+	granted chan struct{} // closed by GO
+
+	ctx    context.Context // ends when the drain begins
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	stop     bool
+	stopping chan struct{} // closed with stop
+	deadline time.Time
+	cut      chan struct{} // closed when the deadline has come
+	cutTimer *time.Timer
+}
+
+func newEnv(s wire.Setup, log *slog.Logger) *Env {
+	w := &world{
+		generation: s.Generation, slot: s.Slot, version: s.Version, stopTimeout: s.StopTimeout,
+		granted: make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}),
+	}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	return &Env{Log: log, Counters: &Counters{}, world: w, ready: make(chan struct{})}
+}
+
+// view is the same Env with a Ready of its own.
+func (e *Env) view() *Env {
+	return &Env{Log: e.Log, Counters: e.Counters, world: e.world, ready: make(chan struct{})}
+}
+
+// Generation is the generation that the worker belongs to; they count from 1.
+func (e *Env) Generation() int { return e.generation }
+
+// Slot is the worker's place, 0 … workers-1. A replacement takes the slot of the dead.
+func (e *Env) Slot() int { return e.slot }
+
+// Version is the program's, as the master was told.
+func (e *Env) Version() string { return e.version }
+
+// Payload is what the configuration has for workers, see master.Config.
+func (e *Env) Payload() []byte { return e.payload }
+
+// Sockets lists what the worker was given, in the order of the configuration.
+func (e *Env) Sockets() []Socket {
+	all := make([]Socket, len(e.sockets))
+	for i := range e.sockets {
+		all[i] = e.sockets[i].describe()
+	}
+	return all
+}
+
+// Handover is the way for idle connections from and to other workers. It takes from GO until the drain begins, for those
+// listeners that something is registered for before Ready.
+func (e *Env) Handover() *handover.Exchange { return e.handover }
+
+// Listener returns the listener with that name, or with that address as it is written in the configuration.
+//
+// Its Accept blocks until GO, so that nothing is accepted by a generation that fails in the end. When the drain
+// begins Accept returns [net.ErrClosed], for an address that nobody serves from then on not before its queue is empty.
+// Closing it closes this process's hold on the socket, not the socket.
+func (e *Env) Listener(name string) (net.Listener, error) {
+	s, err := e.find(name, false)
+	if err != nil {
+		return nil, err
+	}
+	return e.merged(s), nil
+}
+
+// PacketConn returns the UDP socket with that name, or with that address as it is written in the configuration. It is
+// shared with the workers of this generation, and with the next one.
+//
+// Its ReadFrom blocks until GO. When the drain begins it returns [net.ErrClosed], for an address that nobody serves
+// from then on not before its queue is empty. WriteTo works until Close, so that what was read can be answered.
+func (e *Env) PacketConn(name string) (net.PacketConn, error) {
+	s, err := e.find(name, true)
+	if err != nil {
+		return nil, err
+	}
+	return e.packetConn(s)
+}
+
+func (e *Env) packetConn(s *socket) (*packetConn, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.pc == nil {
+		pc, err := newPacketConn(e, s.fd)
+		if err != nil {
+			return nil, fmt.Errorf("listener %s: %w", s.Name, err)
+		}
+		s.pc, s.fd = pc, -1
+	}
+	return s.pc, nil
+}
+
+// find looks for the socket of a name, then of an address: for TCP and UDP they may be the same.
+func (e *Env) find(name string, packets bool) (*socket, error) {
+	for _, by := range []func(*socket) string{
+		func(s *socket) string { return s.Name },
+		func(s *socket) string { return s.Address },
+	} {
+		for i := range e.sockets {
+			if s := &e.sockets[i]; by(s) == name && (s.Transport == "udp") == packets {
+				return s, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("listener %s: there is none of this name or address%s", name, kind(packets))
+}
+
+func kind(packets bool) string {
+	if packets {
+		return " for udp"
+	}
+	return ""
+}
+
+// Ready says that the worker could take work: everything that can fail has been done. It does not block, and the
+// first call counts. Until all workers of a generation are ready, the previous generation serves.
+func (e *Env) Ready() { e.readyOnce.Do(func() { close(e.ready) }) }
+
+// Granted is closed by GO: from then on the worker may take work. Listeners wait for it by themselves.
+func (e *Env) Granted() <-chan struct{} { return e.granted }
+
+// Stopping is closed when the whole program ends, so that no other generation serves on. That may come with the end
+// of ctx, or later, when the worker is draining already.
+func (e *Env) Stopping() <-chan struct{} { return e.stopping }
+
+// Deadline is the end of the drain. It may move closer. It is zero before ctx has ended.
+func (e *Env) Deadline() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.deadline
+}
+
+// Cut is closed when the drain deadline has come.
+func (e *Env) Cut() <-chan struct{} { return e.cut }

@@ -1,0 +1,523 @@
+package handover
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// children are what the test binary may be: receivers that are killed, or are short of descriptors.
+var children = map[string]func() int{"mute": mute, "poor": poor, "hoarder": hoarder}
+
+// mute takes a message and never answers.
+func mute() int {
+	conn, err := seqpacket.New(3)
+	if err != nil {
+		return 1
+	}
+	p, err := conn.Recv()
+	fmt.Println("descriptors", len(p.FDs), err)
+	select {}
+}
+
+// poor is a receiver whose limit of descriptors leaves a few, until it is told "rich".
+func poor() int {
+	spare, _, err := seqpacket.Pair() // never read, it gives nothing
+	if err != nil {
+		return 1
+	}
+	x, err := New(spare, 3, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return 1
+	}
+	x.Register("k", func(c Conn) { _ = unix.Close(c.FD) })
+	x.Start()
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		return 1
+	}
+	set := func(n uint64) {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: old.Max}); err != nil {
+			os.Exit(1)
+		}
+	}
+	set(60)
+	before := openFiles()
+	fmt.Println("poor")
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		switch in.Text() {
+		case "rich":
+			set(old.Max)
+			fmt.Println("rich")
+		case "count": // an answer comes before what it says is done and counted
+			for begin := time.Now(); openFiles() > before && time.Since(begin) < patience/2; {
+				time.Sleep(time.Millisecond)
+			}
+			x.Stop()
+			fmt.Println("taken", x.Counts.Taken.Load(), "refused", x.Counts.Refused.Load() > 0, "leaked", openFiles()-before)
+		}
+	}
+	return 0
+}
+
+// hoarder takes and keeps what it can, with few descriptors, and opens what it has when it is told to.
+func hoarder() int {
+	spare, _, err := seqpacket.Pair()
+	if err != nil {
+		return 1
+	}
+	x, err := New(spare, 3, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return 1
+	}
+	kept := make(chan Conn, 100)
+	x.Register("k", func(c Conn) { kept <- c })
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: 64}); err != nil {
+		return 1
+	}
+	x.Start()
+	fmt.Println("hungry")
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		c, err := (<-kept).Open()
+		fmt.Println("opened", c != nil, err)
+	}
+	return 0
+}
+
+func openFiles() int {
+	all, _ := os.ReadDir("/proc/self/fd")
+	return len(all)
+}
+
+// A malformed message is closed, whatever it carries, and the next good one is taken.
+//
+//nolint:paralleltest // it counts the descriptors of the process
+func TestMalformedMessages(t *testing.T) {
+	q, c := newPair(t), connect(t, 1)
+	x, got := q.taking(t, "k")
+	from := q.exchange(t)
+	good, err := wire.Encode(wire.Handover{Keys: []string{"k"}, Conns: []wire.HandoverConn{{0, 1000}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := strings.Replace(string(good), `"v":1`, `"v":2`, 1)
+	body := func(s string) string { return `{"v":1,"t":"handover","m":` + s + `}` }
+	before := openFiles()
+	for name, tt := range map[string]struct {
+		data string
+		fds  int // before the ack socket
+	}{
+		"no message":           {"x", 1},
+		"a zero":               {"\x00", 0},
+		"another kind":         {`{"v":1,"t":"go"}`, 1},
+		"another version":      {other, 1},
+		"no connection":        {string(good), 0},
+		"one too many":         {string(good), 2},
+		"no body":              {`{"v":1,"t":"handover"}`, 1},
+		"a body of no kind":    {body(`[]`), 1},
+		"a key that is none":   {body(`{"keys":["k"],"conns":[[1,1]]}`), 1},
+		"a negative key":       {body(`{"keys":["k"],"conns":[[-1,1]]}`), 1},
+		"a negative time":      {body(`{"keys":["k"],"conns":[[0,-1]]}`), 1},
+		"half a connection":    {body(`{"keys":["k"],"conns":[[]]}`), 3},
+		"many connections":     {body(`{"keys":["k"],"conns":[` + strings.Repeat("[0,1],", 5000) + `[0,1]]}`), 1},
+		"a great number":       {body(`{"keys":["k"],"conns":[[99999999999999999999,1]]}`), 1},
+		"no ack socket at all": {string(good), -1},
+	} {
+		ours, theirs, err := seqpacket.Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fds []int
+		for range tt.fds {
+			fds = append(fds, c.fds[0])
+		}
+		var oob []byte
+		if tt.fds >= 0 {
+			oob = unix.UnixRights(append(fds, theirs)...)
+		}
+		if err := unix.Sendmsg(q.give, []byte(tt.data), oob, nil, 0); err != nil {
+			t.Fatal(name, err)
+		}
+		_ = unix.Close(theirs)
+		p := []unix.PollFd{{Fd: int32(ours), Events: unix.POLLIN}}
+		if n, err := unix.Poll(p, int(patience/time.Millisecond)); n != 1 {
+			t.Fatalf("%s: no end of the ack socket: %v", name, err)
+		}
+		if n, err := unix.Read(ours, make([]byte, 1)); n != 0 || err != nil {
+			t.Errorf("%s: %d bytes of an answer, %v", name, n, err)
+		}
+		_ = unix.Close(ours)
+	}
+	want(t, c.giving(from, 0, "k", time.Second), true)
+	_ = unix.Close(receive(t, got).FD)
+	x.Stop()
+	if len(got) != 0 || x.Counts.Taken.Load() != 1 {
+		t.Errorf("%d more were taken", len(got))
+	}
+	for begin := time.Now(); openFiles() > before; time.Sleep(time.Millisecond) { // the goroutine that has read the ack closes it
+		if time.Since(begin) > patience {
+			t.Fatalf("%d descriptors, then %d", before, openFiles())
+		}
+	}
+}
+
+// More connections than one message carries arrive all, once each, with what their clients have said and what is left of
+// their time.
+func TestBatchArrivesWhole(t *testing.T) {
+	t.Parallel()
+	const n = 500
+	q, c := newPair(t), connect(t, n)
+	from := q.exchange(t)
+	answers := make([]<-chan bool, n)
+	for i := range n {
+		c.say(t, i, fmt.Sprint(i))
+		answers[i] = c.giving(from, i, "k", time.Duration(i)*time.Second)
+	}
+	_, got := q.taking(t, "k")
+	seen := map[string]bool{}
+	for range n {
+		r := receive(t, got)
+		i := fmt.Sprint(int(r.Idle / time.Second))
+		wantWords(t, r.FD, i)
+		if seen[i] || r.Key != "k" {
+			t.Errorf("%s, again: %v; key %q", i, seen[i], r.Key)
+		}
+		seen[i] = true
+		_ = unix.Close(r.FD)
+	}
+	for i := range n {
+		want(t, answers[i], true)
+	}
+	if from.Counts.Given.Load() != n || from.Counts.Kept.Load() != 0 {
+		t.Errorf("given %d, kept %d", from.Counts.Given.Load(), from.Counts.Kept.Load())
+	}
+	for i := range n { // the connection is open: we have closed a copy
+		if _, err := c.conns[i].Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A drain's connections travel many in a message, and never more than fit.
+func TestMessagesAreFull(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	q, c := newPair(t), connect(t, 1)
+	from := q.exchange(t)
+	var kept sync.WaitGroup
+	kept.Add(n)
+	for range n {
+		from.Give(Offer{Conn: Conn{FD: c.fds[0], Key: "k"}, Done: func(taken bool) {
+			if taken {
+				t.Error("taken by nobody")
+			}
+			kept.Done()
+		}})
+	}
+	queue, err := seqpacket.New(dup(t, q.take))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = queue.Close() }()
+	messages := 0
+	for sum := 0; sum < n; messages++ {
+		p, err := queue.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var h wire.Handover
+		if err := errors.Join(p.Frame.Check(), p.Frame.Into(&h), h.Check(len(p.FDs))); err != nil {
+			t.Error(err)
+		}
+		if len(h.Conns) > batch || len(h.Keys) != 1 {
+			t.Errorf("%d connections, keys %v", len(h.Conns), h.Keys)
+		}
+		sum += len(h.Conns)
+		p.Close() // to be back with its sender
+	}
+	kept.Wait()
+	if messages < n/batch || messages > n/10 {
+		t.Errorf("%d messages for %d connections", messages, n)
+	}
+}
+
+// What a receiver does not know stays with its sender, by the bitmap, and the rest goes.
+func TestUnknownKeyStays(t *testing.T) {
+	t.Parallel()
+	q, c := newPair(t), connect(t, 4)
+	from := q.exchange(t)
+	var answers []<-chan bool
+	keys := []string{"known", "unknown", "known", "other"}
+	for i, key := range keys {
+		c.say(t, i, key)
+		answers = append(answers, c.giving(from, i, key, time.Minute))
+	}
+	x, got := q.taking(t, "known")
+	for i, key := range keys {
+		want(t, answers[i], key == "known")
+		if key == "known" {
+			r := receive(t, got)
+			wantWords(t, r.FD, key)
+			_ = unix.Close(r.FD)
+			continue
+		}
+		wantWords(t, c.fds[i], key)
+	}
+	x.Stop() // what is counted is counted then
+	if len(got) != 0 || x.Counts.Taken.Load() != 2 || x.Counts.Refused.Load() != 2 {
+		t.Errorf("%d more, taken %d, refused %d", len(got), x.Counts.Taken.Load(), x.Counts.Refused.Load())
+	}
+	if from.Counts.Given.Load() != 2 || from.Counts.Kept.Load() != 2 {
+		t.Errorf("given %d, kept %d", from.Counts.Given.Load(), from.Counts.Kept.Load())
+	}
+}
+
+// Nobody reads the queue any more, and nobody ever will.
+func TestReceiverGoneBeforeItReads(t *testing.T) {
+	t.Parallel()
+	give, take, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := pair{give, newPair(t).take}.exchange(t)
+	_ = unix.Close(give)
+	c := connect(t, 2)
+	c.say(t, 0, "hello")
+	answer := c.giving(from, 0, "k", 0)
+	for p := []unix.PollFd{{Fd: int32(take), Events: unix.POLLIN}}; ; { // it is in the queue
+		if n, _ := unix.Poll(p, int(patience/time.Millisecond)); n == 1 {
+			break
+		}
+	}
+	if len(answer) != 0 {
+		t.Error("answered by nobody")
+	}
+	_ = unix.Close(take)
+	want(t, answer, false)
+	wantWords(t, c.fds[0], "hello")
+	want(t, c.giving(from, 1, "k", 0), false) // there is no queue
+}
+
+// A receiver that is killed before its ack has taken nothing, and read nothing.
+func TestReceiverKilledBeforeItsAck(t *testing.T) {
+	t.Parallel()
+	q, c := newPair(t), connect(t, 3)
+	from := q.exchange(t)
+	r := startChild(t, "mute", q.take)
+	var answers []<-chan bool
+	for i := range c.fds {
+		c.say(t, i, "hello")
+	}
+	answers = append(answers, c.giving(from, 0, "k", 0))
+	r.hear(t, "descriptors 2 <nil>")
+	answers = append(answers, c.giving(from, 1, "k", 0), c.giving(from, 2, "k", 0)) // nobody reads these
+	if len(answers[0]) != 0 {
+		t.Error("answered by nobody")
+	}
+	_ = r.Process.Kill()
+	want(t, answers[0], false)
+	wantWords(t, c.fds[0], "hello")
+	c.say(t, 0, "again")
+	wantWords(t, c.fds[0], "again")
+
+	_, got := q.taking(t, "k") // a sibling takes what the dead has not read
+	want(t, answers[1], true)
+	want(t, answers[2], true)
+	for range 2 {
+		g := receive(t, got)
+		wantWords(t, g.FD, "hello")
+		_ = unix.Close(g.FD)
+	}
+}
+
+// A receiver whose descriptors do not suffice leaves a message to its sender, keeps none of it, and takes the next that
+// fits.
+func TestReceiverOutOfDescriptors(t *testing.T) {
+	t.Parallel()
+	const n = 100
+	q, c := newPair(t), connect(t, n)
+	from := q.exchange(t)
+	r := startChild(t, "poor", q.take)
+	r.hear(t, "poor")
+	giveAll := func() []<-chan bool {
+		var all []<-chan bool
+		from.mu.Lock() // so that they go together
+		from.sending = true
+		from.mu.Unlock()
+		for i := range c.fds {
+			all = append(all, c.giving(from, i, "k", 0))
+		}
+		go from.sendAll()
+		return all
+	}
+	for _, a := range giveAll() {
+		want(t, a, false)
+	}
+	for i := range c.fds {
+		c.say(t, i, "hello")
+		wantWords(t, c.fds[i], "hello")
+	}
+	want(t, c.giving(from, 0, "k", 0), true) // there is room for one
+	r.tell(t, "rich")
+	r.hear(t, "rich")
+	for _, a := range giveAll() {
+		want(t, a, true)
+	}
+	r.tell(t, "count")
+	r.hear(t, fmt.Sprintf("taken %d refused true leaked 0", 1+n))
+}
+
+// A receiver takes no more than it can serve: to give a connection to a server takes descriptors, too.
+func TestReceiverKeepsSomeDescriptors(t *testing.T) {
+	t.Parallel()
+	q, c := newPair(t), connect(t, 64)
+	from := q.exchange(t)
+	r := startChild(t, "hoarder", q.take)
+	r.hear(t, "hungry")
+	taken := 0
+	for i := range c.fds {
+		if ok := receive(t, c.giving(from, i, "k", 0)); !ok {
+			break
+		}
+		taken++
+	}
+	if taken < 10 || taken > 64-headroom {
+		t.Errorf("%d were taken", taken)
+	}
+	for range headroom / 2 {
+		r.tell(t, "open")
+		r.hear(t, "opened true <nil>")
+	}
+}
+
+// A queue that nobody reads is full some time; then connections stay where they are, and when somebody reads again they go.
+func TestFullQueue(t *testing.T) {
+	t.Parallel()
+	q, c := newPair(t), connect(t, 3)
+	from := q.exchange(t)
+	junk := make([]byte, 1000)
+	for {
+		if err := unix.Sendmsg(q.give, junk, nil, nil, unix.MSG_DONTWAIT); errors.Is(err, unix.EAGAIN) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.say(t, 0, "hello")
+	begin := time.Now()
+	want(t, c.giving(from, 0, "k", 0), false)
+	if took := time.Since(begin); took < fullWait {
+		t.Errorf("given up after %v", took)
+	}
+	wantWords(t, c.fds[0], "hello")
+	late := c.giving(from, 1, "k", 0)
+	_, got := q.taking(t, "k") // within fullWait
+	want(t, late, true)
+	want(t, c.giving(from, 2, "k", 0), true)
+	for range 2 {
+		_ = unix.Close(receive(t, got).FD)
+	}
+}
+
+// A receiver may take its time: there is no timeout.
+func TestSlowReceiver(t *testing.T) {
+	t.Parallel()
+	q, c := newPair(t), connect(t, 1)
+	answer := c.giving(q.exchange(t), 0, "k", 0)
+	select {
+	case <-answer:
+		t.Fatal("answered by nobody")
+	case <-time.After(fullWait + 200*time.Millisecond):
+	}
+	_, got := q.taking(t, "k")
+	want(t, answer, true)
+	_ = unix.Close(receive(t, got).FD)
+}
+
+func TestStartWithoutTakers(t *testing.T) {
+	t.Parallel()
+	q, c := newPair(t), connect(t, 1)
+	x := q.exchange(t)
+	x.Start() // and takes nothing from those who know what to do with it
+	x.Stop()
+	answer := c.giving(x, 0, "k", 0)
+	_, got := q.taking(t, "k")
+	want(t, answer, true)
+	_ = unix.Close(receive(t, got).FD)
+}
+
+// After Stop no sink is called; what comes is somebody else's, and every connection is somebody's, once.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	const rounds, perRound = 20, 100
+	c := connect(t, perRound)
+	for range rounds {
+		q := newPair(t)
+		from, first := q.exchange(t), q.exchange(t)
+		var stopped atomic.Bool
+		var taken, kept atomic.Int64
+		first.Register("k", func(g Conn) {
+			_ = unix.Close(g.FD)
+			if stopped.Load() {
+				t.Error("a sink was called after Stop")
+			}
+			taken.Add(1)
+		})
+		first.Start()
+		var answered, giving sync.WaitGroup
+		answered.Add(perRound)
+		giving.Go(func() {
+			for i := range c.fds {
+				from.Give(Offer{Conn: Conn{FD: c.fds[i], Key: "k"}, Done: func(ok bool) {
+					if !ok {
+						kept.Add(1)
+					}
+					answered.Done()
+				}})
+			}
+		})
+		for taken.Load() == 0 {
+			time.Sleep(50 * time.Microsecond)
+		}
+		first.Stop()
+		stopped.Store(true)
+		first.Stop() // once more does no harm
+		_, second := q.taking(t, "k")
+		giving.Wait()
+		answered.Wait()
+		for taken.Load()+kept.Load() < perRound { // an ack comes before the sink is called
+			_ = unix.Close(receive(t, second).FD)
+			taken.Add(1)
+		}
+		if kept.Load() != 0 || taken.Load() != perRound {
+			t.Errorf("taken %d, kept %d of %d", taken.Load(), kept.Load(), perRound)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	q := newPair(t)
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for _, ends := range [][2]int{{-1, dup(t, q.take)}, {dup(t, q.give), -1}, {dup(t, int(f.Fd())), dup(t, q.take)}} {
+		if x, err := New(ends[0], ends[1], slog.New(slog.DiscardHandler)); err == nil {
+			t.Errorf("%v of %v", x, ends)
+		}
+	}
+}

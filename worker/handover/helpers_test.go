@@ -1,0 +1,213 @@
+package handover
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/seqpacket"
+)
+
+// patience is long enough for whatever a test waits for: it ends tests that fail.
+const patience = 20 * time.Second
+
+// childEnv says what the test binary is to be instead: see children.
+const childEnv = "HANDOVER_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if run, ok := children[os.Getenv(childEnv)]; ok {
+		os.Exit(run())
+	}
+	os.Exit(m.Run())
+}
+
+// pair is a hand-over queue, of which the test holds both ends.
+type pair struct {
+	give, take int
+}
+
+func newPair(t *testing.T) pair {
+	t.Helper()
+	give, take, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = unix.Close(give), unix.Close(take) })
+	return pair{give, take}
+}
+
+func dup(t *testing.T, fd int) int {
+	t.Helper()
+	d, err := seqpacket.Dup(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func (q pair) exchange(t *testing.T) *Exchange {
+	t.Helper()
+	x, err := New(dup(t, q.give), dup(t, q.take), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		x.Stop()
+		_, _ = x.give.Close(), x.take.Close()
+	})
+	return x
+}
+
+// taking is an Exchange that takes what came by a key, and passes it on.
+func (q pair) taking(t *testing.T, key string) (*Exchange, chan Conn) {
+	t.Helper()
+	x, got := q.exchange(t), make(chan Conn, 10_000)
+	x.Register(key, func(c Conn) { got <- c })
+	x.Start()
+	return x, got
+}
+
+// clients are TCP connections: the far ends, and for each the descriptor that a server has.
+type clients struct {
+	conns []net.Conn
+	fds   []int
+}
+
+func connect(t *testing.T, n int) clients {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	var c clients
+	for range n {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		s, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := s.(syscall.Conn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fd int
+		_ = raw.Control(func(s uintptr) { fd = dup(t, int(s)) })
+		_ = s.Close()
+		c.conns, c.fds = append(c.conns, conn), append(c.fds, fd)
+	}
+	t.Cleanup(func() { seqpacket.CloseAll(c.fds) })
+	return c
+}
+
+// say has client i send words.
+func (c clients) say(t *testing.T, i int, words string) {
+	t.Helper()
+	if _, err := io.WriteString(c.conns[i], words); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// giving gives connection i away under a key.
+func (c clients) giving(x *Exchange, i int, key string, idle time.Duration) <-chan bool {
+	answer := make(chan bool, 2)
+	x.Give(Offer{Conn: Conn{FD: c.fds[i], Key: key, Idle: idle}, Done: func(taken bool) { answer <- taken }})
+	return answer
+}
+
+func want(t *testing.T, answer <-chan bool, taken bool) {
+	t.Helper()
+	select {
+	case got := <-answer:
+		if got != taken {
+			t.Errorf("taken: %v, want %v", got, taken)
+		}
+	case <-time.After(patience):
+		t.Fatal("no answer")
+	}
+}
+
+func receive[T any](t *testing.T, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(patience):
+		t.Fatal("nothing came")
+		panic("not reached")
+	}
+}
+
+// wantWords reads what waits in a connection.
+func wantWords(t *testing.T, fd int, words string) {
+	t.Helper()
+	b := make([]byte, 1000)
+	n, err := unix.Read(fd, b)
+	if err != nil || string(b[:n]) != words {
+		t.Errorf("read %q, %v, want %q", b[:max(n, 0)], err, words)
+	}
+}
+
+// child is the test binary as another process, which has an end of a queue.
+type child struct {
+	*exec.Cmd
+	in  io.Writer
+	out *bufio.Reader
+}
+
+func startChild(t *testing.T, name string, fd int) *child {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(dup(t, fd)), "queue")
+	defer func() { _ = f.Close() }()
+	c := &child{Cmd: exec.Command(exe)}
+	c.Env = append(os.Environ(), childEnv+"="+name, "GORACE=atexit_sleep_ms=0")
+	c.ExtraFiles, c.Stderr = []*os.File{f}, t.Output()
+	c.in, err = c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.out = bufio.NewReader(out)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	})
+	return c
+}
+
+func (c *child) tell(t *testing.T, line string) {
+	t.Helper()
+	if _, err := fmt.Fprintln(c.in, line); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *child) hear(t *testing.T, want string) {
+	t.Helper()
+	if line, err := c.out.ReadString('\n'); err != nil || line != want+"\n" {
+		t.Fatalf("the child says %q, %v, want %q", line, err, want)
+	}
+}

@@ -1,0 +1,237 @@
+package handover
+
+import (
+	"container/heap"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Park keeps connections that wait for their next request, at the price of a map entry each: no goroutine, no buffer,
+// one epoll for all. A connection leaves it when it becomes readable, when its idle time is up, or with Take.
+type Park struct {
+	// Ready is called with a connection that has become readable, or was closed by its client.
+	Ready func(Conn)
+	// Expired is called with one whose idle time is up and on which nothing has come. It is to be closed.
+	Expired func(Conn)
+
+	mu     sync.Mutex
+	ep     int
+	file   *os.File // the epoll, as something that the runtime can wait for
+	conns  map[int32]*parked
+	queue  deadlines
+	timer  *time.Timer
+	closed bool
+}
+
+type parked struct {
+	Conn
+	until time.Time
+	index int // in the queue
+}
+
+// NewPark makes an empty Park.
+//
+// Threading: ready and expired are called on the Park's goroutines, without a lock held. They must not block for long.
+func NewPark(ready, expired func(Conn)) (*Park, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("park: %w", err)
+	}
+	if err := unix.SetNonblock(ep, true); err != nil { // or os.NewFile would not wait for it
+		_ = unix.Close(ep)
+		return nil, fmt.Errorf("park: %w", err)
+	}
+	p := &Park{Ready: ready, Expired: expired, ep: ep, file: os.NewFile(uintptr(ep), "park"), conns: map[int32]*parked{}}
+	raw, err := p.file.SyscallConn()
+	if err != nil {
+		_ = p.file.Close()
+		return nil, fmt.Errorf("park: %w", err)
+	}
+	p.timer = time.AfterFunc(time.Hour, p.expire)
+	p.timer.Stop()
+	go p.await(raw)
+	return p, nil
+}
+
+// Add parks a connection. If it cannot be watched, it is ready at once.
+func (p *Park) Add(c Conn) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		p.Ready(c)
+		return
+	}
+	e := &parked{Conn: c, until: time.Now().Add(c.Idle)}
+	p.conns[int32(c.FD)] = e
+	heap.Push(&p.queue, e)
+	if e.index == 0 {
+		p.timer.Reset(c.Idle)
+	}
+	err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, c.FD, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(c.FD)})
+	if err != nil {
+		p.remove(e)
+	}
+	p.mu.Unlock()
+	if err != nil {
+		p.Ready(c)
+	}
+}
+
+// Len is how many are parked.
+func (p *Park) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
+}
+
+// Take takes up to n connections out, with what is left of their idle time: those first that have the least.
+func (p *Park) Take(n int) []Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	var all []Conn
+	for len(all) < n && len(p.queue) > 0 {
+		e := p.queue[0]
+		c := e.Conn
+		c.Idle = max(0, e.until.Sub(now))
+		all = append(all, c)
+		p.remove(e)
+	}
+	p.arm()
+	return all
+}
+
+// Limit shortens what is left of everybody's idle time.
+func (p *Park) Limit(idle time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	until := time.Now().Add(idle)
+	for _, e := range p.conns {
+		if e.until.After(until) {
+			e.until = until
+		}
+	}
+	heap.Init(&p.queue)
+	p.arm()
+}
+
+// Close ends the Park. What is still in it is the caller's, by Take.
+func (p *Park) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	_ = p.file.Close()
+}
+
+// unwatch is called with the lock held. A closed epoll watches nothing, and its number may be another's.
+func (p *Park) unwatch(e *parked) {
+	if !p.closed {
+		_ = unix.EpollCtl(p.ep, unix.EPOLL_CTL_DEL, e.FD, nil)
+	}
+}
+
+// remove is called with the lock held.
+func (p *Park) remove(e *parked) {
+	p.unwatch(e)
+	delete(p.conns, int32(e.FD))
+	heap.Remove(&p.queue, e.index)
+}
+
+func (p *Park) arm() {
+	if len(p.queue) == 0 {
+		p.timer.Stop()
+		return
+	}
+	p.timer.Reset(time.Until(p.queue[0].until))
+}
+
+// await waits for readable connections, until Close.
+func (p *Park) await(raw syscall.RawConn) {
+	events := make([]unix.EpollEvent, 128)
+	for {
+		n := 0
+		err := raw.Read(func(fd uintptr) bool {
+			var err error
+			n, err = unix.EpollWait(int(fd), events, 0)
+			return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+		})
+		if err != nil || n < 0 {
+			return
+		}
+		for _, ev := range events[:n] {
+			if c, ok := p.leave(ev.Fd); ok {
+				p.Ready(c)
+			}
+		}
+	}
+}
+
+// leave takes one connection out, unless it has left already.
+func (p *Park) leave(fd int32) (Conn, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e, ok := p.conns[fd]
+	if !ok {
+		return Conn{}, false
+	}
+	p.remove(e)
+	c := e.Conn
+	c.Idle = max(0, time.Until(e.until))
+	return c, true
+}
+
+// expire takes out those whose time is up. What has come in the last moment is a request, and is served.
+func (p *Park) expire() {
+	var old []Conn
+	p.mu.Lock()
+	for now := time.Now(); len(p.queue) > 0 && !p.queue[0].until.After(now); {
+		e := p.queue[0]
+		p.remove(e)
+		old = append(old, e.Conn)
+	}
+	p.arm()
+	p.mu.Unlock()
+	for _, c := range old {
+		if readable(c.FD) {
+			p.Ready(c)
+			continue
+		}
+		p.Expired(c)
+	}
+}
+
+func readable(fd int) bool {
+	var b [1]byte
+	n, _, _ := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return n > 0
+}
+
+// deadlines is a heap, the earliest first.
+type deadlines []*parked
+
+func (d deadlines) Len() int           { return len(d) }
+func (d deadlines) Less(i, j int) bool { return d[i].until.Before(d[j].until) }
+func (d deadlines) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].index, d[j].index = i, j
+}
+
+func (d *deadlines) Push(x any) {
+	e := x.(*parked)
+	e.index = len(*d)
+	*d = append(*d, e)
+}
+
+func (d *deadlines) Pop() any {
+	old := *d
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*d = old[:len(old)-1]
+	return e
+}

@@ -1,0 +1,333 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/handover"
+	"baton/worker/logsink"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// controlFD is where a worker finds its control socket.
+const controlFD = 3
+
+// flushLimit is how long an exiting process waits for its last log lines to be read.
+const flushLimit = 200 * time.Millisecond
+
+// Exit codes of a worker process.
+const (
+	exitOK      = 0
+	exitUser    = 100 // it was not started by a master
+	exitSystem  = 111 // it could not start
+	exitCrashed = 1   // Serve failed, or returned early
+)
+
+// Run serves w in a process that a master has started, until the worker has drained, and returns the exit code.
+// It takes over the process's signals: only the keeper obeys them.
+func Run(w Worker) int {
+	if !Spawned() {
+		fmt.Fprintln(os.Stderr, "baton: a worker is started by a master, not by hand")
+		return exitUser
+	}
+	DropSignals()
+	sink := logsink.New(2)
+	defer sink.Flush(flushLimit)
+	log := logsink.Logger(sink, "text")
+
+	unix.CloseOnExec(controlFD)
+	conn, err := seqpacket.New(controlFD)
+	if err != nil {
+		log.Error("worker: no control socket; a worker is started by a master, not by hand", "error", err)
+		return exitUser
+	}
+	env, err := receiveSetup(conn, sink)
+	if errors.Is(err, io.EOF) {
+		return exitOK // the attempt has failed already
+	}
+	if err != nil {
+		log.Error("worker: setup", "error", err)
+		return exitSystem
+	}
+	SetTitle(RoleWorker, env.slot)
+	p := &process{env: env, conn: conn, sink: sink, served: make(chan error, 1), packets: make(chan seqpacket.Packet)}
+	return p.run(w)
+}
+
+// DropSignals catches what a terminal, systemd or tini send to every process of the tree. Caught, not ignored: an
+// ignored signal stays ignored in every program that a handler starts. SIGPIPE and SIGTTOU are ignored for good.
+// Masters and workers call it; only the keeper obeys.
+func DropSignals() {
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGTTOU)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT,
+		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTTIN)
+}
+
+// receiveSetup waits for the first message and makes an Env of it.
+func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
+	p, err := conn.Recv()
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	if err := p.Frame.Check(); err != nil {
+		return nil, err
+	}
+	var s wire.Setup
+	if err := p.Frame.Into(&s); err != nil {
+		return nil, err
+	}
+	if want := len(s.Listeners) + 3; len(p.FDs) != want {
+		return nil, fmt.Errorf("setup: %d descriptors, want %d", len(p.FDs), want)
+	}
+	log := logsink.Logger(sink, s.LogFormat).With("generation", s.Generation, "slot", s.Slot)
+	env := newEnv(s, log)
+	env.tickets.set(s.Tickets)
+	payload := p.TakeFD()
+	defer func() { _ = unix.Close(payload) }()
+	if env.payload, err = readMemory(payload, s.Payload); err != nil {
+		return nil, fmt.Errorf("setup: payload: %w", err)
+	}
+	if env.handover, err = handover.New(p.TakeFD(), p.TakeFD(), log); err != nil {
+		return nil, fmt.Errorf("setup: %w", err)
+	}
+	for _, l := range s.Listeners {
+		env.addSocket(l, p.TakeFD())
+	}
+	return env, nil
+}
+
+// readMemory reads a memory file from its beginning, whatever offset its other holders have left.
+func readMemory(fd, size int) ([]byte, error) {
+	b := make([]byte, size)
+	for n := 0; n < size; {
+		m, err := unix.Pread(fd, b[n:], int64(n))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m == 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		n += m
+	}
+	return b, nil
+}
+
+// process is a running worker: the goroutine of run owns it.
+type process struct {
+	env     *Env
+	conn    *seqpacket.Conn
+	sink    *logsink.Sink
+	served  chan error            // what Serve returned
+	packets chan seqpacket.Packet // from the master; closed at end-of-file
+
+	granted, draining bool
+}
+
+func (p *process) run(w Worker) int {
+	go p.serve(w)
+	go p.receive()
+	ready := p.env.ready
+	for {
+		select {
+		case <-ready:
+			ready = nil
+			_ = p.conn.Post(wire.Ready{})
+		case err := <-p.served:
+			return p.exit(err)
+		case packet, ok := <-p.packets:
+			if !ok && !p.granted {
+				return exitOK // the attempt has failed; nothing was accepted
+			}
+			if !ok {
+				p.packets = nil
+				p.orphaned()
+				continue
+			}
+			p.handle(&packet)
+			packet.Close()
+		}
+	}
+}
+
+func (p *process) serve(w Worker) {
+	p.served <- serve(p.env.ctx, w, p.env)
+}
+
+// serve makes an error of a panic.
+func serve(ctx context.Context, w Worker, env *Env) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return w.Serve(ctx, env)
+}
+
+// receive reads the control socket until its end.
+func (p *process) receive() {
+	defer close(p.packets)
+	for {
+		packet, err := p.conn.Recv()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				p.env.Log.Error("worker: control socket", "error", err)
+			}
+			return
+		}
+		p.packets <- packet
+	}
+}
+
+// orphaned: keeper and masters are dead. What the last drain said still holds.
+func (p *process) orphaned() {
+	if !p.draining {
+		p.env.Log.Warn("worker: keeper and master are gone, draining")
+		p.drain(wire.Drain{Deadline: Monotonic() + p.env.stopTimeout, Stop: true})
+	}
+}
+
+func (p *process) handle(packet *seqpacket.Packet) {
+	var err error
+	switch packet.Frame.T {
+	case wire.Go{}.Kind():
+		if !p.granted {
+			p.granted = true
+			close(p.env.granted)
+			if !p.draining {
+				p.env.warnUnserved()
+				p.env.handover.Start()
+			}
+		}
+	case wire.Drain{}.Kind():
+		var d wire.Drain
+		if err = packet.Frame.Into(&d); err == nil {
+			p.drain(d)
+		}
+	case wire.StatsRequest{}.Kind():
+		var q wire.StatsRequest
+		if err = packet.Frame.Into(&q); err == nil {
+			_ = p.conn.Post(p.stats(q.ID))
+		}
+	case wire.Tickets{}.Kind():
+		var t wire.Tickets
+		if err = packet.Frame.Into(&t); err == nil {
+			p.env.tickets.set(t.Keys)
+		}
+	case wire.AcceptAlso{}.Kind():
+		var a wire.AcceptAlso
+		if err = packet.Frame.Into(&a); err == nil {
+			if fd := packet.TakeFD(); fd >= 0 {
+				a.Listener.Extra = true
+				p.env.addSocket(a.Listener, fd)
+			}
+		}
+	case wire.LogFile{}.Kind():
+		if fd := packet.TakeFD(); fd >= 0 {
+			p.sink.SetFD(fd)
+		}
+	}
+	if err != nil {
+		p.env.Log.Error("worker: message", "kind", packet.Frame.T, "error", err)
+	}
+}
+
+func (p *process) stats(id int64) wire.Stats {
+	c := p.env.Counters
+	state := "ready"
+	switch {
+	case p.draining:
+		state = "draining"
+	case p.granted:
+		state = "serving"
+	}
+	return wire.Stats{ID: id, State: state, Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(), Handed: p.handed()}
+}
+
+func (p *process) handed() wire.Handed {
+	if p.env.handover == nil {
+		return wire.Handed{}
+	}
+	c := &p.env.handover.Counts
+	return wire.Handed{Given: c.Given.Load(), Kept: c.Kept.Load(), Taken: c.Taken.Load(), Refused: c.Refused.Load()}
+}
+
+// drain begins the drain, or moves its deadline closer.
+func (p *process) drain(d wire.Drain) {
+	e := p.env
+	if !p.draining && e.handover != nil {
+		e.handover.Stop() // before ctx ends: what was taken is counted among the open connections by then
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	left := time.Duration(d.Deadline - Monotonic())
+	deadline := time.Now().Add(left)
+	if e.deadline.IsZero() || deadline.Before(e.deadline) {
+		e.deadline = deadline
+		if e.cutTimer == nil {
+			e.cutTimer = time.AfterFunc(left, func() { close(e.cut) })
+		} else if e.cutTimer.Stop() {
+			e.cutTimer.Reset(left)
+		}
+	}
+	if d.Stop && !e.stop {
+		e.stop = true
+		close(e.stopping)
+	}
+	if p.draining {
+		return
+	}
+	p.draining = true
+	p.stopListeners(d.Ends, d.Stop)
+	e.cancel()
+}
+
+// stopListeners is called with env's lock held. At a stop all addresses end.
+func (p *process) stopListeners(ends []string, all bool) {
+	for i := range p.env.sockets {
+		s := &p.env.sockets[i]
+		s.drain(ends, all)
+	}
+}
+
+// exit says goodbye. Serve has returned.
+func (p *process) exit(err error) int {
+	c := p.env.Counters
+	bye := wire.Bye{CutRequests: c.CutRequests.Load(), CutConns: c.CutConns.Load(), Requests: c.Requests.Load(), Handed: p.handed()}
+	if bye.CutRequests+bye.CutConns > 0 {
+		p.env.Log.Warn("worker: drain deadline cut", "requests", bye.CutRequests, "connections", bye.CutConns)
+	}
+	_ = p.conn.Post(bye)
+	p.conn.Flush()
+	if err == nil && !p.draining {
+		err = errors.New("returned before it was told to drain")
+	}
+	if err != nil && !p.draining {
+		p.env.Log.Error("worker: serve", "error", err)
+		return exitCrashed
+	}
+	if err != nil {
+		p.env.Log.Warn("worker: drain", "error", err)
+	}
+	return exitOK
+}
+
+// Monotonic is the machine's monotonic clock in nanoseconds, on which processes agree.
+func Monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
+}

@@ -1,0 +1,391 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/logsink"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// TestMain: the test binary is the worker too, as every program of the library is.
+func TestMain(m *testing.M) {
+	if Spawned() {
+		os.Exit(Run(roles[os.Getenv("TEST_WORKER")]))
+	}
+	os.Exit(m.Run())
+}
+
+// roles are what a child can be.
+var roles = map[string]Func{
+	"serves": func(_ context.Context, env *Env) error {
+		ln, err := env.Listener("0")
+		if err != nil {
+			return err
+		}
+		env.Ready()
+		for {
+			c, err := ln.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			_, _ = c.Write(env.Payload())
+			_ = c.Close()
+			env.Counters.Requests.Add(1)
+		}
+	},
+	"panics":  func(context.Context, *Env) error { panic("on purpose") },
+	"fails":   func(context.Context, *Env) error { return errors.New("no disk") },
+	"returns": func(context.Context, *Env) error { return nil },
+	"logs": func(ctx context.Context, env *Env) error {
+		env.Ready()
+		<-env.Granted()
+		env.Log.Info("hello")
+		<-ctx.Done()
+		return errors.New("late trouble")
+	},
+	"cuts": func(ctx context.Context, env *Env) error {
+		env.Ready()
+		<-ctx.Done()
+		<-env.Cut()
+		env.Counters.CutRequests.Add(2)
+		return nil
+	},
+}
+
+// child is a worker process, whose master the test is.
+type child struct {
+	*seqpacket.Conn
+	t   *testing.T
+	cmd *exec.Cmd
+	log bytes.Buffer // what it wrote to standard error
+}
+
+// start starts a worker, which has got no setup.
+func start(t *testing.T, role string) *child {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &child{t: t}
+	if c.Conn, err = seqpacket.New(ours); err != nil {
+		t.Fatal(err)
+	}
+	control := os.NewFile(uintptr(theirs), "control")
+	defer func() { _ = control.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	c.cmd = exec.CommandContext(ctx, exe, "worker 1")
+	c.cmd.Env = append(os.Environ(), RoleEnv+"="+RoleWorker, "TEST_WORKER="+role, "GORACE=atexit_sleep_ms=0")
+	c.cmd.ExtraFiles, c.cmd.Stderr = []*os.File{control}, &c.log
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// setUp gives it its setup: with the payload "hello", and the listeners under the names "0", "1" ….
+func (c *child) setUp(lns ...net.Listener) *child {
+	c.t.Helper()
+	payload := c.memory("hello")
+	give, take, err := seqpacket.Pair()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	fds := []int{payload, give, take}
+	setup := wire.Setup{Generation: 3, Slot: 1, Version: "v", Payload: len("hello"), StopTimeout: int64(time.Hour)}
+	for i, ln := range lns {
+		name := string(rune('0' + i))
+		setup.Listeners = append(setup.Listeners, wire.Listener{Key: name, Name: name, Address: ln.Addr().String(), Transport: "tcp"})
+		fds = append(fds, dupOf(c.t, ln))
+	}
+	c.post(setup, fds...)
+	seqpacket.CloseAll(fds)
+	return c
+}
+
+func (c *child) memory(text string) int {
+	c.t.Helper()
+	fd, err := unix.MemfdCreate("payload", unix.MFD_CLOEXEC)
+	if err == nil {
+		_, err = unix.Write(fd, []byte(text)) // the offset is at the end now
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return fd
+}
+
+func (c *child) post(m wire.Message, fds ...int) {
+	c.t.Helper()
+	if err := c.Post(m, fds...); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// says waits for a message, which is to be of m's kind.
+func (c *child) says(m wire.Message) {
+	c.t.Helper()
+	p, err := c.Recv()
+	if err != nil {
+		c.t.Fatalf("%v, want %s; log:\n%s", err, m.Kind(), c.log.String())
+	}
+	if err := p.Frame.Into(m); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// exits waits for the end.
+func (c *child) exits(code int) {
+	c.t.Helper()
+	_ = c.cmd.Wait()
+	if got := c.cmd.ProcessState.ExitCode(); got != code {
+		c.t.Errorf("%v, want exit code %d; log:\n%s", c.cmd.ProcessState, code, c.log.String())
+	}
+}
+
+func (c *child) logs(words ...string) {
+	c.t.Helper()
+	for _, w := range words {
+		if !strings.Contains(c.log.String(), w) {
+			c.t.Errorf("the log does not say %q:\n%s", w, c.log.String())
+		}
+	}
+}
+
+func (c *child) stats() wire.Stats {
+	c.t.Helper()
+	c.post(wire.StatsRequest{ID: 9})
+	var s wire.Stats
+	c.says(&s)
+	if s.ID != 9 {
+		c.t.Errorf("the answer to question %d", s.ID)
+	}
+	return s
+}
+
+func TestLife(t *testing.T) {
+	t.Parallel()
+	ln := shared(t, "tcp", "127.0.0.1:0")
+	c := start(t, "serves").setUp(ln)
+	c.says(&wire.Ready{})
+	if s := c.stats(); s.State != "ready" {
+		t.Errorf("%+v", s)
+	}
+	client := dial(t, ln.Addr())
+	c.post(wire.Go{})
+	c.post(wire.Go{}) // an adopted worker gets it again
+	if b, err := io.ReadAll(client); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if s := c.stats(); s.State != "serving" {
+		t.Errorf("%+v", s)
+	}
+	c.post(within(time.Hour))
+	var bye wire.Bye
+	c.says(&bye)
+	if bye != (wire.Bye{Requests: 1}) {
+		t.Errorf("%+v", bye)
+	}
+	if _, err := c.Recv(); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	c.exits(exitOK)
+}
+
+func TestEndOfFileBeforeGo(t *testing.T) {
+	t.Parallel()
+	ln := shared(t, "tcp", "127.0.0.1:0")
+	for name, until := range map[string]func(*child){
+		"before the setup": func(*child) {},
+		"after the setup":  func(c *child) { c.setUp(ln) },
+		"after READY":      func(c *child) { c.setUp(ln); c.says(&wire.Ready{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t, "serves")
+			until(c)
+			_ = c.Close()
+			c.exits(exitOK)
+		})
+	}
+	client := dial(t, ln.Addr())
+	conns, _ := accepting(ln)
+	wantServed(t, conns, client)
+}
+
+func TestEndOfFileAfterGoDrains(t *testing.T) {
+	t.Parallel()
+	ln := shared(t, "tcp", "127.0.0.1:0")
+	c := start(t, "serves").setUp(ln)
+	c.says(&wire.Ready{})
+	c.post(wire.Go{})
+	client := dial(t, ln.Addr())
+	if b, err := io.ReadAll(client); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+	_ = c.Close()
+	c.exits(exitOK)
+	c.logs("keeper and master are gone")
+}
+
+func TestCrashes(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		role, log string
+	}{
+		{"panics", "on purpose"},
+		{"fails", "no disk"},
+		{"returns", "before it was told to drain"},
+	} {
+		t.Run(tt.role, func(t *testing.T) {
+			t.Parallel()
+			c := start(t, tt.role).setUp()
+			c.says(&wire.Bye{})
+			c.exits(exitCrashed)
+			c.logs(tt.log, "generation=3 slot=1")
+		})
+	}
+}
+
+func TestTroubleInTheDrainIsNoCrash(t *testing.T) {
+	t.Parallel()
+	c := start(t, "logs").setUp()
+	c.says(&wire.Ready{})
+	c.post(within(time.Hour))
+	c.post(wire.Go{}) // too late; the role waits for it
+	c.says(&wire.Bye{})
+	c.exits(exitOK)
+	c.logs("late trouble")
+}
+
+func TestByeSaysWhatWasCut(t *testing.T) {
+	t.Parallel()
+	c := start(t, "cuts").setUp()
+	c.says(&wire.Ready{})
+	c.post(within(time.Hour))
+	if s := c.stats(); s.State != "draining" {
+		t.Errorf("%+v", s)
+	}
+	c.post(within(0))
+	var bye wire.Bye
+	c.says(&bye)
+	if bye.CutRequests != 2 {
+		t.Errorf("%+v", bye)
+	}
+	c.exits(exitOK)
+	c.logs("drain deadline cut")
+}
+
+func TestSignalsAreNotObeyed(t *testing.T) {
+	t.Parallel()
+	c := start(t, "serves").setUp(shared(t, "tcp", "127.0.0.1:0"))
+	c.says(&wire.Ready{})
+	c.post(wire.Go{})
+	for _, s := range []syscall.Signal{
+		syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGPIPE,
+	} {
+		if err := c.cmd.Process.Signal(s); err != nil {
+			t.Error(err)
+		}
+		if st := c.stats(); st.State != "serving" {
+			t.Errorf("after %v: %+v", s, st)
+		}
+	}
+	c.post(within(time.Hour))
+	c.says(&wire.Bye{})
+	c.exits(exitOK)
+}
+
+func TestListenerThatNobodyServesIsNamed(t *testing.T) {
+	t.Parallel()
+	c := start(t, "logs").setUp(shared(t, "tcp", "127.0.0.1:0"))
+	c.says(&wire.Ready{})
+	c.post(wire.Go{})
+	c.stats()
+	c.post(within(time.Hour))
+	c.says(&wire.Bye{})
+	c.exits(exitOK)
+	c.logs("nobody serves this listener", "listener=0")
+}
+
+func TestLogFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	fd, err := logsink.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, "logs").setUp()
+	c.post(wire.LogFile{}, fd)
+	seqpacket.CloseAll([]int{fd})
+	c.says(&wire.Ready{})
+	c.post(wire.Go{})
+	c.stats() // GO was read, and what it caused is said before the end
+	c.post(within(time.Hour))
+	c.says(&wire.Bye{})
+	c.exits(exitOK)
+	if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), "late trouble") {
+		t.Errorf("%q, %v", b, err)
+	}
+	if c.log.Len() != 0 {
+		t.Errorf("standard error got %q", c.log.String())
+	}
+}
+
+func TestSetupThatIsNone(t *testing.T) {
+	t.Parallel()
+	for name, send := range map[string]func(c *child){
+		"another message":    func(c *child) { c.post(wire.Go{}) },
+		"descriptors wanted": func(c *child) { c.post(wire.Setup{Listeners: make([]wire.Listener, 2)}) },
+		"short payload": func(c *child) {
+			fds := []int{c.memory("hello"), c.memory(""), c.memory("")}
+			c.post(wire.Setup{Payload: 99}, fds...)
+			seqpacket.CloseAll(fds)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := start(t, "serves")
+			send(c)
+			c.exits(exitSystem)
+			c.logs("setup")
+		})
+	}
+}
+
+func TestStartedByHand(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "worker 1")
+	cmd.Env = append(os.Environ(), RoleEnv+"="+RoleWorker, "TEST_WORKER=serves", "GORACE=atexit_sleep_ms=0")
+	out, _ := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != exitUser || !strings.Contains(string(out), "by hand") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+}

@@ -1,0 +1,102 @@
+package worker
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/wire"
+)
+
+// socket is one that the worker was given. Who asks for it first makes it a listener, or a packetConn.
+type socket struct {
+	wire.Listener
+	fd int // raw until somebody asks for it; then -1
+	ln *listener
+	pc *packetConn
+
+	extra []*socket // more sockets for the same listener
+	all   *merged   // the listener, with those
+}
+
+func (s *socket) describe() Socket {
+	return Socket{
+		Key: s.Group + "#" + s.Process, Name: s.Name, Address: s.Address, Transport: s.Transport, Process: s.Process,
+		Handover: s.Handover,
+	}
+}
+
+// addSocket takes a socket. An extra one belongs to the listener of its name, and is accepted on at once if that is.
+func (e *Env) addSocket(l wire.Listener, fd int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !l.Extra {
+		e.sockets = append(e.sockets, socket{Listener: l, fd: fd})
+		return
+	}
+	for i := range e.sockets {
+		s := &e.sockets[i]
+		if s.Name != l.Name || s.Transport != l.Transport || e.ctx.Err() != nil {
+			continue
+		}
+		x := &socket{Listener: l, fd: fd}
+		s.extra = append(s.extra, x)
+		if s.all != nil {
+			s.all.add(x.listener(e))
+		}
+		return
+	}
+	_ = unix.Close(fd) // nobody here serves it, or not any more
+}
+
+// merged is the listener of a socket and of the extra ones.
+func (e *Env) merged(s *socket) *merged {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.all == nil {
+		s.all = newMerged(s.listener(e))
+		for _, x := range s.extra {
+			s.all.add(x.listener(e))
+		}
+	}
+	return s.all
+}
+
+// listener is called with the Env's lock held.
+func (s *socket) listener(e *Env) *listener {
+	if s.ln == nil {
+		s.ln = newListener(e, s.fd)
+		s.fd = -1
+	}
+	return s.ln
+}
+
+// warnUnserved names the sockets that nobody has asked for: what comes to them waits for ever.
+func (e *Env) warnUnserved() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.sockets {
+		if s.fd >= 0 {
+			e.Log.Warn("worker: nobody serves this listener", "listener", s.Name, "transport", s.Transport, "process", s.Process)
+		}
+	}
+}
+
+// drain is called with the Env's lock held. ends are the keys that nobody serves any more; all: nobody serves any.
+func (s *socket) drain(ends []string, all bool) {
+	for _, x := range s.extra {
+		x.drain(ends, all)
+	}
+	over := all || slices.Contains(ends, s.Listener.Key)
+	switch {
+	case s.ln != nil && all:
+		s.ln.drain(true, 0)
+	case s.ln != nil:
+		s.ln.drain(over, endGrace)
+	case s.pc != nil:
+		s.pc.drain(over)
+	case s.fd >= 0:
+		_ = unix.Close(s.fd)
+		s.fd = -1
+	}
+}
