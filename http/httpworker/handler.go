@@ -1,0 +1,79 @@
+package httpworker
+
+import (
+	"io"
+	"net/http"
+	"strings"
+)
+
+// ServeHTTP is the handler that net/http calls: it tells the connection of the request, and calls the user's.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, ours := r.Context().Value(connKey{}).(*conn)
+	if ours && isPreface(r) {
+		s.takeOver(c, w)
+		return
+	}
+	if ours {
+		r.TLS = c.state
+	}
+	if ours && r.ProtoMajor == 2 {
+		defer c.stream()()
+	}
+	last := s.draining() && r.ProtoMajor == 1 && !isUpgrade(r) && !(ours && c.moves())
+	if last {
+		w.Header().Set("Connection", "close")
+	}
+	if ours && r.ProtoMajor == 1 {
+		c.handle(r.ContentLength, last)
+	}
+	if r.RequestURI == "*" && r.Method == http.MethodOptions {
+		serveOptions(w, r)
+	} else {
+		s.handler(c).ServeHTTP(w, r)
+	}
+	s.env.Counters.Requests.Add(1)
+}
+
+// handler is that of the listener that the connection came by.
+func (s *server) handler(c *conn) http.Handler {
+	if c != nil && c.origin.handler != nil {
+		return c.origin.handler
+	}
+	return s.Handler
+}
+
+// stream counts a request of HTTP/2, until what it returns is called.
+func (c *conn) stream() (ended func()) {
+	c.streams.Add(1)
+	c.s.env.Counters.Active.Add(1)
+	return func() {
+		c.streams.Add(-1)
+		c.s.env.Counters.Active.Add(-1)
+	}
+}
+
+// maxOptionsBody is what net/http reads of an "OPTIONS *" request's body.
+const maxOptionsBody = 4 << 10
+
+// serveOptions answers "OPTIONS *" as net/http does it, which would not call our handler for it.
+func serveOptions(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Length", "0")
+	if r.ContentLength != 0 {
+		_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxOptionsBody))
+	}
+}
+
+// isUpgrade reports whether r asks for another protocol; "Connection: close" would contradict the answer.
+func isUpgrade(r *http.Request) bool {
+	if r.Header.Get("Upgrade") == "" {
+		return false
+	}
+	for _, v := range r.Header["Connection"] {
+		for token := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}

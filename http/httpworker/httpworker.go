@@ -1,0 +1,134 @@
+package httpworker
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"time"
+
+	"baton/worker"
+)
+
+// The defaults of Settings.
+const (
+	DefaultIdleTimeout    = 75 * time.Second
+	DefaultReceiveTimeout = 2 * time.Second
+	DefaultMaxHeaderSize  = 8192
+)
+
+// Settings is what a Worker serves, and within which limits.
+type Settings struct {
+	// Handler answers the requests. Nil means http.DefaultServeMux.
+	Handler http.Handler
+
+	// Handlers answer on the listeners whose process is none of "http" and "": by the process's name. What is in
+	// neither is not served.
+	Handlers map[string]http.Handler
+
+	// TLS are the configurations of listeners with the transport tls, by the listener's name; that of "" is for all
+	// the others. Session ticket keys are added, see [worker.Env.ShareTickets]. Without NextProtos clients may choose
+	// HTTP/2.
+	TLS map[string]*tls.Config
+
+	// IdleTimeout is how long a connection may wait between two requests, or before the first. 0 means 75 s.
+	IdleTimeout time.Duration
+
+	// ReceiveTimeout is how long a header may take, from the request's first byte to the header's end. 0 means 2 s.
+	ReceiveTimeout time.Duration
+
+	// MaxHeaderSize is how many bytes a header may have, from the request's first byte to the end of its empty line;
+	// it is exact, for every request of a connection. A larger one is answered with 431. 0 means 8192.
+	MaxHeaderSize int
+}
+
+// Worker serves HTTP/1.x and HTTP/2. It is a [worker.Worker].
+type Worker struct {
+	Settings
+
+	// Configure, if not nil, is called with a copy of Settings to change, before the worker says that it is ready:
+	// here the configuration in env.Payload becomes a handler and its limits. Its error fails the worker before
+	// anything was accepted.
+	//
+	// Threading: called once, on Serve's goroutine.
+	Configure func(env *worker.Env, s *Settings) error
+}
+
+// Handler returns a Worker that serves h with the default limits. Nil means http.DefaultServeMux.
+func Handler(h http.Handler) *Worker {
+	return &Worker{Settings: Settings{Handler: h}}
+}
+
+// Serve serves all sockets of env that are for HTTP, over TCP or TLS, or for one of Handlers, until ctx has ended and no connection is left, hijacked ones
+// included. What is still open at env.Cut is closed and counted in env.Counters, and Serve returns nil as well.
+// It fails when Configure does, or when a listener breaks.
+func (w *Worker) Serve(ctx context.Context, env *worker.Env) error {
+	settings := w.Settings
+	if w.Configure != nil {
+		if err := w.Configure(env, &settings); err != nil {
+			return fmt.Errorf("httpworker: configure: %w", err)
+		}
+	}
+	s := newServer(ctx, settings.withDefaults(), env)
+	listeners, err := s.listen()
+	if err != nil {
+		return fmt.Errorf("httpworker: listen: %w", err)
+	}
+	if err := s.openLot(); err != nil {
+		env.Log.Warn("http: connections will not move between generations", "error", err)
+	}
+	env.Ready()
+	return s.serve(listeners)
+}
+
+func (s Settings) withDefaults() Settings {
+	if s.Handler == nil {
+		s.Handler = http.DefaultServeMux
+	}
+	if s.IdleTimeout == 0 {
+		s.IdleTimeout = DefaultIdleTimeout
+	}
+	if s.ReceiveTimeout == 0 {
+		s.ReceiveTimeout = DefaultReceiveTimeout
+	}
+	if s.MaxHeaderSize == 0 {
+		s.MaxHeaderSize = DefaultMaxHeaderSize
+	}
+	return s
+}
+
+// listen returns the listeners that are for this worker.
+func (s *server) listen() ([]*listener, error) {
+	var all []*listener
+	for _, sock := range s.env.Sockets() {
+		if !s.serves(sock) {
+			continue
+		}
+		from := origin{key: sock.Key, stays: !sock.Handover, handler: s.Handlers[sock.Process]}
+		if sock.Transport == "tls" {
+			config, err := s.tlsConfig(s.env, sock)
+			if err != nil {
+				return nil, err
+			}
+			from.tls, from.stays = config, true
+		}
+		ln, err := s.env.Listener(listenerName(sock))
+		if err != nil {
+			return nil, err
+		}
+		s.origins[sock.Key] = from
+		all = append(all, &listener{Listener: ln, s: s, origin: from})
+	}
+	return all, nil
+}
+
+func listenerName(sock worker.Socket) string { return cmp.Or(sock.Name, sock.Address) }
+
+// serves reports whether a socket is for this worker.
+func (s Settings) serves(sock worker.Socket) bool {
+	if sock.Transport != "tcp" && sock.Transport != "tls" {
+		return false
+	}
+	return sock.Process == "" || sock.Process == "http" || s.Handlers[sock.Process] != nil
+}

@@ -1,0 +1,253 @@
+package httpworker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/handover"
+)
+
+// lot is the place of the connections that came from other workers and wait for a request: net/http does not see them
+// before one comes. It is the server's mover as well.
+type lot struct {
+	s        *server
+	exchange *handover.Exchange
+	park     *handover.Park
+
+	mu       sync.Mutex
+	offered  map[*offer]struct{} // given away, and not answered yet
+	answered *sync.Cond          // there are fewer of them
+}
+
+// offer is a connection between two workers.
+type offer struct {
+	once sync.Once
+	// answer is told once whether the connection was taken, and reports whether it has kept the descriptor.
+	answer func(taken bool) (kept bool)
+}
+
+// openLot makes the server one that gives and takes idle connections, if it is one of those that can.
+func (s *server) openLot() error {
+	x := s.env.Handover()
+	if x == nil {
+		return nil
+	}
+	if err := selfTest(); err != nil {
+		return err
+	}
+	l := &lot{s: s, exchange: x, offered: map[*offer]struct{}{}}
+	l.answered = sync.NewCond(&l.mu)
+	park, err := handover.NewPark(l.ready, l.expired)
+	if err != nil {
+		return fmt.Errorf("httpworker: %w", err)
+	}
+	l.park = park
+	for key, from := range s.origins {
+		if !from.stays {
+			x.Register(key, l.arrive)
+		}
+	}
+	s.lot, s.mover = l, l
+	return nil
+}
+
+// arrive parks what another worker has given. It counts from now on.
+func (l *lot) arrive(c handover.Conn) {
+	l.s.open.Add(1)
+	l.s.env.Counters.Conns.Add(1)
+	l.park.Add(c)
+}
+
+// left is the end of arrive's counting.
+func (l *lot) left() {
+	l.s.env.Counters.Conns.Add(-1)
+	l.s.open.Done()
+}
+
+// retryPause is how long a connection waits when the process is out of descriptors: to give it to net/http takes one more.
+const retryPause = 50 * time.Millisecond
+
+// ready gives a connection on which something has come to net/http.
+func (l *lot) ready(c handover.Conn) {
+	nc, err := c.Open()
+	if outOfDescriptors(err) {
+		time.AfterFunc(retryPause, func() { l.ready(c) })
+		return
+	}
+	_ = unix.Close(c.FD)
+	if err == nil {
+		nc, err = l.s.adopt(nc, l.s.origins[c.Key]) // counted before left: the connection is never nobody's
+	}
+	if err == nil {
+		l.s.arrive(nc)
+	} else {
+		l.s.env.Log.Error("http: a connection that has moved was lost", "error", err)
+	}
+	l.left()
+}
+
+func outOfDescriptors(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
+// expired closes a connection whose idle time is up.
+func (l *lot) expired(c handover.Conn) {
+	_ = unix.Close(c.FD)
+	l.s.countIdleClose()
+	l.left()
+}
+
+// move is the mover's: it gives away a connection that net/http serves, and waits for the answer.
+func (l *lot) move(c *conn) bool {
+	fd, idle, err := c.duplicate()
+	if err != nil {
+		return false
+	}
+	answer := make(chan bool, 1)
+	l.give(handover.Conn{FD: fd, Key: c.origin.key, Idle: idle}, func(taken bool) bool {
+		answer <- taken
+		return false
+	})
+	return <-answer
+}
+
+// duplicate returns a descriptor of the connection's socket, and how long it may still be idle.
+func (c *conn) duplicate() (fd int, idle time.Duration, err error) {
+	raw, err := c.socket.SyscallConn()
+	if err != nil {
+		return -1, 0, err
+	}
+	if cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
+		return -1, 0, cerr
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	idle = c.s.IdleTimeout
+	if !c.clock.waiting.IsZero() {
+		idle = max(0, time.Until(c.clock.waiting))
+	}
+	return fd, idle, err
+}
+
+// give offers a connection. Its descriptor is closed when somebody has answered, unless answer keeps it.
+func (l *lot) give(c handover.Conn, answer func(taken bool) (kept bool)) {
+	o := &offer{answer: answer}
+	l.mu.Lock()
+	l.offered[o] = struct{}{}
+	l.mu.Unlock()
+	l.exchange.Give(handover.Offer{Conn: c, Done: func(taken bool) {
+		if !l.settle(o, taken) {
+			_ = unix.Close(c.FD)
+		}
+	}})
+}
+
+// settle answers an offer, unless that was done.
+func (l *lot) settle(o *offer, taken bool) (kept bool) {
+	o.once.Do(func() {
+		l.mu.Lock()
+		delete(l.offered, o)
+		l.answered.Broadcast()
+		l.mu.Unlock()
+		kept = o.answer(taken)
+	})
+	return kept
+}
+
+// Connections are moved moveChunk at a time, and no more than maxOffered are between two workers: the others are served
+// meanwhile.
+const (
+	moveChunk  = 199
+	maxOffered = 2 * moveChunk
+)
+
+// awaitRoom waits until more may be offered.
+func (l *lot) awaitRoom() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.offered) > maxOffered && !l.s.stopping.Load() {
+		l.answered.Wait()
+	}
+}
+
+// moveAll offers what is parked. What nobody takes lingers, in net/http's hands.
+func (l *lot) moveAll() {
+	for l.s.moving() {
+		chunk := l.park.Take(moveChunk)
+		if len(chunk) == 0 {
+			return
+		}
+		l.giveAll(chunk)
+		l.awaitRoom()
+	}
+}
+
+func (l *lot) giveAll(chunk []handover.Conn) {
+	for _, c := range chunk {
+		l.give(c, func(taken bool) bool {
+			if taken {
+				l.left()
+				return false
+			}
+			go l.ready(c)
+			return true
+		})
+	}
+}
+
+// stop: what waits does so for a moment more, and then nothing is asked of anybody.
+func (l *lot) stop() {
+	l.answered.Broadcast()
+	l.park.Limit(stopWait)
+	time.AfterFunc(stopWait, l.abandonOffers)
+}
+
+// abandonOffers takes an offer that nobody has answered for taken: at a stop it would be closed as well.
+func (l *lot) abandonOffers() {
+	l.mu.Lock()
+	var all []*offer
+	for o := range l.offered {
+		all = append(all, o)
+	}
+	l.mu.Unlock()
+	for _, o := range all {
+		l.settle(o, true)
+	}
+}
+
+// cut closes what is parked and returns how many that were.
+func (l *lot) cut() int64 {
+	all := l.park.Take(l.park.Len())
+	for _, c := range all {
+		_ = unix.Close(c.FD)
+		l.left()
+	}
+	return int64(len(all))
+}
+
+// arrivalListener is what arrives as net/http's listener.
+type arrivalListener struct {
+	arrivals <-chan net.Conn
+	ended    <-chan struct{}
+}
+
+// Accept returns the next connection that has something to read.
+func (a *arrivalListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-a.arrivals:
+		return c, nil
+	case <-a.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close does nothing: Accept ends with the server.
+func (a *arrivalListener) Close() error { return nil }
+
+// Addr is nobody's.
+func (a *arrivalListener) Addr() net.Addr { return &net.UnixAddr{Name: "handover", Net: "unix"} }

@@ -1,0 +1,62 @@
+package httpworker
+
+import (
+	"io"
+	"net"
+)
+
+// tracked is a connection of this package, whatever it is wrapped in.
+type tracked interface{ tracked() *conn }
+
+func (c *conn) tracked() *conn { return c }
+
+// connOf finds the conn in what net/http calls the connection.
+func connOf(nc net.Conn) *conn {
+	for {
+		switch c := nc.(type) {
+		case tracked:
+			return c.tracked()
+		case interface{ NetConn() net.Conn }: // *tls.Conn
+			nc = c.NetConn()
+		default:
+			return nil
+		}
+	}
+}
+
+// tcpConn is a conn that can do what a TCP connection can: net/http asks for ReadFrom to use sendfile and splice.
+type tcpConn struct {
+	conn
+	tcp *net.TCPConn
+}
+
+func newTCPConn(tcp *net.TCPConn, s *server) *tcpConn {
+	c := &tcpConn{tcp: tcp}
+	c.socket, c.s, c.clock.sock = tcp, s, tcp
+	return c
+}
+
+// ReadFrom writes what it reads from r, without a copy through this process where the kernel can.
+func (c *tcpConn) ReadFrom(r io.Reader) (int64, error) { return c.tcp.ReadFrom(r) }
+
+// WriteTo writes the rest of a hijacked connection to w.
+func (c *tcpConn) WriteTo(w io.Writer) (int64, error) {
+	n, err := c.writeHeld(w)
+	if err != nil {
+		return n, err
+	}
+	m, err := c.tcp.WriteTo(w)
+	return n + m, err
+}
+
+func (c *conn) writeHeld(w io.Writer) (int64, error) {
+	c.mu.Lock()
+	held := c.held
+	c.held = nil
+	c.mu.Unlock()
+	if len(held) == 0 {
+		return 0, nil
+	}
+	n, err := w.Write(held)
+	return int64(n), err
+}

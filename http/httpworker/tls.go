@@ -1,0 +1,104 @@
+package httpworker
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"baton/worker"
+)
+
+// tlsConfig is what a listener's connections are served with. Its own copy: the ticket keys change.
+func (s Settings) tlsConfig(env *worker.Env, sock worker.Socket) (*tls.Config, error) {
+	config, ok := s.TLS[sock.Name]
+	if !ok {
+		config, ok = s.TLS[""]
+	}
+	if !ok {
+		return nil, fmt.Errorf("listener %s: tls without a certificate", listenerName(sock))
+	}
+	config = config.Clone()
+	if config.NextProtos == nil {
+		config.NextProtos = []string{protoH2, protoHTTP1}
+	}
+	env.ShareTickets(config, sock.Name)
+	return config, nil
+}
+
+// The protocols that TLS clients may choose.
+const (
+	protoH2    = "h2"
+	protoHTTP1 = "http/1.1"
+)
+
+// startTLS begins the handshake with what was accepted. The connection counts from now on.
+func (s *server) startTLS(nc net.Conn, from origin) {
+	sock, ok := nc.(socket)
+	if !ok {
+		_ = nc.Close()
+		return
+	}
+	t := newTLSSocket(sock, from.tls)
+	c := newConn(t, s)
+	c.tls, c.shaking, c.origin = t, true, from
+	s.remember(c)
+	go s.shake(c)
+}
+
+// shake does the handshake and passes the connection on.
+func (s *server) shake(c *conn) {
+	if err := c.tls.handshake(s.waitLimit()); err != nil {
+		s.env.Log.Debug("http: tls handshake", "client", c.RemoteAddr(), "error", err)
+		refusePlain(err)
+		_, _ = c.cut()
+		return
+	}
+	state := c.tls.ConnectionState()
+	c.mu.Lock()
+	c.shaking, c.state = false, &state
+	c.mu.Unlock()
+	if state.NegotiatedProtocol == protoH2 {
+		s.serveH2(c, nil)
+		return
+	}
+	s.arrive(c)
+}
+
+// arrive gives a connection to net/http's HTTP/1 server.
+func (s *server) arrive(nc net.Conn) {
+	select {
+	case s.arrivals <- nc:
+	case <-s.ended:
+		_, _ = connOf(nc).cut()
+	}
+}
+
+const notTLS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
+	"Client sent an HTTP request to an HTTPS server.\n"
+
+// refusePlain answers a client that speaks HTTP where TLS is spoken.
+func refusePlain(err error) {
+	var re tls.RecordHeaderError
+	if !errors.As(err, &re) || re.Conn == nil || !looksLikeHTTP(re.RecordHeader) {
+		return
+	}
+	_ = re.Conn.SetDeadline(time.Now().Add(lingerTime))
+	_, _ = io.WriteString(re.Conn, notTLS)
+	if below, ok := re.Conn.(*belowTLS); ok {
+		_ = below.CloseWrite()
+		_, _ = io.Copy(io.Discard, below)
+	}
+}
+
+func looksLikeHTTP(record [5]byte) bool {
+	for _, method := range []string{"GET /", "HEAD ", "POST ", "PUT /", "OPTIO"} {
+		if strings.HasPrefix(string(record[:]), method) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,96 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+)
+
+// newTransport keeps connections to upstreams. It never uses a proxy of the environment, and hands bodies on as they
+// are encoded.
+func newTransport() *http.Transport {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		DialContext:           dialer.DialContext,
+		MaxIdleConnsPerHost:   1024,
+		IdleConnTimeout:       60 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		DisableCompression:    true,
+		WriteBufferSize:       bufferSize,
+		ReadBufferSize:        bufferSize,
+	}
+}
+
+func newProxy(to string, transport http.RoundTripper) (http.Handler, error) {
+	target, err := ParseUpstream(to)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
+			r.SetURL(target)
+			r.SetXForwarded()
+		},
+		Transport:     transport,
+		FlushInterval: -1, // at once: the upstream knows why it flushed
+		BufferPool:    bufferPool{},
+		ErrorHandler:  badGateway,
+		ErrorLog:      log.New(io.Discard, "", 0), // what it has to say is said in the answer
+	}, nil
+}
+
+// ParseUpstream parses the URL of a route's Proxy.
+func ParseUpstream(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%q is not a URL", s)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("%q: want a URL with http:// or https://", s)
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("%q: names no host", s)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("%q: want no more than scheme, host, port and path", s)
+	}
+	return u, nil
+}
+
+func badGateway(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // the client is gone, or the deadline has come: there is nobody to tell
+	}
+	http.Error(w, "502 bad gateway: "+reason(err), http.StatusBadGateway)
+}
+
+// reason is the innermost cause: the addresses around it are not for strangers.
+func reason(err error) string {
+	var timeout net.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
+		return "the upstream does not answer in time"
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return "the upstream's name is not known"
+	}
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}
+
+type bufferPool struct{}
+
+func (bufferPool) Get() []byte  { return buffers.Get().(*[bufferSize]byte)[:] }
+func (bufferPool) Put(b []byte) { buffers.Put((*[bufferSize]byte)(b)) }

@@ -1,0 +1,101 @@
+package site
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+)
+
+// newStatic serves dir for the paths below prefix, which is clean.
+func newStatic(prefix, dir string) (http.Handler, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("static: %w", err)
+	}
+	files := http.FileServer(rooted{root})
+	if prefix == "/" {
+		return files, nil
+	}
+	below := http.StripPrefix(prefix, files)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == prefix:
+			redirectToDirectory(w, r)
+		case strings.HasPrefix(r.URL.Path, prefix+"/"):
+			below.ServeHTTP(w, r)
+		default: // only its cleaned path is below prefix; StripPrefix could not strip it
+			http.NotFound(w, r)
+		}
+	}), nil
+}
+
+// redirectToDirectory adds the slash that relative links need. Like http.FileServer's own redirect it is relative,
+// so that it names no other host.
+func redirectToDirectory(w http.ResponseWriter, r *http.Request) {
+	to := path.Base(r.URL.EscapedPath()) + "/"
+	if r.URL.RawQuery != "" {
+		to += "?" + r.URL.RawQuery
+	}
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusMovedPermanently)
+}
+
+// rooted is a directory that nothing leads out of.
+//
+// It is not root.FS() because http.FS wraps every file, and sendfile(2) needs the *os.File itself.
+type rooted struct{ root *os.Root }
+
+// Open opens a regular file, or a directory that has an index.html; everything else it refuses.
+//
+// O_NONBLOCK: to open a named pipe would wait for its writer. For regular files the flag means nothing.
+func (d rooted) Open(name string) (http.File, error) {
+	name = strings.TrimPrefix(path.Clean("/"+name), "/")
+	if name == "" {
+		name = "."
+	}
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, refuse(name, err)
+	}
+	if err := d.servable(f, name); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (d rooted) servable(f *os.File, name string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		info, err = d.root.Stat(path.Join(name, "index.html"))
+	}
+	if err != nil || !info.Mode().IsRegular() {
+		return &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return nil
+}
+
+// refuse turns what is no fault of the server into the two errors that http.FileServer has a status for: 403 for what
+// leads out of the directory (that error of os.Root is no errno), 404 for names that cannot be.
+func refuse(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	switch errno {
+	case syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.EINVAL, syscall.ELOOP, syscall.ENXIO: // ENXIO: a socket
+		return &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return err
+}

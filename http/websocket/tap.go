@@ -1,0 +1,141 @@
+package websocket
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	ws "github.com/coder/websocket"
+)
+
+// longAgo is the deadline that wakes a Read at once.
+var longAgo = time.Unix(1, 0)
+
+// releaseLimit is how long a Read is held for the close to be written.
+const releaseLimit = 5 * time.Second
+
+// tap is the connection below a WebSocket. It knows the moments at which nothing of a message has been received: one of
+// them is chosen for the close.
+//
+// Threading: one goroutine at a time reads; first the one that answers messages, in the end maybe the one that closes.
+type tap struct {
+	net.Conn
+	inside atomic.Bool // a message: between its first byte and its answer
+
+	held     atomic.Bool   // such a moment is wanted
+	quiet    chan struct{} // closed when it is there: the reader waits
+	released chan struct{} // closed when it may go on: the close was written
+	done     atomic.Bool   // it has been
+
+	writing atomic.Bool // the close, by who has held
+}
+
+func newTap() *tap { return &tap{quiet: make(chan struct{}), released: make(chan struct{})} }
+
+// read receives a message.
+func read(ctx context.Context, c *ws.Conn, t *tap) (ws.MessageType, []byte, error) {
+	kind, r, err := c.Reader(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	t.inside.Store(true)
+	data, err := io.ReadAll(r)
+	return kind, data, err
+}
+
+// between is called when a message was answered.
+func (t *tap) between() { t.inside.Store(false) }
+
+// hold asks for a moment at which nothing is under way. quiet says when it is there.
+func (t *tap) hold() {
+	t.held.Store(true)
+	_ = t.SetReadDeadline(longAgo)
+}
+
+// giveUp takes hold back.
+func (t *tap) giveUp() { t.held.Store(false) }
+
+// Read reads. When it is to be held, it looks whether there is anything that was received, and if not waits.
+func (t *tap) Read(p []byte) (int, error) {
+	look := true
+	for {
+		if look && t.wanted() {
+			_ = t.SetReadDeadline(longAgo)
+		}
+		n, err := t.Conn.Read(p)
+		if n > 0 || !t.held.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		_ = t.SetReadDeadline(time.Time{})
+		if !t.wanted() || arrived(t.Conn) {
+			look = false
+			continue
+		}
+		t.done.Store(true)
+		close(t.quiet)
+		t.awaitRelease()
+	}
+}
+
+// wanted reports whether this is a moment to be held.
+func (t *tap) wanted() bool { return t.held.Load() && !t.done.Load() && !t.inside.Load() }
+
+// arrived reports whether there are bytes that have not been read.
+func arrived(nc net.Conn) bool {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, _ = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	})
+	return n > 0
+}
+
+// Write writes. While the reader is held nobody answers anything: what is written is the close.
+func (t *tap) Write(p []byte) (int, error) {
+	n, err := t.Conn.Write(p)
+	if t.writing.CompareAndSwap(true, false) {
+		close(t.released)
+	}
+	return n, err
+}
+
+func (t *tap) awaitRelease() {
+	timer := time.NewTimer(releaseLimit)
+	defer timer.Stop()
+	select {
+	case <-t.released:
+	case <-timer.C:
+	}
+}
+
+// hijacker puts a tap below the connection that is hijacked.
+type hijacker struct {
+	http.ResponseWriter
+	tap *tap
+}
+
+// Hijack is http.Hijacker's.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	h.tap.Conn = nc
+	rw.Writer.Reset(h.tap)
+	return h.tap, rw, nil
+}
