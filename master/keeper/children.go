@@ -1,0 +1,83 @@
+package keeper
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// AttemptEnv marks the processes of one reload, until and beyond its COMMIT: the successor and its workers. It is how
+// what is left of a failed attempt is found, also where it never said a word.
+const AttemptEnv = "BATON_ATTEMPT"
+
+// reap collects every child that has ended. none is true when there is no child left at all.
+func reap(each func(pid int, status unix.WaitStatus)) (none bool) {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.ECHILD:
+			return true
+		case err != nil || pid <= 0:
+			return false
+		}
+		each(pid, ws)
+	}
+}
+
+// children lists the direct children of a process, of all its threads.
+func children(pid int) []int {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var all []int
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		for _, w := range strings.Fields(string(b)) {
+			if c, err := strconv.Atoi(w); err == nil {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}
+
+// descendants lists all processes below pid.
+func descendants(pid int) []int {
+	var all []int
+	for _, c := range children(pid) {
+		all = append(append(all, c), descendants(c)...)
+	}
+	return all
+}
+
+// killAttempt kills what carries the mark of an attempt, below this process.
+func killAttempt(id string) {
+	mark := []byte(AttemptEnv + "=" + id)
+	for _, pid := range descendants(os.Getpid()) {
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil {
+			continue
+		}
+		for _, kv := range bytes.Split(env, []byte{0}) {
+			if bytes.Equal(kv, mark) {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}
+}
+
+// killChildren kills every direct child; theirs come to this process, and are killed when it reaps.
+func killChildren() {
+	for _, pid := range children(os.Getpid()) {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+}

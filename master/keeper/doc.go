@@ -1,0 +1,20 @@
+// Package keeper is the process that the user started. Its PID never changes. It parses no configuration and serves
+// nothing; it is there so that everybody else can be replaced.
+//
+// It starts the first master, turns signals into messages to the current one, reaps whatever dies, keeps every
+// descriptor that must outlive a master (the store), decides the moment of a takeover (COMMIT), and starts a master
+// again that crashed.
+//
+// One goroutine owns all of it (see [keeper.loop]); others read a socket or a signal and send one event. It never waits
+// for a master, and the only signal that it sends is KILL.
+//
+// # Signals
+//
+//	HUP, USR2  new generation: config and binary as they are on disk now
+//	INT, TERM  stop everything: drain up to stop_timeout, then kill; a second one kills now
+//	QUIT       stop everything, but drain up to drain_timeout
+//	TTIN, TTOU one worker more, one less
+//	USR1       reopen the log file
+//
+// A HUP that comes because the terminal was closed stops everything.
+package keeper

@@ -1,0 +1,242 @@
+package keeper
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker"
+	"baton/worker/logsink"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// Exit codes of the keeper besides those of a first master that failed.
+const (
+	exitOK     = 0
+	exitSystem = 111
+)
+
+// Until a master has said its config's timeouts, these hold.
+const (
+	defaultReady = 10 * time.Second
+	defaultStop  = 8 * time.Second
+	defaultDrain = 90 * time.Second
+)
+
+// supersededLimit is how long a master may take to answer its clients and exit after COMMIT.
+const supersededLimit = time.Second
+
+// gcPercent keeps the heap of a process that does little as small as it is: with Go's default nothing is collected below
+// 4 MB.
+const gcPercent = 25
+
+// maxResults is how many results are kept for those who ask late.
+const maxResults = 64
+
+// DoorEnv names the descriptor on which a master that the keeper itself started finds the door.
+const DoorEnv = "BATON_DOOR"
+
+// DirEnv is the user's working directory. Masters are started in /, because tableflip starts every successor where the
+// first one was started, and that directory may be gone by then.
+const DirEnv = "BATON_DIR"
+
+// Options is what the keeper is told by the program that it is.
+type Options struct {
+	Version string
+}
+
+type keeper struct {
+	opts    Options
+	log     *slog.Logger
+	sink    *logsink.Sink
+	pid     int
+	started time.Time
+	args    []string // as typed, with an absolute path first
+	dir     string
+	tty     *terminal
+
+	door    *seqpacket.Conn // our end
+	doorFD  int             // the masters' end, raw
+	packets chan packetEvent
+	hellos  chan seqpacket.Packet
+	signals chan os.Signal
+
+	store      store
+	current    *session // the master; nil while there is none
+	old        *session // superseded, not gone yet
+	starting   int      // PID of a master that we have started and that is not current yet
+	live       int      // sessions whose end has not been read
+	generation int      // committed
+	attempt    *attempt
+	attempts   int64 // how many there were
+	count      int64 // reload requests
+	served     int64 // those that an attempt has served
+	results    []wire.Result
+	pace       pace
+	resize     int // asked for while there was no master
+
+	crashes      int // of masters in a row
+	masterSince  time.Time
+	lastTimeouts wire.Preparing // of the last master
+
+	stopping bool
+	killing  bool
+	exit     int // code
+
+	timer *time.Timer // the one deadline, see deadlines
+	dl    deadlines
+}
+
+// deadlines are the moments at which the keeper has to do something; zero: not set.
+type deadlines struct {
+	attempt, kill, old, restart, reload time.Time
+}
+
+// Run is the keeper's life. It returns the exit code when no process of the tree is left.
+func Run(opts Options) int {
+	sink := logsink.NewForeground(2)
+	defer sink.Flush(200 * time.Millisecond)
+	k := &keeper{
+		opts: opts, sink: sink, log: logsink.Logger(sink, "text"), pid: os.Getpid(), started: time.Now(), args: os.Args,
+		packets: make(chan packetEvent), hellos: make(chan seqpacket.Packet), signals: make(chan os.Signal, 64), store: store{},
+	}
+	debug.SetGCPercent(gcPercent)
+	if err := k.open(); err != nil {
+		k.log.Error("keeper: start", "error", err)
+		return exitSystem
+	}
+	worker.SetTitle(worker.RoleKeeper, -1)
+	if err := k.startMaster(); err != nil {
+		k.log.Error("keeper: start", "error", err)
+		return exitSystem
+	}
+	return k.loop()
+}
+
+func (k *keeper) open() error {
+	signal.Ignore(syscall.SIGPIPE)
+	k.tty = openTerminal(signal.Ignored(syscall.SIGHUP))
+	signal.Notify(k.signals, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT,
+		syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGUSR1, syscall.SIGCHLD)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("subreaper: %w", err)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = "/"
+	}
+	k.dir = dir
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		return fmt.Errorf("door: %w", err)
+	}
+	k.doorFD = theirs
+	if k.door, err = seqpacket.New(ours); err != nil {
+		return fmt.Errorf("door: %w", err)
+	}
+	go k.readDoor()
+	k.timer = time.NewTimer(0)
+	k.timer.Stop()
+	return nil
+}
+
+// startMaster starts the first master, or one that takes the place of a crashed one: the executable of the last COMMIT,
+// however broken the file at its path is by now.
+func (k *keeper) startMaster() error {
+	exe := "/proc/self/exe"
+	if e, ok := k.store[EntryExe]; ok {
+		exe = fmt.Sprintf("/proc/%d/fd/%d", k.pid, e.fd) // not /proc/self: the child's own descriptors are other ones
+	}
+	argv := append([]string{k.args[0], fmt.Sprintf("%s %d", worker.RoleMaster, max(1, k.generation))}, k.args[1:]...)
+	pid, err := syscall.ForkExec(exe, argv, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   masterEnv(os.Environ(), k.dir),
+		Files: []uintptr{0, 1, 2, uintptr(k.doorFD)},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+	if err != nil {
+		return fmt.Errorf("start master: %w", err)
+	}
+	k.starting = pid
+	return nil
+}
+
+// loop is the only goroutine that touches k after Run has begun.
+func (k *keeper) loop() int {
+	for {
+		k.schedule()
+		select {
+		case sig := <-k.signals:
+			k.onSignal(sig)
+		case p := <-k.hellos:
+			k.onHello(p)
+		case ev := <-k.packets:
+			k.onPacket(ev)
+		case <-k.timer.C:
+			k.onTimer(time.Now())
+		}
+		k.startReload(time.Now())
+		if k.finished() {
+			return k.exit
+		}
+	}
+}
+
+// finished reports, and cleans up, when no process is left.
+func (k *keeper) finished() bool {
+	if !k.stopping || !k.reap() || k.live > 0 { // what the dead have said last may be a path that they have made
+		return false
+	}
+	for name := range k.store {
+		k.store.drop(name)
+	}
+	return true
+}
+
+// schedule sets the timer to the earliest deadline.
+func (k *keeper) schedule() {
+	var next time.Time
+	for _, t := range []time.Time{k.dl.attempt, k.dl.kill, k.dl.old, k.dl.restart, k.dl.reload} {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	if next.IsZero() {
+		k.timer.Stop()
+		return
+	}
+	k.timer.Reset(time.Until(next))
+}
+
+// due reports whether a deadline has come, and clears it then.
+func due(t *time.Time, now time.Time) bool {
+	if t.IsZero() || now.Before(*t) {
+		return false
+	}
+	*t = time.Time{}
+	return true
+}
+
+func (k *keeper) onTimer(now time.Time) {
+	if due(&k.dl.attempt, now) {
+		k.attemptTimeout()
+	}
+	if due(&k.dl.old, now) && k.old != nil && k.isChild(k.old.pid) {
+		k.log.Warn("keeper: the superseded master has not gone, killing it", "pid", k.old.pid)
+		_ = unix.Kill(k.old.pid, unix.SIGKILL)
+	}
+	if due(&k.dl.restart, now) {
+		k.restartMaster()
+	}
+	due(&k.dl.reload, now) // startReload looks by itself
+	if due(&k.dl.kill, now) {
+		k.killAll("stop timeout")
+	}
+}

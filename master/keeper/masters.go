@@ -1,0 +1,379 @@
+package keeper
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/logsink"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// Restart delays of a master that crashes again and again, while its workers serve on.
+const (
+	restartFirst = 100 * time.Millisecond
+	restartMax   = 10 * time.Second
+	// restartForget is how long a master must have lived for its crash to count as the first.
+	restartForget = 30 * time.Second
+)
+
+// onHello begins a session, if the process has a reason to be here.
+func (k *keeper) onHello(p seqpacket.Packet) {
+	defer p.Close()
+	fd := p.TakeFD()
+	if fd < 0 {
+		return
+	}
+	conn, err := seqpacket.New(fd)
+	if err != nil {
+		k.log.Error("keeper: hello", "error", err)
+		return
+	}
+	s := &session{conn: conn}
+	if s.pid, err = conn.PeerPID(); err == nil {
+		err = k.admit(s, p.Frame)
+	}
+	if err != nil {
+		k.log.Warn("keeper: a process was refused at the door", "pid", s.pid, "error", err)
+		_ = conn.Post(wire.Refused{Error: err.Error()})
+		conn.Flush()
+		_ = conn.Close()
+		return
+	}
+	k.welcome(s)
+	k.live++
+	go k.read(s)
+}
+
+// admit decides what the process is.
+func (k *keeper) admit(s *session, f wire.Frame) error {
+	var hello wire.Hello
+	if err := f.Check(); err != nil {
+		return err
+	}
+	if err := f.Into(&hello); err != nil {
+		return err
+	}
+	switch {
+	case k.stopping:
+		return fmt.Errorf("stopping")
+	case k.current == nil && k.starting == s.pid && k.generation == 0:
+		s.role = wire.RoleFirst
+	case k.current == nil && k.starting == s.pid:
+		s.role = wire.RoleRestart
+	case k.attempt != nil && hello.Attempt == k.attempt.id && k.attempt.successor == nil && !k.attempt.killed:
+		s.role = wire.RoleSuccessor
+		k.attempt.successor = s
+		k.attempt.seen = k.count // it has not read its config yet
+	default:
+		return fmt.Errorf("nobody waits for a master of attempt %q", hello.Attempt)
+	}
+	return nil
+}
+
+func (k *keeper) welcome(s *session) {
+	w := wire.Welcome{
+		Role: s.role, Generation: k.generation, Seen: k.count, KeeperPID: k.pid, KeeperVer: k.opts.Version,
+		Started: k.started.Unix(), Results: k.results,
+	}
+	if s.role != wire.RoleRestart {
+		w.Generation++
+	}
+	for fits(w) != nil && len(w.Results) > 0 {
+		w.Results = w.Results[1:] // those who wait for the oldest have given up
+	}
+	_ = s.conn.Post(w)
+	k.store.send(s.conn, "")
+}
+
+// fits is nil if m can be sent.
+func fits(m wire.Message) error {
+	_, err := wire.Encode(m)
+	return err
+}
+
+// onPacket is one message of a master, or its end.
+func (k *keeper) onPacket(ev packetEvent) {
+	s := ev.from
+	if ev.packet == nil {
+		k.onGone(s)
+		return
+	}
+	defer ev.packet.Close()
+	if s.failed {
+		s.undo(ev.packet)
+	}
+	if s.superseded {
+		if s == k.old && ev.packet.Frame.T == (wire.Left{}).Kind() {
+			s.left = true
+			k.announceAlone()
+		}
+		return
+	}
+	if err := k.handle(s, ev.packet); err != nil {
+		k.log.Error("keeper: message of a master", "pid", s.pid, "kind", ev.packet.Frame.T, "error", err)
+	}
+}
+
+// handle answers one message. What it does not know is dropped: it may be a newer release's.
+func (k *keeper) handle(s *session, p *seqpacket.Packet) error {
+	f := p.Frame
+	switch f.T {
+	case wire.Put{}.Kind():
+		return k.onPut(s, p)
+	case wire.Drop{}.Kind():
+		var m wire.Drop
+		if err := f.Into(&m); err != nil {
+			return err
+		}
+		k.change(s, change{name: m.Name, drop: true})
+	case wire.Preparing{}.Kind():
+		if err := f.Into(&s.timeouts); err != nil {
+			return err
+		}
+		k.onPreparing(s)
+	case wire.Commit{}.Kind():
+		var m wire.Commit
+		if err := f.Into(&m); err != nil {
+			return err
+		}
+		k.onCommit(s, m)
+	case wire.Fail{}.Kind():
+		var m wire.Fail
+		if err := f.Into(&m); err != nil {
+			return err
+		}
+		if k.attempt != nil && k.attempt.successor == s {
+			k.attempt.blame(m.Error)
+		}
+	case wire.UpgradeFailed{}.Kind():
+		var m wire.UpgradeFailed
+		if err := f.Into(&m); err != nil {
+			return err
+		}
+		k.onUpgradeFailed(m)
+	case wire.Request{}.Kind():
+		var m wire.Request
+		if err := f.Into(&m); err != nil {
+			return err
+		}
+		id := k.request(m.Source, m.Source == wire.SourceWatch)
+		_ = s.conn.Post(wire.Requested{Tag: m.Tag, ID: id})
+	case wire.Stop{}.Kind():
+		var m wire.Stop
+		if err := f.Into(&m); err != nil {
+			return err
+		}
+		k.stop(m)
+	case wire.Gone{}.Kind():
+		var m wire.Gone
+		if err := f.Into(&m); err != nil {
+			return err
+		}
+		k.onGoneQuestion(m.PID)
+	case wire.Kill{}.Kind():
+		var m wire.Kill
+		if err := f.Into(&m); err != nil {
+			return err
+		}
+		if k.isChild(m.PID) {
+			_ = unix.Kill(m.PID, unix.SIGKILL)
+		}
+	}
+	return nil
+}
+
+func (k *keeper) onPut(s *session, p *seqpacket.Packet) error {
+	var m wire.Put
+	if err := p.Frame.Into(&m); err != nil {
+		return err
+	}
+	k.change(s, change{name: m.Name, e: entry{data: m.Data, unlink: m.Unlink, fd: p.TakeFD()}})
+	return nil
+}
+
+// change is staged for a successor, and true at once for the master.
+func (k *keeper) change(s *session, c change) {
+	s.staged = append(s.staged, c)
+	if s == k.current {
+		k.applyStaged(s)
+	}
+}
+
+func (k *keeper) applyStaged(s *session) {
+	log := false
+	for _, c := range s.staged {
+		log = log || c.name == EntryLog
+	}
+	s.staged.apply(k.store)
+	s.staged = nil
+	if log {
+		k.switchLog()
+	}
+}
+
+// onGone: a master's end of the session was closed. It may live on for a moment.
+func (k *keeper) onGone(s *session) {
+	_ = s.conn.Close()
+	s.gone = true
+	k.live--
+	switch {
+	case k.attempt != nil && k.attempt.successor == s:
+		k.attempt.successor = nil
+		k.attempt.killed = true
+	case s == k.current:
+		k.masterLost(s)
+	case s == k.old && !k.isChild(s.pid):
+		k.oldGone() // it was reaped before it was superseded
+	}
+	s.staged.discard()
+	s.staged = nil
+}
+
+// masterLost: the current master is dead, or as good as dead, for it has closed its session.
+func (k *keeper) masterLost(s *session) {
+	k.current = nil
+	if k.attempt != nil {
+		k.attempt.blame(fmt.Sprintf("the master (pid %d) died", s.pid))
+		k.abandonSuccessor()
+		k.failAttempt()
+	}
+	k.lastTimeouts = s.timeouts
+	if k.stopping {
+		return
+	}
+	if k.isChild(s.pid) {
+		_ = unix.Kill(s.pid, unix.SIGKILL)
+	}
+	k.log.Error("keeper: the master died, its workers serve on", "pid", s.pid)
+	k.planRestart(time.Since(k.masterSince) > restartForget)
+}
+
+func (k *keeper) planRestart(first bool) {
+	if first {
+		k.crashes = 0
+	}
+	k.crashes++
+	delay := min(restartMax, restartFirst<<min(k.crashes-1, 10))
+	if k.crashes == 1 {
+		delay = 0
+	}
+	k.starting = 0
+	k.dl.restart = time.Now().Add(delay)
+}
+
+func (k *keeper) restartMaster() {
+	if k.stopping || k.current != nil || k.starting != 0 {
+		return
+	}
+	if err := k.startMaster(); err != nil {
+		k.log.Error("keeper: restart", "error", err)
+		k.planRestart(false)
+	}
+}
+
+// reap collects the dead and tells whom it concerns. It reports whether there is no child left.
+func (k *keeper) reap() (none bool) {
+	none = reap(k.onReaped)
+	if k.killing && !none {
+		killChildren()
+	}
+	return none
+}
+
+func (k *keeper) onReaped(pid int, ws unix.WaitStatus) {
+	k.store.drop(WorkerEntry(pid))
+	k.post(wire.Exited{PID: pid, Status: uint32(ws), Known: true})
+	switch {
+	case k.old != nil && k.old.pid == pid:
+		k.oldGone()
+	case k.starting == pid && !k.stopping:
+		k.startFailed(pid, ws)
+	}
+}
+
+// startFailed: a master that we started ended before it had taken over.
+func (k *keeper) startFailed(pid int, ws unix.WaitStatus) {
+	if k.generation > 0 {
+		k.log.Error("keeper: the restarted master died", "pid", pid, "status", describe(ws))
+		k.planRestart(false)
+		return
+	}
+	k.starting = 0
+	k.exit = exitSystem
+	switch {
+	case ws.Exited() && ws.ExitStatus() != 0:
+		k.exit = ws.ExitStatus()
+	default:
+		k.log.Error("keeper: the first master ended before it served", "pid", pid, "status", describe(ws))
+	}
+	k.stopping = true
+	k.killAll("the first master has failed")
+}
+
+func describe(ws unix.WaitStatus) string {
+	if ws.Signaled() {
+		return "signal " + ws.Signal().String()
+	}
+	return fmt.Sprintf("exit status %d", ws.ExitStatus())
+}
+
+// oldGone: the superseded master has ended.
+func (k *keeper) oldGone() {
+	k.old = nil
+	k.dl.old = time.Time{}
+	k.announceAlone() // unless it had left before
+}
+
+// announceAlone tells the master that no predecessor meddles any more, and gives it what the predecessor may have
+// changed since the welcome: the workers, and the counts.
+func (k *keeper) announceAlone() {
+	s := k.current
+	if s == nil || s.alone || k.old != nil && !k.old.left {
+		return
+	}
+	s.alone = true
+	_ = s.conn.Post(wire.Alone{})
+	k.store.send(s.conn, EntryWorker+"/", EntryStats, EntryCount)
+	if k.resize != 0 {
+		_ = s.conn.Post(wire.Resize{Delta: k.resize})
+		k.resize = 0
+	}
+}
+
+// isChild reports whether pid is a child that has not been reaped. Nothing but that may be signalled by number.
+func (k *keeper) isChild(pid int) bool {
+	for _, c := range children(k.pid) {
+		if c == pid {
+			return true
+		}
+	}
+	return false
+}
+
+// onGoneQuestion answers when there is no such child, else when it is reaped.
+func (k *keeper) onGoneQuestion(pid int) {
+	if k.isChild(pid) {
+		return
+	}
+	k.store.drop(WorkerEntry(pid))
+	k.post(wire.Exited{PID: pid})
+}
+
+// switchLog makes the keeper log where the master says.
+func (k *keeper) switchLog() {
+	e := k.store[EntryLog]
+	k.log = logsink.Logger(k.sink, e.data)
+	fd := 2
+	if e.fd >= 0 {
+		d, err := seqpacket.Dup(e.fd)
+		if err != nil {
+			k.log.Error("keeper: log", "error", err)
+			return
+		}
+		fd = d
+	}
+	k.sink.SetFD(fd)
+}

@@ -1,0 +1,35 @@
+package keeper
+
+import "time"
+
+// A storm is stormSize requests within stormWindow. In a storm a reload starts at most every stormPace: what came in
+// between is served by it. Requests that come slower start their reload at once.
+const (
+	stormSize   = 4
+	stormWindow = 200 * time.Millisecond
+	stormPace   = 500 * time.Millisecond
+)
+
+// pace decides how fast reloads follow each other.
+type pace struct {
+	asked   []time.Time // the last stormSize requests that nobody waited for
+	started time.Time   // the last reload
+}
+
+// ask notes a request by signal or by a changed file. Those who wait for their answer before they ask again pace
+// themselves.
+func (p *pace) ask(now time.Time) {
+	p.asked = append(p.asked, now)
+	if len(p.asked) > stormSize {
+		p.asked = p.asked[1:]
+	}
+}
+
+// wait is how long the next reload is to be held back.
+func (p *pace) wait(now time.Time) time.Duration {
+	storm := len(p.asked) == stormSize && p.asked[stormSize-1].Sub(p.asked[0]) < stormWindow
+	if !storm {
+		return 0
+	}
+	return max(0, p.started.Add(stormPace).Sub(now))
+}

@@ -1,0 +1,79 @@
+package keeper
+
+import (
+	"time"
+
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// session is the conversation with one master process.
+type session struct {
+	conn *seqpacket.Conn
+	pid  int
+	role string
+
+	staged     staged // before COMMIT
+	superseded bool   // another master is current; nothing that it says counts any more
+	failed     bool   // its attempt has ended: what it puts is undone
+	left       bool   // superseded, and about to exit
+	alone      bool   // it has been told that no predecessor meddles
+	gone       bool   // end-of-file was read
+
+	timeouts wire.Preparing // of the config that it has loaded
+}
+
+// attempt is one reload, from the message to the master until it is committed or everything of it is gone.
+type attempt struct {
+	id        string
+	seen      int64 // requests that it serves
+	sponsor   *session
+	successor *session      // nil before its hello, and after its end
+	reason    string        // why it failed, as the successor or the keeper said; the first word counts
+	killed    bool          // the successor is gone, or on its way
+	limit     time.Duration // that it has
+}
+
+// undo takes back what a successor has put before it heard, or died, of the end of its attempt.
+func (s *session) undo(p *seqpacket.Packet) {
+	var m wire.Put
+	if p.Frame.T == m.Kind() && p.Frame.Into(&m) == nil {
+		entry{fd: p.TakeFD(), unlink: m.Unlink}.discard()
+	}
+}
+
+func (a *attempt) blame(reason string) {
+	if a.reason == "" {
+		a.reason = reason
+	}
+}
+
+// packetEvent is a message of a master; packet is nil at end-of-file.
+type packetEvent struct {
+	from   *session
+	packet *seqpacket.Packet
+}
+
+// read turns what a master says into events, in order, and ends with the conversation.
+func (k *keeper) read(s *session) {
+	for {
+		p, err := s.conn.Recv()
+		if err != nil {
+			k.packets <- packetEvent{from: s}
+			return
+		}
+		k.packets <- packetEvent{from: s, packet: &p}
+	}
+}
+
+// readDoor turns hellos into events.
+func (k *keeper) readDoor() {
+	for {
+		p, err := k.door.Recv()
+		if err != nil {
+			k.log.Error("keeper: door", "error", err)
+			return
+		}
+		k.hellos <- p
+	}
+}
