@@ -1,0 +1,124 @@
+package master
+
+import (
+	"runtime"
+	"time"
+)
+
+// Config is what one generation serves, and how. It is the config of the running generation until the
+// next one is committed, lives in the keeper's store in between, and must therefore be complete in
+// itself: what workers need of a file is in Payload as bytes, never as a path to be read later
+// (directories that are served are the exception).
+//
+// Zero values mean the defaults that the comments name.
+type Config struct {
+	// Listen are the sockets, at least one.
+	Listen []Listen
+
+	// Workers is the number of slots. If 0, the CPUs that this process may use.
+	Workers int
+
+	// WorkerCPUs is GOMAXPROCS of a worker. If 0, the CPUs divided by the workers, at least 1.
+	WorkerCPUs int
+
+	// DrainTimeout is how long an old generation may finish its work. If 0, 90 seconds.
+	DrainTimeout time.Duration
+
+	// StopTimeout is the same for INT and TERM. If 0, 8 seconds.
+	StopTimeout time.Duration
+
+	// ReadyTimeout is how long a new worker may take to say READY, else the reload fails. If 0, 10 seconds.
+	ReadyTimeout time.Duration
+
+	// MaxGenerations is how many generations may drain at once; beyond it the oldest is cut. If 0, 8.
+	MaxGenerations int
+
+	// Control is the path of the control socket. If empty, there is none.
+	Control string
+
+	// PIDFile is where the keeper's PID is written. If empty, nowhere.
+	PIDFile string
+
+	// LogFile is what the log is appended to. If empty, standard error.
+	LogFile string
+
+	// LogFormat is "text" or "json". If empty, text.
+	LogFormat string
+
+	// Watch are files whose change is a reload. None: no watching.
+	Watch []string
+
+	// Warnings are said once when this configuration is committed, and shown by status.
+	Warnings []string
+
+	// Payload is given to every worker, see worker.Env.Payload. The master does not look into it.
+	Payload []byte
+}
+
+// Listen is one socket.
+type Listen struct {
+	// Name is what routes, logs and worker.Env.Listener call it. If empty, the address.
+	Name string
+
+	// Address is "host:port" for TCP and UDP, or "unix:/path" (or an absolute path) for a Unix socket.
+	Address string
+
+	// Transport is "tcp", "tls" or "udp". If empty, tcp. Unix sockets are stream sockets, under tcp or tls.
+	Transport string
+
+	// Process is the protocol spoken on it; the master only passes it on.
+	Process string
+
+	// ReusePort gives every slot a socket of its own, over TCP.
+	ReusePort bool
+
+	// NoHandover keeps idle connections in the generation that accepted them.
+	NoHandover bool
+}
+
+func (l Listen) name() string {
+	if l.Name != "" {
+		return l.Name
+	}
+	return l.Address
+}
+
+func (l Listen) transport() string {
+	if l.Transport != "" {
+		return l.Transport
+	}
+	return "tcp"
+}
+
+func (c *Config) workers() int {
+	if c.Workers > 0 {
+		return c.Workers
+	}
+	return max(1, runtime.GOMAXPROCS(0))
+}
+
+// workerCPUs is GOMAXPROCS of each of n workers. The runtime's own default respects affinity and the cgroup's quota.
+func (c *Config) workerCPUs(n int) int {
+	if c.WorkerCPUs > 0 {
+		return c.WorkerCPUs
+	}
+	return max(1, runtime.GOMAXPROCS(0)/max(1, n))
+}
+
+func orDuration(d, def time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return def
+}
+
+func (c *Config) drainTimeout() time.Duration { return orDuration(c.DrainTimeout, 90*time.Second) }
+func (c *Config) stopTimeout() time.Duration  { return orDuration(c.StopTimeout, 8*time.Second) }
+func (c *Config) readyTimeout() time.Duration { return orDuration(c.ReadyTimeout, 10*time.Second) }
+
+func (c *Config) maxGenerations() int {
+	if c.MaxGenerations > 0 {
+		return c.MaxGenerations
+	}
+	return 8
+}

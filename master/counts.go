@@ -1,0 +1,59 @@
+package master
+
+import (
+	"encoding/json"
+
+	"baton/master/keeper"
+	"baton/worker/wire"
+)
+
+// cuts are what deadlines have cut.
+type cuts struct {
+	CutRequests    int64 `json:"cut_requests"`
+	CutConnections int64 `json:"cut_connections"`
+}
+
+// counts outlive the masters that count, in the keeper's store.
+type counts struct {
+	cuts
+	AtCommit cuts  `json:"at_commit"` // of the running generation
+	Crashes  int64 `json:"crashes"`
+
+	Handed wire.Handed `json:"handed"` // by workers that have gone
+}
+
+// recallCounts takes over what the predecessors have counted.
+func (m *master) recallCounts() {
+	mine := m.counts
+	if it, ok := m.take(keeper.EntryStats); ok {
+		var c counts
+		if json.Unmarshal([]byte(it.data), &c) == nil {
+			m.counts = c
+		}
+	}
+	m.counts.Crashes += mine.Crashes
+	m.counts.Handed.Add(mine.Handed)
+	m.counts.CutRequests += mine.CutRequests
+	m.counts.CutConnections += mine.CutConnections
+	if m.welcome.Role == wire.RoleSuccessor {
+		m.counts.AtCommit = m.counts.cuts
+	}
+	m.known = true
+	m.saveCounts()
+}
+
+func (m *master) saveCounts() {
+	if m.known {
+		m.store(keeper.EntryStats, m.counts, -1)
+	}
+}
+
+func (m *master) countCut(b wire.Bye) {
+	if b.CutRequests+b.CutConns == 0 && b.Handed == (wire.Handed{}) {
+		return
+	}
+	m.counts.Handed.Add(b.Handed)
+	m.counts.CutRequests += b.CutRequests
+	m.counts.CutConnections += b.CutConns
+	m.saveCounts()
+}

@@ -1,0 +1,194 @@
+package master
+
+import (
+	"slices"
+	"time"
+)
+
+// procState is how far a worker process has come, as its master knows it.
+type procState uint8
+
+const (
+	procStarting procState = iota // started, has not said READY
+	procReady                     // has said READY, has no GO
+	procServing                   // has GO
+	procDraining                  // was told to drain
+)
+
+func (s procState) String() string {
+	switch s {
+	case procStarting:
+		return "starting"
+	case procReady:
+		return "ready"
+	case procServing:
+		return "serving"
+	case procDraining:
+		return "draining"
+	}
+	return "unknown"
+}
+
+// killGrace is how long a worker may be there after its drain deadline: it needs some of it to say what it cut.
+const killGrace = time.Second
+
+// moment is a point on the machine's monotonic clock, in nanoseconds; 0 is none.
+type moment int64
+
+func (m moment) add(d time.Duration) moment { return m + moment(d) }
+
+// procView is a worker process, for decide.
+type procView struct {
+	pid, gen, slot int
+	state          procState
+	started        moment
+	deadline       moment // of its drain
+	cut            bool
+	killed         moment // when KILL was asked for last
+}
+
+// view is all that decide looks at.
+type view struct {
+	now        moment
+	generation int
+	want       int // slots
+	committed  bool
+	stopping   bool
+	stopAt     moment // deadline of the stop
+
+	drainTimeout, readyTimeout time.Duration
+	maxGenerations             int
+
+	procs     []procView
+	notBefore map[int]moment // when a slot may be filled again, after a crash
+}
+
+// action is one thing that the loop is to do.
+type action interface{ isAction() }
+
+type (
+	startAction struct{ slot int }
+	grantAction struct{ pid int }
+	drainAction struct {
+		pid      int
+		deadline moment
+	}
+	cutAction  struct{ pid int } // its drain ends now
+	killAction struct {
+		pid int
+		why string
+	}
+)
+
+func (startAction) isAction() {}
+func (grantAction) isAction() {}
+func (drainAction) isAction() {}
+func (cutAction) isAction()   {}
+func (killAction) isAction()  {}
+
+// decide says what is to be done about the workers now, and when to ask again if nothing happens before; 0: never.
+// It is called after every event and asks for nothing twice, as long as what it asks for is done.
+func decide(v view) (todo []action, next moment) {
+	d := decision{view: v}
+	if !v.committed {
+		return nil, 0
+	}
+	d.fillSlots()
+	for _, p := range v.procs {
+		d.one(p)
+	}
+	d.boundGenerations()
+	return d.todo, d.next
+}
+
+type decision struct {
+	view
+	todo []action
+	next moment
+}
+
+func (d *decision) do(a action) { d.todo = append(d.todo, a) }
+
+// due reports whether m has come, and else makes decide be asked again then.
+func (d *decision) due(m moment) bool {
+	if m <= d.now {
+		return true
+	}
+	if d.next == 0 || m < d.next {
+		d.next = m
+	}
+	return false
+}
+
+// fillSlots starts a worker in every slot that has none.
+func (d *decision) fillSlots() {
+	if d.stopping {
+		return
+	}
+	taken := map[int]bool{}
+	for _, p := range d.procs {
+		if p.gen == d.generation && p.state != procDraining {
+			taken[p.slot] = true
+		}
+	}
+	for slot := range d.want {
+		if !taken[slot] && d.due(d.notBefore[slot]) {
+			d.do(startAction{slot: slot})
+		}
+	}
+}
+
+// one decides about a single process.
+func (d *decision) one(p procView) {
+	switch p.state {
+	case procStarting:
+		d.killAt(p, p.started.add(d.readyTimeout), "not ready in time")
+		if d.stopping {
+			d.do(drainAction{pid: p.pid, deadline: d.stopAt})
+		}
+	case procReady, procServing:
+		switch {
+		case d.stopping:
+			d.do(drainAction{pid: p.pid, deadline: d.stopAt})
+		case p.gen != d.generation || p.slot >= d.want:
+			d.do(drainAction{pid: p.pid, deadline: d.now.add(d.drainTimeout)})
+		case p.state == procReady:
+			d.do(grantAction{pid: p.pid})
+		}
+	case procDraining:
+		if d.stopping && p.deadline > d.stopAt {
+			d.do(drainAction{pid: p.pid, deadline: d.stopAt})
+		}
+		d.killAt(p, p.deadline.add(killGrace), "drain deadline")
+	}
+}
+
+// killAt kills a process from moment m on, again and again: whose child it is may be changing.
+func (d *decision) killAt(p procView, m moment, why string) {
+	if p.killed != 0 {
+		m = max(m, p.killed.add(killGrace))
+	}
+	if d.due(m) {
+		d.do(killAction{pid: p.pid, why: why})
+	}
+}
+
+// boundGenerations cuts the oldest generations if too many drain.
+func (d *decision) boundGenerations() {
+	var gens []int
+	for _, p := range d.procs {
+		if p.gen < d.generation && !slices.Contains(gens, p.gen) {
+			gens = append(gens, p.gen)
+		}
+	}
+	if len(gens) <= d.maxGenerations {
+		return
+	}
+	slices.Sort(gens)
+	tooOld := gens[:len(gens)-d.maxGenerations]
+	for _, p := range d.procs {
+		if slices.Contains(tooOld, p.gen) && !p.cut {
+			d.do(cutAction{pid: p.pid})
+		}
+	}
+}

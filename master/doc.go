@@ -1,0 +1,25 @@
+// Package master makes a program a prefork server that changes its configuration, its binary and its size without losing
+// a request. [Main] is the one line; [Run] is for programs with a configuration of their own.
+//
+// # Processes
+//
+//	keeper                 the process that the user started; package keeper
+//	 └─ master             this package: decides, holds the listening sockets, never accepts
+//	     ├─ worker 0       package worker
+//	     └─ worker 1
+//
+// A reload is a new master, the successor, that is started beside the running one. It takes the sockets from the keeper's
+// store, loads the configuration, starts its workers, and asks the keeper for COMMIT when all of them are ready. Before
+// COMMIT nothing has happened: whatever fails, the successor goes, with everything of it, and the old generation serves on.
+// After COMMIT it is the master, whoever dies: its workers get GO, the predecessor exits, and the predecessor's workers
+// drain.
+//
+// # Invariants
+//
+//   - One goroutine owns the state of a master ([master.loop]). Others wait for one thing and send it an event. What is
+//     to be done about the workers is decided by [decide], which touches nothing.
+//   - A listening socket is made once, and closed when its address leaves the configuration; never to move traffic.
+//   - A worker is started from the running master's own executable, and gets its configuration as bytes. No generation is
+//     mixed.
+//   - What must outlive a master is in the keeper's store before anybody relies on it.
+package master

@@ -1,0 +1,95 @@
+package master_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rule is about the imports of the packages below from, direct and indirect.
+type rule struct {
+	from string
+	only []string // nothing but the standard library and these; nil: anything
+	not  []string
+}
+
+var rules = []rule{
+	{from: "baton/worker", not: []string{"baton/master", "baton/http", "baton/cmd"}},
+	{from: "baton/worker/wire", only: []string{}},
+	{from: "baton/worker/logsink", only: []string{"golang.org/x/sys"}},
+	{from: "baton/master", not: []string{"baton/cmd"}},
+	{from: "baton/master/keeper", only: []string{"golang.org/x/sys", "baton/worker"}},
+	{from: "baton/master/internal", not: []string{"baton/master/keeper"}},
+	{from: "baton/http", not: []string{"baton/master", "baton/cmd"}},
+}
+
+// tests drives the built program, and may know of it what users do.
+const tests = "baton/master/mastertest"
+
+var toml = []string{"github.com/BurntSushi/toml", "github.com/pelletier/go-toml"}
+
+// TestImportsRunDownward keeps the house as the README draws it.
+func TestImportsRunDownward(t *testing.T) {
+	t.Parallel()
+	for pkg, imports := range packages(t) {
+		for _, r := range rules {
+			if below(pkg, r.from) && !below(pkg, tests) {
+				r.check(t, pkg, imports)
+			}
+		}
+		if below(pkg, "baton/master") && !below(pkg, tests) {
+			rule{not: append([]string{"baton/http"}, toml...)}.check(t, pkg, imports)
+		}
+		if below(pkg, "baton/worker") {
+			rule{not: toml}.check(t, pkg, imports)
+		}
+		if !below(pkg, "baton/cmd") {
+			rule{not: []string{"baton/cmd"}}.check(t, pkg, imports)
+		}
+	}
+}
+
+func (r rule) check(t *testing.T, pkg string, imports []string) {
+	t.Helper()
+	for _, imp := range imports {
+		for _, n := range r.not {
+			if below(imp, n) {
+				t.Errorf("%s imports %s, perhaps through others", pkg, imp)
+			}
+		}
+		if r.only == nil || standard(imp) || imp == pkg {
+			continue
+		}
+		if !slices.ContainsFunc(r.only, func(o string) bool { return below(imp, o) }) {
+			t.Errorf("%s imports %s, and is to import only %v", pkg, imp, r.only)
+		}
+	}
+}
+
+// packages lists the packages of the module, and what each imports, directly or not.
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, "baton/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		all[words[0]] = words[1:]
+	}
+	for _, want := range []string{"baton/master", "baton/master/keeper", "baton/worker/wire", "baton/http/httpworker", "baton/cmd/baton"} {
+		if len(all[want]) == 0 {
+			t.Fatalf("go list does not know %s", want)
+		}
+	}
+	return all
+}
+
+func below(pkg, folder string) bool { return pkg == folder || strings.HasPrefix(pkg, folder+"/") }
+
+func standard(pkg string) bool {
+	first, _, _ := strings.Cut(pkg, "/")
+	return !strings.Contains(first, ".") && first != "baton"
+}

@@ -1,0 +1,170 @@
+// Package control is the HTTP side of a master's control socket: a few routes, each one call of the backend.
+//
+//	GET  /status                     what `baton status --json` prints
+//	POST /reload[?wait=drained]      answers when the reload is done, or has failed
+//	POST /reload?async=1             answers at once, with the reload's id
+//	GET  /reload/ID[?wait=drained]   answers when that reload is done
+//	POST /resize?workers=N
+//	POST /stop[?now=1|?quit=1]       answers at once; the tree ends after it
+//
+// 503 means that another master has taken over: ask again.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// ErrSuperseded is what a backend returns when its process is no longer the master.
+var ErrSuperseded = errors.New("another master has taken over, ask again")
+
+// Backend answers. Its methods may block, until their context ends.
+type Backend interface {
+	Status(ctx context.Context) (any, error)
+	Reload(ctx context.Context) (id int64, err error)
+	Await(ctx context.Context, id int64, drained bool) (any, error)
+	Resize(ctx context.Context, workers int) error
+	Stop(ctx context.Context, quit, now bool) error
+}
+
+// Server serves the control socket until it is closed.
+type Server struct {
+	http *http.Server
+	ln   net.Listener
+
+	mu     sync.Mutex
+	open   int           // connections
+	served chan struct{} // closed when nothing is accepted any more
+	empty  chan struct{} // has a value when open has become 0
+}
+
+// Serve begins to serve ln.
+func Serve(ln net.Listener, keeperPID int, b Backend) *Server {
+	s := &Server{ln: ln, served: make(chan struct{}), empty: make(chan struct{}, 1)}
+	mux := http.NewServeMux()
+	h := handlers{b: b, pid: keeperPID}
+	mux.HandleFunc("GET /status", h.status)
+	mux.HandleFunc("POST /reload", h.reload)
+	mux.HandleFunc("GET /reload/{id}", h.await)
+	mux.HandleFunc("POST /resize", h.resize)
+	mux.HandleFunc("POST /stop", h.stop)
+	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ConnState: s.count}
+	// A kept connection would stay with this master when the next one has taken over.
+	s.http.SetKeepAlivesEnabled(false)
+	go func() {
+		_ = s.http.Serve(ln)
+		close(s.served)
+	}()
+	return s
+}
+
+// count follows the connections. Each carries one request.
+func (s *Server) count(_ net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		s.open++
+	case http.StateClosed, http.StateHijacked:
+		if s.open--; s.open == 0 {
+			select {
+			case s.empty <- struct{}{}:
+			default:
+			}
+		}
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+// Close stops accepting and waits until the connections that there are have been answered, up to limit. The backend is
+// to make that happen.
+func (s *Server) Close(limit time.Duration) {
+	_ = s.ln.Close()
+	<-s.served
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	for s.busy() {
+		select {
+		case <-s.empty:
+		case <-t.C:
+			return
+		}
+	}
+}
+
+func (s *Server) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open > 0
+}
+
+type handlers struct {
+	b   Backend
+	pid int
+}
+
+func (h handlers) status(w http.ResponseWriter, r *http.Request) {
+	st, err := h.b.Status(r.Context())
+	answer(w, http.StatusOK, st, err)
+}
+
+func (h handlers) reload(w http.ResponseWriter, r *http.Request) {
+	id, err := h.b.Reload(r.Context())
+	if err != nil || r.FormValue("async") != "" {
+		answer(w, http.StatusAccepted, map[string]int64{"id": id}, err)
+		return
+	}
+	res, err := h.b.Await(r.Context(), id, r.FormValue("wait") == "drained")
+	if errors.Is(err, ErrSuperseded) {
+		http.Redirect(w, r, fmt.Sprintf("/reload/%d?%s", id, r.URL.RawQuery), http.StatusSeeOther)
+		return
+	}
+	answer(w, http.StatusOK, res, err)
+}
+
+func (h handlers) await(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		http.Error(w, "reload: id: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	res, err := h.b.Await(r.Context(), id, r.FormValue("wait") == "drained")
+	answer(w, http.StatusOK, res, err)
+}
+
+func (h handlers) resize(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(r.FormValue("workers"))
+	if err != nil || n < 1 {
+		http.Error(w, "resize: workers is to be a number of at least 1", http.StatusBadRequest)
+		return
+	}
+	err = h.b.Resize(r.Context(), n)
+	answer(w, http.StatusOK, map[string]int{"workers": n}, err)
+}
+
+func (h handlers) stop(w http.ResponseWriter, r *http.Request) {
+	err := h.b.Stop(r.Context(), r.FormValue("quit") != "", r.FormValue("now") != "")
+	answer(w, http.StatusAccepted, map[string]int{"keeper_pid": h.pid}, err)
+}
+
+func answer(w http.ResponseWriter, code int, v any, err error) {
+	if errors.Is(err, ErrSuperseded) {
+		w.Header().Set("Retry-After", "0")
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(v)
+}

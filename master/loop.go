@@ -1,0 +1,298 @@
+package master
+
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/internal/step"
+	"baton/master/keeper"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// loop owns the state from here on, until the process is to end.
+func (m *master) loop() int {
+	go m.readKeeper()
+	timer := time.NewTimer(0)
+	timer.Stop()
+	m.maybeCommit()
+	for !m.over && m.failed == nil {
+		m.settle(timer)
+		if m.over || m.failed != nil {
+			break
+		}
+		select {
+		case p := <-m.packets:
+			m.onKeeper(p)
+		case ev := <-m.workers:
+			m.onWorker(ev)
+		case f := <-m.calls:
+			f()
+		case <-m.signals:
+			m.reap()
+		case err := <-m.upgrade:
+			m.onUpgrade(err)
+		case <-timer.C:
+		}
+		m.maybeCommit()
+	}
+	if m.failed != nil {
+		return m.giveUp(m.failed)
+	}
+	return m.end()
+}
+
+// settle does what is to be done about the workers, and sets the timer for the next time.
+func (m *master) settle(timer *time.Timer) {
+	todo, next := decide(m.view())
+	for _, a := range todo {
+		m.perform(a)
+	}
+	if !m.committed {
+		next = m.checkReadyTimeout()
+	}
+	m.checkEmpty()
+	m.answerWaiters()
+	next = m.checkTickets(m.checkQueries(next))
+	if next == 0 {
+		timer.Stop()
+		return
+	}
+	timer.Reset(time.Duration(next - monotonic()))
+}
+
+func (m *master) view() view {
+	v := view{
+		now: monotonic(), generation: m.gen, want: m.want, committed: m.committed && m.workersKnown(), stopping: m.stopping, stopAt: m.stopAt,
+		drainTimeout: m.cfg.drainTimeout(), readyTimeout: m.cfg.readyTimeout(), maxGenerations: m.cfg.maxGenerations(),
+		notBefore: map[int]moment{},
+	}
+	for _, p := range m.procs {
+		v.procs = append(v.procs, p.procView)
+	}
+	for slot, s := range m.slots {
+		v.notBefore[slot] = s.notBefore
+	}
+	return v
+}
+
+// workersKnown is false while a restarted master has not been told which workers there are.
+func (m *master) workersKnown() bool { return m.known || m.welcome.Role != wire.RoleRestart }
+
+// failure ends a master that has not taken over.
+func (m *master) failure(err error) {
+	if m.failed == nil {
+		m.failed = err
+	}
+}
+
+// checkEmpty ends a stopping master when no worker is left.
+func (m *master) checkEmpty() {
+	if m.stopping && m.workersKnown() && len(m.procs) == 0 {
+		m.over = true
+	}
+}
+
+// readKeeper turns what the keeper says into events.
+func (m *master) readKeeper() {
+	for {
+		p, err := m.keeper.Recv()
+		if err != nil {
+			m.packets <- nil
+			return
+		}
+		m.packets <- &p
+	}
+}
+
+func (m *master) onKeeper(p *seqpacket.Packet) {
+	if p == nil {
+		m.keeperGone()
+		return
+	}
+	defer p.Close()
+	if err := m.handleKeeper(p); err != nil {
+		m.log.Error("master: message of the keeper", "kind", p.Frame.T, "error", err)
+	}
+}
+
+// keeperGone: the process that the user started is dead, so everything ends, by itself and gracefully. Nobody else
+// removes the paths of Unix sockets then.
+func (m *master) keeperGone() {
+	m.orphaned = true
+	if !m.committed {
+		m.failure(errors.New("master: the keeper is gone"))
+		m.removePaths(true)
+		return
+	}
+	if m.stopping {
+		return
+	}
+	m.log.Error("master: the keeper is gone, stopping everything")
+	m.removePaths(false)
+	m.stop(wire.Stop{Deadline: int64(monotonic().add(m.cfg.stopTimeout()))})
+}
+
+func (m *master) handleKeeper(p *seqpacket.Packet) error {
+	f := p.Frame
+	switch f.T {
+	case wire.Committed{}.Kind():
+		var c wire.Committed
+		if err := f.Into(&c); err != nil {
+			return err
+		}
+		m.onCommitted(c)
+	case wire.Refused{}.Kind():
+		var r wire.Refused
+		if err := f.Into(&r); err != nil {
+			return err
+		}
+		m.failure(errors.New("master: COMMIT refused: " + r.Error))
+	case wire.Superseded{}.Kind():
+		m.over = true
+	case wire.Alone{}.Kind():
+		m.forgetWorkers()
+	case wire.Item{}.Kind():
+		m.inherit(p)
+	case wire.End{}.Kind():
+		m.onAlone()
+	case wire.Reload{}.Kind():
+		var r wire.Reload
+		if err := f.Into(&r); err != nil {
+			return err
+		}
+		m.startUpgrade(r.Attempt)
+	case wire.Result{}.Kind():
+		var r wire.Result
+		if err := f.Into(&r); err != nil {
+			return err
+		}
+		m.onResult(r)
+	case wire.Requested{}.Kind():
+		var r wire.Requested
+		if err := f.Into(&r); err != nil {
+			return err
+		}
+		m.onRequested(r)
+	case wire.Exited{}.Kind():
+		var e wire.Exited
+		if err := f.Into(&e); err != nil {
+			return err
+		}
+		m.onExited(e)
+	case wire.Stop{}.Kind():
+		var s wire.Stop
+		if err := f.Into(&s); err != nil {
+			return err
+		}
+		m.stop(s)
+	case wire.Resize{}.Kind():
+		var r wire.Resize
+		if err := f.Into(&r); err != nil {
+			return err
+		}
+		m.resize(m.want + r.Delta)
+	case wire.Reopen{}.Kind():
+		m.reopenLog()
+	}
+	return nil
+}
+
+func (m *master) onExited(e wire.Exited) {
+	if p, ok := m.procs[e.PID]; ok && !p.own && !p.reaped {
+		m.dead(p, syscall.WaitStatus(e.Status))
+	}
+}
+
+// stop drains everything, up to the deadline that the keeper has set.
+func (m *master) stop(s wire.Stop) {
+	if !m.committed {
+		m.failure(errors.New("master: stopping"))
+		return
+	}
+	if m.stopping && moment(s.Deadline) >= m.stopAt {
+		return
+	}
+	m.stopping = true
+	m.stopAt = moment(s.Deadline)
+	if m.stopWatch != nil {
+		m.stopWatch()
+	}
+	m.closeListeners()
+}
+
+// end is a master's last act: those who wait for an answer get it.
+func (m *master) end() int {
+	close(m.ended)
+	m.letWorkersGo()
+	m.answerWaiters()
+	if m.control != nil {
+		m.control.Close(controlLimit)
+	}
+	m.keeper.Flush()
+	return exitOK
+}
+
+// letWorkersGo ends the reading of the workers' control sockets, so that the next master misses nothing, and tells the
+// keeper. The exit itself may take much longer: the kernel waits when a change notification is closed.
+func (m *master) letWorkersGo() {
+	if m.stopping {
+		return
+	}
+	reading := 0
+	for _, p := range m.procs {
+		if !p.eof && p.conn != nil {
+			p.conn.StopReading()
+			reading++
+		}
+	}
+	for reading > 0 {
+		ev := <-m.workers
+		if ev.packet == nil {
+			reading--
+			continue
+		}
+		m.onWorker(ev)
+	}
+	_ = m.keeper.Post(wire.Left{})
+}
+
+// controlLimit is how long an ending master waits for its last answers to be written.
+const controlLimit = 300 * time.Millisecond
+
+// onAlone: no predecessor is left. Its workers are ours, and drain.
+func (m *master) onAlone() {
+	for name, it := range m.items {
+		pid := keeper.WorkerPID(name)
+		if pid == 0 {
+			continue
+		}
+		delete(m.items, name)
+		if _, ours := m.procs[pid]; ours || it.fd < 0 {
+			_ = unix.Close(it.fd)
+			continue
+		}
+		m.adopt(pid, it.data, it.fd)
+	}
+	want := m.want
+	m.chooseCount() // somebody may have asked the predecessor for another number since
+	m.want, want = want, m.want
+	m.resize(want)
+	m.recallCounts()
+	m.startWatch()
+	m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
+	step.At(step.Alone)
+}
+
+// forgetWorkers drops what the welcome said of the workers: newer words follow.
+func (m *master) forgetWorkers() {
+	for name, it := range m.items {
+		if keeper.WorkerPID(name) != 0 {
+			_ = unix.Close(it.fd)
+			delete(m.items, name)
+		}
+	}
+}

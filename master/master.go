@@ -1,0 +1,323 @@
+package master
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/cloudflare/tableflip"
+	"golang.org/x/sys/unix"
+
+	"baton/master/internal/control"
+	"baton/master/internal/step"
+	"baton/master/internal/watch"
+	"baton/master/keeper"
+	"baton/worker"
+	"baton/worker/logsink"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// flushLimit is how long an exiting master waits for its last log lines to be read.
+const flushLimit = 200 * time.Millisecond
+
+// neverTimeout is given to tableflip: the keeper looks after the time.
+const neverTimeout = 24 * time.Hour
+
+// master is owned by the goroutine of loop.
+type master struct {
+	opts    Options
+	log     *slog.Logger
+	sink    *logsink.Sink
+	upg     *tableflip.Upgrader
+	keeper  *seqpacket.Conn
+	welcome wire.Welcome
+	items   map[string]inherited // of the store, until they are used
+	dir     string               // the user's
+	args    []string             // as typed; os.Args are another's while a successor starts
+	attempt string               // of which reload this process is the successor
+
+	cfg     Config
+	sum     watch.Sum // of the files of cfg
+	gen     int
+	want    int // slots
+	sockets []sock
+	steered map[string]steering // by the key of an address's first socket
+	payload int                 // memory file
+	queue   [2]int              // the hand-over queue: the end to give to, and the one to take from
+	tickets ticketKeys          // none without a TLS listener
+	logFD   int                 // log file; -1: standard error
+
+	procs  map[int]*proc
+	slots  map[int]slotState
+	counts counts
+
+	asked     bool // for COMMIT
+	committed bool
+	orphaned  bool   // the keeper is dead
+	known     bool   // no predecessor is left, and all workers are known
+	upgrading string // the attempt that runs
+	warnings  []string
+	ended     chan struct{} // closed when the loop has ended
+	stopping  bool
+	stopAt    moment
+	over      bool
+	failed    error
+
+	control   *control.Server
+	stopWatch context.CancelFunc
+
+	results []wire.Result
+	waiters []waiter
+	tags    map[int64]chan int64 // requests that wait for their id
+	lastTag int64
+	queries []*query
+
+	packets chan *seqpacket.Packet // of the keeper; nil at end-of-file
+	workers chan procEvent
+	calls   chan func() // from the control socket: run on the loop
+	signals chan os.Signal
+	upgrade chan error // tableflip's answer
+}
+
+// inherited is an entry of the keeper's store.
+type inherited struct {
+	data string
+	fd   int
+}
+
+// runMaster is a master's life.
+func runMaster(opts Options) int {
+	worker.DropSignals()
+	step.At(step.Started)
+	m := &master{
+		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, slots: map[int]slotState{}, steered: map[string]steering{}, logFD: -1, payload: -1,
+		tags: map[int64]chan int64{}, packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
+		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), ended: make(chan struct{}), attempt: os.Getenv(keeper.AttemptEnv),
+		args: os.Args,
+	}
+	m.sink = logsink.New(2)
+	defer m.sink.Flush(flushLimit)
+	m.log = logsink.Logger(m.sink, "text")
+	signal.Notify(m.signals, syscall.SIGCHLD)
+	m.dir, _ = os.Getwd()
+
+	err := m.connect()
+	if err == nil {
+		err = m.prepare()
+	}
+	if err != nil {
+		return m.giveUp(err)
+	}
+	return m.loop()
+}
+
+// connect says hello to the keeper, and reads the store.
+func (m *master) connect() error {
+	door, err := m.openDoor()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(door) }()
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		return fmt.Errorf("master: %w", err)
+	}
+	hello, err := wire.Encode(wire.Hello{Version: m.opts.Version, Attempt: m.attempt})
+	if err == nil {
+		err = unix.Sendmsg(door, hello, unix.UnixRights(theirs), nil, unix.MSG_NOSIGNAL)
+	}
+	_ = unix.Close(theirs)
+	if err != nil {
+		_ = unix.Close(ours)
+		return fmt.Errorf("master: hello: %w", err)
+	}
+	if m.keeper, err = seqpacket.New(ours); err != nil {
+		return fmt.Errorf("master: %w", err)
+	}
+	return m.readWelcome()
+}
+
+// openDoor returns the way to the keeper: the one descriptor that tableflip carries.
+func (m *master) openDoor() (int, error) {
+	const ready, names = 3, 4
+	if os.Getenv(keeper.DoorEnv) == "" {
+		// tableflip leaves these two open for whatever is executed.
+		unix.CloseOnExec(ready)
+		unix.CloseOnExec(names)
+	}
+	upg, err := tableflip.New(tableflip.Options{UpgradeTimeout: neverTimeout})
+	if err != nil {
+		return -1, fmt.Errorf("master: %w", err)
+	}
+	m.upg = upg
+	_ = os.Unsetenv("TABLEFLIP_HAS_PARENT_7DIU3")
+	// The successors are masters as well, and start where this one was started.
+	_ = os.Setenv(worker.RoleEnv, worker.RoleMaster)
+	if fd, err := strconv.Atoi(os.Getenv(keeper.DoorEnv)); err == nil {
+		_ = os.Unsetenv(keeper.DoorEnv)
+		unix.CloseOnExec(fd)
+		f := os.NewFile(uintptr(fd), "door")
+		defer func() { _ = f.Close() }()
+		if err := upg.AddFile("door", f); err != nil {
+			return -1, fmt.Errorf("master: door: %w", err)
+		}
+		return dupFile(f)
+	}
+	f, err := upg.File("door")
+	if err != nil {
+		return -1, fmt.Errorf("master: door: %w", err)
+	}
+	if f == nil {
+		return -1, errors.New("master: no door to a keeper; a master is not started by hand")
+	}
+	defer func() { _ = f.Close() }()
+	return dupFile(f)
+}
+
+// dupFile duplicates without f.Fd(), which would make the shared description blocking.
+func dupFile(f *os.File) (int, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	n := -1
+	if cerr := raw.Control(func(fd uintptr) { n, err = seqpacket.Dup(int(fd)) }); cerr != nil {
+		return -1, cerr
+	}
+	return n, err
+}
+
+// readWelcome waits for the keeper's answer and the whole store.
+func (m *master) readWelcome() error {
+	for {
+		p, err := m.keeper.Recv()
+		if err != nil {
+			return fmt.Errorf("master: welcome: %w", err)
+		}
+		done, err := m.onWelcome(&p)
+		p.Close()
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+func (m *master) onWelcome(p *seqpacket.Packet) (done bool, err error) {
+	if err := p.Frame.Check(); err != nil {
+		return true, err
+	}
+	switch p.Frame.T {
+	case wire.Welcome{}.Kind():
+		err = p.Frame.Into(&m.welcome)
+	case wire.Refused{}.Kind():
+		var r wire.Refused
+		err = errors.Join(p.Frame.Into(&r), fmt.Errorf("master: the keeper refused: %s", r.Error))
+	case wire.Item{}.Kind():
+		m.inherit(p)
+	case wire.End{}.Kind():
+		return true, nil
+	}
+	return false, err
+}
+
+func (m *master) inherit(p *seqpacket.Packet) {
+	var it wire.Item
+	if err := p.Frame.Into(&it); err != nil {
+		m.log.Error("master: store", "error", err)
+		return
+	}
+	fd := -1
+	if it.HasFD {
+		fd = p.TakeFD()
+	}
+	if old, ok := m.items[it.Name]; ok && old.fd >= 0 {
+		_ = unix.Close(old.fd)
+	}
+	m.items[it.Name] = inherited{data: it.Data, fd: fd}
+}
+
+// take gives an entry to the caller; fd is -1 where there is none.
+func (m *master) take(name string) (inherited, bool) {
+	it, ok := m.items[name]
+	delete(m.items, name)
+	if !ok {
+		it.fd = -1
+	}
+	return it, ok
+}
+
+// store puts an entry into the keeper's store: v as a line of JSON unless it is a string, and a duplicate of fd unless
+// that is -1.
+func (m *master) store(name string, v any, fd int) { m.put(wire.Put{Name: name}, v, fd) }
+
+func (m *master) put(p wire.Put, v any, fd int) {
+	if m.orphaned {
+		return // nobody keeps anything any more
+	}
+	if s, ok := v.(string); ok {
+		p.Data = s
+	} else if b, err := json.Marshal(v); err == nil {
+		p.Data = string(b)
+	}
+	var err error
+	if fd >= 0 {
+		err = m.keeper.Post(p, fd)
+	} else {
+		err = m.keeper.Post(p)
+	}
+	if err != nil {
+		m.log.Error("master: store", "entry", p.Name, "error", err)
+	}
+}
+
+// giveUp ends a master that has not taken over.
+func (m *master) giveUp(err error) int {
+	m.abandon()
+	code := exitCode(err)
+	if m.welcome.Role != wire.RoleSuccessor { // of which the keeper says it
+		m.sink.Flush(flushLimit)
+		fmt.Fprintln(os.Stderr, m.opts.explain(err))
+	}
+	if m.keeper != nil {
+		_ = m.keeper.Post(wire.Fail{Error: m.opts.reason(err), Code: code})
+		m.keeper.Flush()
+	}
+	return code
+}
+
+// abandon ends the workers of a master that gives up: end-of-file tells them, they have accepted nothing.
+func (m *master) abandon() {
+	for _, p := range m.procs {
+		if p.conn != nil && p.own {
+			_ = unix.Kill(p.pid, unix.SIGKILL)
+		}
+	}
+	for _, p := range m.procs {
+		if p.own {
+			var ws unix.WaitStatus
+			_, _ = unix.Wait4(p.pid, &ws, 0, nil)
+		}
+	}
+}
+
+func netListener(fd int) (net.Listener, error) {
+	f := os.NewFile(uintptr(fd), "control")
+	defer func() { _ = f.Close() }()
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("control: %w", err)
+	}
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return ln, nil
+}

@@ -1,0 +1,277 @@
+package master
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/internal/sockets"
+	"baton/master/internal/spawn"
+	"baton/master/internal/step"
+	"baton/master/internal/watch"
+	"baton/master/keeper"
+	"baton/worker"
+	"baton/worker/logsink"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// Entries of the store that only masters look at.
+const (
+	entryConfig  = "config"  // the config of the last COMMIT, and the sum of its files
+	entryControl = "control" // the control socket; its data is the path
+	entryPID     = "pidfile"
+	entryGive    = "handover/give"
+	entryTake    = "handover/take"
+)
+
+// errNoListener is the mistake of a program that serves nothing.
+var errNoListener error = userError("config: nothing to listen on")
+
+// userError is an error that is not the system's.
+type userError string
+
+func (e userError) Error() string { return string(e) }
+
+// ExitCode is that of a user's mistake.
+func (userError) ExitCode() int { return exitUser }
+
+// storedConfig is what a restarted master needs of the config: no file.
+type storedConfig struct {
+	Config Config
+	Sum    []byte
+}
+
+// storedCount is the number of slots, and the number that the config said when it was chosen.
+type storedCount struct {
+	Count  int `json:"count"`
+	Config int `json:"config"`
+}
+
+// prepare does everything that can fail, and nothing that anybody notices. What it puts into the store is staged.
+func (m *master) prepare() error {
+	m.gen, m.results = m.welcome.Generation, m.welcome.Results
+	worker.SetTitle(worker.RoleMaster, m.gen)
+	step.At(step.Welcomed)
+	if m.welcome.Role == wire.RoleRestart {
+		return m.prepareRestart()
+	}
+	if err := m.load(); err != nil {
+		return err
+	}
+	step.At(step.Loaded)
+	if err := m.openAll(); err != nil {
+		return err
+	}
+	step.At(step.Bound)
+	for slot := range m.want {
+		if err := m.startWorker(slot); err != nil {
+			return err
+		}
+	}
+	step.At(step.Spawned)
+	return nil
+}
+
+// prepareRestart: the workers serve, nothing is to be started.
+func (m *master) prepareRestart() error {
+	it, ok := m.items[entryConfig]
+	if !ok {
+		return fmt.Errorf("master: restart: the store has no config")
+	}
+	b, err := spawn.ReadMemory(it.fd)
+	if err != nil {
+		return fmt.Errorf("master: restart: %w", err)
+	}
+	var sc storedConfig
+	if err := json.Unmarshal(b, &sc); err != nil {
+		return fmt.Errorf("master: restart: config: %w", err)
+	}
+	m.cfg = sc.Config
+	copy(m.sum[:], sc.Sum)
+	m.chooseCount()
+	return m.openAll()
+}
+
+// load reads the configuration, and the files once more if they have changed meanwhile.
+func (m *master) load() error {
+	for range 5 {
+		cfg, err := m.opts.Load(context.Background())
+		if err != nil {
+			return err
+		}
+		if len(cfg.Listen) == 0 {
+			return errNoListener
+		}
+		m.cfg = cfg
+		if len(cfg.Watch) == 0 {
+			break
+		}
+		m.sum, err = watch.Read(cfg.Watch)
+		if err != nil {
+			continue
+		}
+		if again, err := m.opts.Load(context.Background()); err == nil && sameJSON(again, cfg) {
+			break
+		}
+	}
+	m.chooseCount()
+	return m.keeper.Post(m.timeouts())
+}
+
+func sameJSON(a, b any) bool {
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && string(x) == string(y)
+}
+
+func (m *master) timeouts() wire.Preparing {
+	return wire.Preparing{
+		ReadyTimeout: int64(m.cfg.readyTimeout()), StopTimeout: int64(m.cfg.stopTimeout()), DrainTimeout: int64(m.cfg.drainTimeout()),
+	}
+}
+
+// chooseCount keeps what somebody has asked for with resize, until the config says another number.
+func (m *master) chooseCount() {
+	m.want = m.cfg.workers()
+	var sc storedCount
+	if it, ok := m.items[keeper.EntryCount]; ok && json.Unmarshal([]byte(it.data), &sc) == nil && sc.Config == m.cfg.workers() {
+		m.want = sc.Count
+	}
+}
+
+// openAll opens what the configuration names: the log, the control socket, the listeners, the memory file for the workers.
+func (m *master) openAll() error {
+	for _, open := range []func() error{m.openLog, m.openControl, m.openListeners, m.openPIDFile, m.openQueue, m.openTickets} {
+		if err := open(); err != nil {
+			return err
+		}
+	}
+	fd, err := spawn.Memory("payload", m.cfg.Payload)
+	if err != nil {
+		return err
+	}
+	m.payload = fd
+	return nil
+}
+
+// openQueue takes the hand-over queue, or makes it: one for all workers of all generations.
+func (m *master) openQueue() error {
+	give, ok1 := m.take(entryGive)
+	take, ok2 := m.take(entryTake)
+	if ok1 && ok2 {
+		m.queue = [2]int{give.fd, take.fd}
+		return nil
+	}
+	a, b, err := seqpacket.Pair()
+	if err != nil {
+		return fmt.Errorf("hand-over queue: %w", err)
+	}
+	m.queue = [2]int{a, b}
+	m.store(entryGive, "", a)
+	m.store(entryTake, "", b)
+	return nil
+}
+
+// openLog opens the log file. A successor's own words go there after COMMIT.
+func (m *master) openLog() error {
+	if m.cfg.LogFile != "" {
+		fd, err := logsink.Open(m.path(m.cfg.LogFile))
+		if err != nil {
+			return err
+		}
+		m.logFD = fd
+	}
+	return nil
+}
+
+// startLogging begins to write where the config says.
+func (m *master) startLogging() {
+	m.log = logsink.Logger(m.sink, m.cfg.LogFormat)
+	_ = m.keeper.Post(wire.Drop{Name: keeper.EntryLog})
+	m.store(keeper.EntryLog, m.cfg.LogFormat, m.logFD)
+	if m.logFD < 0 {
+		return
+	}
+	if fd, err := seqpacket.Dup(m.logFD); err == nil {
+		m.sink.SetFD(fd)
+	}
+}
+
+// path is p as the user meant it, from where the user was.
+func (m *master) path(p string) string {
+	if filepath.IsAbs(p) {
+		return filepath.Clean(p)
+	}
+	return filepath.Join(m.dir, p)
+}
+
+// forget closes an inherited entry that is not used.
+func (m *master) forget(name string) {
+	if it, ok := m.take(name); ok && it.fd >= 0 {
+		_ = unix.Close(it.fd)
+	}
+}
+
+// openPIDFile writes the keeper's PID. The keeper removes the file in the end.
+func (m *master) openPIDFile() error {
+	old, had := m.take(entryPID)
+	if m.cfg.PIDFile == "" {
+		if had {
+			_ = m.keeper.Post(wire.Drop{Name: entryPID})
+		}
+		return nil
+	}
+	path := m.path(m.cfg.PIDFile)
+	if had && old.data == path {
+		return nil
+	}
+	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
+	err := os.WriteFile(tmp, []byte(strconv.Itoa(m.welcome.KeeperPID)+"\n"), 0o644)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+		return fmt.Errorf("pid file: %w", err)
+	}
+	if had {
+		_ = m.keeper.Post(wire.Drop{Name: entryPID})
+	}
+	m.put(wire.Put{Name: entryPID, Unlink: path}, path, -1)
+	return nil
+}
+
+// openControl takes over the control socket, or makes it.
+func (m *master) openControl() error {
+	it, had := m.items[entryControl]
+	if m.cfg.Control == "" {
+		if had {
+			_ = m.keeper.Post(wire.Drop{Name: entryControl})
+			m.forget(entryControl)
+		}
+		return nil
+	}
+	path := m.path(m.cfg.Control)
+	m.cfg.Control = path
+	if had && it.data == path {
+		return nil
+	}
+	addr, err := sockets.Resolve("unix:"+path, "tcp", "/")
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	fd, err := sockets.Bind(addr, 0o600)
+	if err != nil {
+		return fmt.Errorf("control socket: %w%s", err, whoRuns(path, err))
+	}
+	m.forget(entryControl)
+	m.put(wire.Put{Name: entryControl, Unlink: path}, path, fd)
+	m.items[entryControl] = inherited{data: path, fd: fd}
+	return nil
+}

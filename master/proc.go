@@ -1,0 +1,322 @@
+package master
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/internal/spawn"
+	"baton/master/keeper"
+	"baton/worker"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// proc is a worker process as its master sees it.
+type proc struct {
+	procView
+	conn   *seqpacket.Conn
+	own    bool // our child: we reap it; else the keeper does
+	record wire.WorkerRecord
+	eof    bool // its control socket is closed: it has said all
+	reaped bool // it has ended, with status
+	status syscall.WaitStatus
+	stats  wire.Stats
+	bye    bool
+}
+
+// procEvent is a message of a worker; packet is nil at end-of-file.
+type procEvent struct {
+	p      *proc
+	packet *seqpacket.Packet
+}
+
+// startWorker starts a process in a slot of the generation that this master is, or is going to be.
+func (m *master) startWorker(slot int) error {
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		return fmt.Errorf("worker %d: %w", slot, err)
+	}
+	pid, err := spawn.Start(spawn.Spec{
+		Argv: append([]string{m.args[0], fmt.Sprintf("%s %d", worker.RoleWorker, slot)}, m.args[1:]...),
+		Env:  m.workerEnv(), Dir: m.dir, Control: theirs,
+	})
+	_ = unix.Close(theirs)
+	if err != nil {
+		_ = unix.Close(ours)
+		return fmt.Errorf("worker %d: %w", slot, err)
+	}
+	rec := wire.WorkerRecord{Generation: m.gen, Slot: slot, Started: time.Now().UnixMilli(), Listeners: m.keysOf(slot)}
+	p := &proc{procView: procView{pid: pid, gen: m.gen, slot: slot, started: monotonic()}, own: true, record: rec}
+	m.procs[pid] = p
+	m.store(keeper.WorkerEntry(pid), rec, ours)
+	if p.conn, err = seqpacket.New(ours); err != nil {
+		return fmt.Errorf("worker %d: %w", slot, err)
+	}
+	if err := m.sendSetup(p); err != nil {
+		return fmt.Errorf("worker %d (pid %d): setup: %w", slot, pid, err)
+	}
+	go m.readWorker(p)
+	return nil
+}
+
+// workerEnv is explicit: nothing that is between keeper and masters reaches a worker.
+func (m *master) workerEnv() []string {
+	var env []string
+	for _, kv := range keeper.Scrub(os.Environ()) {
+		if len(kv) < len("GOMAXPROCS=") || kv[:len("GOMAXPROCS=")] != "GOMAXPROCS=" {
+			env = append(env, kv)
+		}
+	}
+	env = append(env, worker.RoleEnv+"="+worker.RoleWorker, "GOMAXPROCS="+strconv.Itoa(m.cfg.workerCPUs(m.want)))
+	if m.attempt != "" {
+		env = append(env, keeper.AttemptEnv+"="+m.attempt)
+	}
+	return env
+}
+
+func (m *master) sendSetup(p *proc) error {
+	s := wire.Setup{
+		Generation: m.gen, Slot: p.slot, Version: m.opts.Version, Payload: len(m.cfg.Payload),
+		LogFormat: m.cfg.LogFormat, StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
+	}
+	fds := []int{m.payload, m.queue[0], m.queue[1]}
+	for _, so := range m.socketsOf(p.slot) {
+		s.Listeners = append(s.Listeners, so.wire())
+		fds = append(fds, so.fd)
+	}
+	if len(fds) > wire.MaxFDs {
+		return fmt.Errorf("%d listeners are too many, %d is the limit", len(m.sockets), wire.MaxFDs-3)
+	}
+	if err := p.conn.Post(s, fds...); err != nil {
+		return err
+	}
+	if m.logFD >= 0 {
+		return p.conn.Post(wire.LogFile{}, m.logFD)
+	}
+	return nil
+}
+
+// adopt takes over a worker that another master has started.
+func (m *master) adopt(pid int, data string, fd int) {
+	p := &proc{procView: procView{pid: pid, state: procServing}}
+	if err := json.Unmarshal([]byte(data), &p.record); err != nil {
+		m.log.Error("master: adopt", "pid", pid, "error", err)
+	}
+	p.gen, p.slot = p.record.Generation, p.record.Slot
+	p.started = monotonic().add(-time.Since(time.UnixMilli(p.record.Started)))
+	if p.record.Draining {
+		p.state, p.deadline = procDraining, moment(p.record.Deadline)
+	} else if p.gen == m.gen {
+		p.state = procReady // GO once more does no harm
+	}
+	conn, err := seqpacket.New(fd)
+	if err != nil {
+		m.log.Error("master: adopt", "pid", pid, "error", err)
+		return
+	}
+	p.conn = conn
+	m.procs[pid] = p
+	go m.readWorker(p)
+}
+
+// readWorker turns what a worker says into events, and ends with its control socket.
+func (m *master) readWorker(p *proc) {
+	for {
+		packet, err := p.conn.Recv()
+		if err != nil {
+			m.workers <- procEvent{p: p}
+			return
+		}
+		m.workers <- procEvent{p: p, packet: &packet}
+	}
+}
+
+func (m *master) onWorker(ev procEvent) {
+	p := ev.p
+	if ev.packet == nil {
+		p.eof = true
+		_ = p.conn.Close()
+		switch {
+		case p.reaped:
+			m.gone(p)
+		case p.own:
+			m.reap()
+		default:
+			_ = m.keeper.Post(wire.Gone{PID: p.pid}) // answered when it is reaped
+		}
+		return
+	}
+	defer ev.packet.Close()
+	f := ev.packet.Frame
+	switch f.T {
+	case wire.Ready{}.Kind():
+		if p.state == procStarting {
+			p.state = procReady
+		}
+	case wire.Stats{}.Kind():
+		if f.Into(&p.stats) == nil {
+			m.gotStats(p)
+		}
+	case wire.Bye{}.Kind():
+		var bye wire.Bye
+		if f.Into(&bye) == nil {
+			p.bye = true
+			m.countCut(bye)
+		}
+	}
+}
+
+// reap collects our own children among the workers. wait4(-1) would steal the successor from tableflip.
+func (m *master) reap() {
+	for pid, p := range m.procs {
+		if !p.own {
+			continue
+		}
+		var ws unix.WaitStatus
+		got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil)
+		if got == pid || err == unix.ECHILD {
+			_ = m.keeper.Post(wire.Drop{Name: keeper.WorkerEntry(pid)})
+			m.dead(p, syscall.WaitStatus(ws))
+		}
+	}
+}
+
+// dead: the process was reaped. What it said last may still have to be read.
+func (m *master) dead(p *proc, ws syscall.WaitStatus) {
+	p.reaped, p.own, p.status = true, false, ws
+	if p.eof {
+		m.gone(p)
+	}
+}
+
+// gone: the process has ended, and all that it said was read.
+func (m *master) gone(p *proc) {
+	if m.procs[p.pid] != p {
+		return
+	}
+	delete(m.procs, p.pid)
+	attrs := []any{"generation", p.gen, "slot", p.slot, "pid", p.pid}
+	if p.bye && p.status.ExitStatus() == 0 && p.state != procDraining {
+		// Somebody has told it to drain, and it was not us: the keeper is stopping, its word to us is on the way.
+		p.state = procDraining
+		m.stop(wire.Stop{Deadline: int64(monotonic().add(m.cfg.stopTimeout()))})
+	}
+	if p.state == procDraining {
+		m.log.Info("worker gone", attrs...)
+		if !p.bye {
+			m.log.Warn("worker ended without a word, what it held was cut", append(attrs, "status", describe(p.status))...)
+		}
+		return
+	}
+	if !m.committed {
+		m.failure(fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.slot, p.pid, describe(p.status)))
+		return
+	}
+	m.counts.Crashes++
+	m.saveCounts()
+	m.slotCrashed(p)
+	m.coverSlot(p.slot)
+	m.log.Error("worker crashed", append(attrs, "status", describe(p.status))...)
+}
+
+func describe(ws syscall.WaitStatus) string {
+	if ws.Signaled() {
+		return "signal " + ws.Signal().String()
+	}
+	return fmt.Sprintf("exit status %d", ws.ExitStatus())
+}
+
+// Delays before a crashed worker's slot is filled again: none for the first crash, then twice as long each time, until a
+// worker has lived for crashForget.
+const (
+	crashFirst  = 100 * time.Millisecond
+	crashMax    = 10 * time.Second
+	crashForget = 10 * time.Second
+)
+
+// slotState is what a slot remembers of its dead.
+type slotState struct {
+	crashes   int
+	notBefore moment
+}
+
+func (m *master) slotCrashed(p *proc) {
+	if p.gen != m.gen {
+		return
+	}
+	s := m.slots[p.slot]
+	if monotonic()-p.started > moment(crashForget) {
+		s = slotState{}
+	}
+	s.crashes++
+	s.notBefore = 0
+	if s.crashes > 1 {
+		s.notBefore = monotonic().add(min(crashMax, crashFirst<<min(s.crashes-2, 10)))
+	}
+	m.slots[p.slot] = s
+}
+
+// perform does what decide has said.
+func (m *master) perform(a action) {
+	switch a := a.(type) {
+	case startAction:
+		if err := m.startWorker(a.slot); err != nil {
+			m.log.Error("master: start", "error", err)
+			s := m.slots[a.slot]
+			s.notBefore = monotonic().add(time.Second)
+			m.slots[a.slot] = s
+		}
+	case grantAction:
+		p := m.procs[a.pid]
+		p.state = procServing
+		_ = p.conn.Post(wire.Go{})
+		m.steer()
+	case drainAction:
+		m.drain(m.procs[a.pid], a.deadline)
+	case cutAction:
+		p := m.procs[a.pid]
+		p.cut = true
+		m.log.Warn("master: too many generations drain, cutting the oldest", "generation", p.gen, "slot", p.slot, "pid", p.pid)
+		m.drain(p, monotonic())
+	case killAction:
+		p := m.procs[a.pid]
+		p.killed = monotonic()
+		m.log.Warn("master: killing a worker", "generation", p.gen, "slot", p.slot, "pid", p.pid, "because", a.why)
+		m.kill(p)
+	}
+}
+
+func (m *master) kill(p *proc) {
+	if p.own {
+		_ = unix.Kill(p.pid, unix.SIGKILL) // not reaped, so the number is still its own
+		return
+	}
+	_ = m.keeper.Post(wire.Kill{PID: p.pid})
+}
+
+func (m *master) drain(p *proc, deadline moment) {
+	p.state, p.deadline = procDraining, deadline
+	d := wire.Drain{Deadline: int64(deadline), Stop: m.stopping, Ends: m.endedKeys(p.record.Listeners)}
+	_ = p.conn.Post(d)
+	p.record.Draining, p.record.Deadline = true, int64(deadline)
+	m.store(keeper.WorkerEntry(p.pid), p.record, -1)
+}
+
+// endedKeys are those of the keys that this generation does not serve any more.
+func (m *master) endedKeys(keys []string) []string {
+	var ends []string
+	for _, k := range keys {
+		if !m.hasKey(k) {
+			ends = append(ends, k)
+		}
+	}
+	return ends
+}
+
+func monotonic() moment { return moment(worker.Monotonic()) }

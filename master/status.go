@@ -1,0 +1,85 @@
+package master
+
+import "time"
+
+// Status is what `baton status --json` prints and GET /status on the control socket answers.
+type Status struct {
+	Generation int       `json:"generation"`
+	Version    string    `json:"version"` // of the master
+	KeeperPID  int       `json:"keeper_pid"`
+	MasterPID  int       `json:"master_pid"`
+	Keeper     string    `json:"keeper_version"`
+	Started    time.Time `json:"started"` // of the keeper
+
+	// WorkersWanted is the number of slots, WorkersConfig what the configuration says: they differ after a resize.
+	WorkersWanted int `json:"workers_wanted"`
+	WorkersConfig int `json:"workers_config"`
+
+	// State is "serving", "reloading" or "stopping".
+	State     string           `json:"state"`
+	Workers   []WorkerStatus   `json:"workers"`
+	Listeners []ListenerStatus `json:"listeners"`
+
+	LastReload ReloadStatus `json:"last_reload"`
+
+	// Warnings are conditions that somebody should look at, in words.
+	Warnings []string `json:"warnings,omitempty"`
+
+	// What drain deadlines and max_generations cut since the start.
+	CutRequests    int64 `json:"cut_requests"`
+	CutConnections int64 `json:"cut_connections"`
+
+	// Handover counts the idle connections that have moved from worker to worker since the start, or were to.
+	Handover HandoverStatus `json:"handover"`
+
+	// Crashes are the workers that ended unasked since the start.
+	Crashes int64 `json:"crashes"`
+}
+
+// HandoverStatus counts idle connections on their way between workers.
+type HandoverStatus struct {
+	Given   int64 `json:"given"`   // and taken by another worker
+	Kept    int64 `json:"kept"`    // offered, and taken by nobody: they stayed where they were
+	Taken   int64 `json:"taken"`   // by workers, from others
+	Refused int64 `json:"refused"` // received by a worker, and left to the sender
+}
+
+// WorkerStatus is one worker process.
+type WorkerStatus struct {
+	Generation  int     `json:"generation"`
+	Slot        int     `json:"slot"`
+	PID         int     `json:"pid"`
+	State       string  `json:"state"` // starting, ready, serving or draining
+	Age         float64 `json:"age"`   // seconds
+	Requests    int64   `json:"requests"`
+	Connections int64   `json:"connections"` // open
+	Active      int64   `json:"active"`      // requests in progress
+	// Silent is set if the process did not answer in time; then the counts are zero.
+	Silent bool `json:"silent,omitempty"`
+}
+
+// ListenerStatus is one address that is served.
+type ListenerStatus struct {
+	Name    string `json:"name"`
+	Address string `json:"address"` // the socket's own, with the port that the kernel chose
+}
+
+// ReloadStatus is how the last reload ended. Before the first one OK is true.
+type ReloadStatus struct {
+	ID    int64     `json:"id"`
+	OK    bool      `json:"ok"`
+	Error string    `json:"error"`
+	At    time.Time `json:"at,omitzero"`
+}
+
+// ReloadAnswer answers POST /reload and GET /reload/ID.
+type ReloadAnswer struct {
+	ID         int64  `json:"id"`
+	OK         bool   `json:"ok"`
+	Error      string `json:"error,omitempty"`
+	Generation int    `json:"generation,omitempty"` // that serves
+	// Drained, with ?wait=drained: every older generation is gone, and this is what was cut of them.
+	Drained        bool  `json:"drained,omitempty"`
+	CutRequests    int64 `json:"cut_requests,omitempty"`
+	CutConnections int64 `json:"cut_connections,omitempty"`
+}

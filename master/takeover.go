@@ -1,0 +1,186 @@
+package master
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/internal/control"
+	"baton/master/internal/spawn"
+	"baton/master/internal/step"
+	"baton/master/keeper"
+	"baton/worker/logsink"
+	"baton/worker/wire"
+)
+
+// maybeCommit asks for COMMIT when every worker is ready. A restarted master has nothing to wait for.
+func (m *master) maybeCommit() {
+	if m.committed || m.asked || m.failed != nil {
+		return
+	}
+	for _, p := range m.procs {
+		if p.state != procReady {
+			return
+		}
+	}
+	m.asked = true
+	step.At(step.Ready)
+	if err := m.stage(); err != nil {
+		m.failure(err)
+		return
+	}
+	if err := m.keeper.Post(wire.Commit{Seen: m.welcome.Seen}); err != nil {
+		m.failure(fmt.Errorf("master: commit: %w", err))
+	}
+}
+
+// stage puts into the store what a master that takes our place would need: the executable and the config as bytes.
+func (m *master) stage() error {
+	if m.welcome.Role == wire.RoleRestart {
+		return m.keeper.Post(m.timeouts())
+	}
+	exe, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("master: executable: %w", err)
+	}
+	m.store(keeper.EntryExe, m.opts.Version, exe)
+	_ = unix.Close(exe)
+
+	b, err := json.Marshal(storedConfig{Config: m.cfg, Sum: m.sum[:]})
+	if err != nil {
+		return fmt.Errorf("master: config: %w", err)
+	}
+	fd, err := spawn.Memory("config", b)
+	if err != nil {
+		return err
+	}
+	m.store(entryConfig, "", fd)
+	_ = unix.Close(fd)
+	if m.want == m.cfg.workers() {
+		m.storeCount()
+	}
+	return nil
+}
+
+func (m *master) storeCount() {
+	m.store(keeper.EntryCount, storedCount{Count: m.want, Config: m.cfg.workers()}, -1)
+}
+
+// checkReadyTimeout fails a reload whose workers are late, and returns when to look again.
+func (m *master) checkReadyTimeout() (next moment) {
+	for _, p := range m.procs {
+		if p.state != procStarting {
+			continue
+		}
+		end := p.started.add(m.cfg.readyTimeout())
+		if end <= monotonic() {
+			m.failure(fmt.Errorf("worker %d (pid %d): not ready within %v", p.slot, p.pid, m.cfg.readyTimeout()))
+			return 0
+		}
+		if next == 0 || end < next {
+			next = end
+		}
+	}
+	return next
+}
+
+// onCommitted: this process is the master. Its workers may accept; then tableflip and the rest, for which nobody waits.
+func (m *master) onCommitted(c wire.Committed) {
+	step.At(step.Committed)
+	m.committed = true
+	m.gen = c.Generation
+	m.listenFresh()
+	todo, _ := decide(m.view())
+	for _, a := range todo {
+		m.perform(a)
+	}
+	step.At(step.Granted)
+	// An error means that the predecessor is dead already; then there is nobody to tell.
+	_ = m.upg.Ready()
+	step.At(step.Flipped)
+	m.startLogging()
+	for _, w := range m.cfg.Warnings {
+		m.warn(w)
+	}
+	m.serveControl()
+}
+
+// serveControl answers on the control socket. The predecessor stops to in this very moment.
+func (m *master) serveControl() {
+	it, ok := m.take(entryControl)
+	if !ok || m.cfg.Control == "" {
+		return
+	}
+	err := unix.Listen(it.fd, 128) // once more does no harm
+	if err == nil {
+		ln, lerr := netListener(it.fd)
+		if err = lerr; err == nil {
+			m.control = control.Serve(ln, m.welcome.KeeperPID, backend{m})
+			return
+		}
+	}
+	m.warn(fmt.Sprintf("control socket: %v", err))
+}
+
+func (m *master) warn(text string) {
+	m.log.Warn("master: " + text)
+	m.warnings = append(m.warnings, text)
+}
+
+// removePaths removes what the keeper would have removed: of a successor the paths that it has made, of a master all.
+func (m *master) removePaths(onlyFresh bool) {
+	for _, s := range m.sockets {
+		if path, ok := strings.CutPrefix(s.key, "unix/"); ok && (s.fresh || !onlyFresh) {
+			_ = os.Remove(path)
+		}
+	}
+	if onlyFresh && m.welcome.Role != wire.RoleFirst {
+		return
+	}
+	if m.cfg.Control != "" {
+		_ = os.Remove(m.cfg.Control)
+	}
+	if m.cfg.PIDFile != "" {
+		_ = os.Remove(m.path(m.cfg.PIDFile))
+	}
+}
+
+// reopenLog opens the log file anew, here and in every worker.
+func (m *master) reopenLog() {
+	if m.cfg.LogFile == "" {
+		return
+	}
+	fd, err := logsink.Open(m.path(m.cfg.LogFile))
+	if err != nil {
+		m.log.Error("master: reopen", "error", err)
+		return
+	}
+	_ = unix.Close(m.logFD)
+	m.logFD = fd
+	m.startLogging()
+	for _, p := range m.procs {
+		_ = p.conn.Post(wire.LogFile{}, fd)
+	}
+}
+
+// resize changes the number of slots of the current generation. It holds until the config says another number.
+func (m *master) resize(n int) {
+	if n < 1 || n == m.want || m.stopping {
+		return
+	}
+	m.log.Info("master: resize", "from", m.want, "to", n)
+	if n > m.want {
+		if err := m.growSockets(n); err != nil {
+			m.warn(fmt.Sprintf("resize: %v", err))
+			return
+		}
+	} else {
+		m.shrinkSockets(n)
+	}
+	m.want = n
+	m.steer()
+	m.storeCount()
+}

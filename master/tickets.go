@@ -1,0 +1,101 @@
+package master
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"time"
+
+	"baton/worker/wire"
+)
+
+// entryTickets is the store's entry of the keys of TLS session tickets: workers of all generations have the same.
+const entryTickets = "tickets"
+
+// A new key is made every ticketRotation; tickets of old ones are good for ticketLife, which is what TLS allows.
+const (
+	ticketRotation = 24 * time.Hour
+	ticketLife     = 7 * 24 * time.Hour
+)
+
+// ticketKeys are the keys, the newest first.
+type ticketKeys []ticketKey
+
+type ticketKey struct {
+	Key  []byte `json:"key"`
+	Made int64  `json:"made"` // Unix seconds
+}
+
+// rotate makes a new key if it is time, drops those that are too old, and reports whether it did.
+func (t *ticketKeys) rotate(now time.Time) bool {
+	if t.due(now) > 0 {
+		return false
+	}
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // it never fails
+	kept := ticketKeys{{Key: key, Made: now.Unix()}}
+	for _, k := range *t {
+		if now.Sub(time.Unix(k.Made, 0)) < ticketLife+ticketRotation {
+			kept = append(kept, k)
+		}
+	}
+	*t = kept
+	return true
+}
+
+// due is how long the newest key is still good. A clock that was set back makes that no longer.
+func (t ticketKeys) due(now time.Time) time.Duration {
+	if len(t) == 0 {
+		return 0
+	}
+	return min(ticketRotation, time.Unix(t[0].Made, 0).Add(ticketRotation).Sub(now))
+}
+
+func (t ticketKeys) bytes() [][]byte {
+	all := make([][]byte, len(t))
+	for i, k := range t {
+		all[i] = k.Key
+	}
+	return all
+}
+
+// openTickets takes the keys, or makes the first one. Without a TLS listener nobody needs them, but they may stay.
+func (m *master) openTickets() error {
+	if !m.hasTLS() {
+		return nil
+	}
+	if it, ok := m.take(entryTickets); ok {
+		_ = json.Unmarshal([]byte(it.data), &m.tickets) // what cannot be read is replaced
+	}
+	if m.tickets.rotate(time.Now()) {
+		m.store(entryTickets, m.tickets, -1)
+	}
+	return nil
+}
+
+func (m *master) hasTLS() bool {
+	for _, l := range m.cfg.Listen {
+		if l.transport() == "tls" {
+			return true
+		}
+	}
+	return false
+}
+
+// checkTickets gives all workers a new key when it is time, and returns when to look again. While a successor starts
+// there is none: it would not know of it.
+func (m *master) checkTickets(next moment) moment {
+	if len(m.tickets) == 0 || !m.committed || m.stopping || m.upgrading != "" {
+		return next
+	}
+	if m.tickets.rotate(time.Now()) {
+		m.store(entryTickets, m.tickets, -1)
+		for _, p := range m.procs {
+			_ = p.conn.Post(wire.Tickets{Keys: m.tickets.bytes()})
+		}
+	}
+	due := monotonic().add(m.tickets.due(time.Now()))
+	if next == 0 || due < next {
+		next = due
+	}
+	return next
+}
