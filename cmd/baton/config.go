@@ -1,0 +1,183 @@
+package main
+
+import "time"
+
+// File is the config file: TOML, and these are all of its keys. Unknown keys are errors. Durations are in quotes, as
+// "90s", "1m30s" or "500ms". Relative paths are relative to the file's directory. The defaults are those of
+// [defaults].
+type File struct {
+	// Workers is how many worker processes serve: a number, or "auto", the CPUs that this process may use.
+	// Default "auto". (--workers)
+	Workers any `toml:"workers"`
+
+	// WorkerCPUs is how many CPUs a worker uses at once (its GOMAXPROCS). 0, the default, is the CPUs divided by the
+	// workers, at least 1.
+	WorkerCPUs int `toml:"worker_cpus"`
+
+	// DrainTimeout is how long an old generation may finish its work before it is cut. It should not be below
+	// http.idle_timeout: clients of idle TLS connections then see them closed earlier than usual. Default "90s".
+	DrainTimeout duration `toml:"drain_timeout"`
+
+	// StopTimeout is the same when everything stops, after INT and TERM. Default "8s".
+	StopTimeout duration `toml:"stop_timeout"`
+
+	// ReadyTimeout is how long a new worker may take until it is ready; after that the reload has failed, and the
+	// old generation serves on. Default "10s".
+	ReadyTimeout duration `toml:"ready_timeout"`
+
+	// MaxGenerations is how many old generations may drain at once; beyond it the oldest is cut. Default 8.
+	MaxGenerations int `toml:"max_generations"`
+
+	// HangTimeout is how long a worker may give no sign of life before it is replaced. "0s", the default: for ever.
+	HangTimeout duration `toml:"hang_timeout"`
+
+	// MaxRequests is after about how many requests a worker is replaced. 0, the default: never.
+	MaxRequests int `toml:"max_requests"`
+
+	// MaxAge is after how long a worker is replaced. "0s", the default: never.
+	MaxAge duration `toml:"max_age"`
+
+	// MaxMemory is beyond how many bytes a worker is replaced. 0, the default: never.
+	MaxMemory int `toml:"max_memory"`
+
+	// MaxConnections is how many connections one worker takes. 0, the default: what the file limit allows.
+	MaxConnections int `toml:"max_connections"`
+
+	// User and Group are whom the workers run as. Default: whoever started baton.
+	User  string `toml:"user"`
+	Group string `toml:"group"`
+
+	// Control is the path of the control socket, for `baton reload` and the other commands; "" is none. Default
+	// "baton.sock" in the directory where baton was started, or $BATON_CONTROL. (--control)
+	Control string `toml:"control"`
+
+	// PIDFile is where the PID of the process that you started is written. Default: nowhere. (--pid-file)
+	PIDFile string `toml:"pid_file"`
+
+	// LogFile is what the log is appended to; USR1 opens it anew. Default: standard error.
+	LogFile string `toml:"log_file"`
+
+	// LogFormat is "text", the default, or "json".
+	LogFormat string `toml:"log_format"`
+
+	// Watch is whether a change of this file is a reload. Default true. (--watch)
+	Watch bool `toml:"watch"`
+
+	// Listen are the sockets. Without any: 127.0.0.1:8080.
+	Listen []Listen `toml:"listen"`
+
+	// HTTP holds the limits of the HTTP protocol.
+	HTTP HTTP `toml:"http"`
+
+	// Routes are what is answered. Without any: a built-in page at "/" and whoami at "/whoami".
+	Routes []Route `toml:"route"`
+}
+
+// Listen is one [[listen]] table.
+type Listen struct {
+	// Name is how routes and logs name it. Default: the address.
+	Name string `toml:"name"`
+
+	// Address is "host:port" or "unix:/path". An empty host is every address of the machine, port 0 one that the
+	// kernel chooses. Required. (--host, --port)
+	Address string `toml:"address"`
+
+	// Transport is "tcp", "tls" or "udp". Default "tcp".
+	Transport string `toml:"transport"`
+
+	// Process is the protocol that is spoken: "http", "echo" or "websocket-echo". Over udp there is "echo". Default "http".
+	Process string `toml:"process"`
+
+	// ReusePort gives every worker a queue of its own (SO_REUSEPORT). Default false.
+	ReusePort bool `toml:"reuse_port"`
+
+	// Handover is whether idle connections move to the next generation: HTTP/1.1 and echo, without tls. Default true.
+	Handover *bool `toml:"handover"`
+
+	// TLS is required with transport "tls", and goes with no other.
+	TLS *TLS `toml:"tls"`
+}
+
+// TLS is the tls table of a [[listen]].
+type TLS struct {
+	// Cert and Key are PEM files. They are read by the master, at every reload.
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
+
+	pair certificate // what the files say
+}
+
+// HTTP is the [http] table.
+type HTTP struct {
+	// ReceiveTimeout is from a request's first byte to the end of its header. Default "2s". (--timeout-ms)
+	ReceiveTimeout duration `toml:"receive_timeout"`
+
+	// IdleTimeout is how long a connection may be silent between requests, or before its first one. Default "75s".
+	IdleTimeout duration `toml:"idle_timeout"`
+
+	// MaxHeaderSize is the largest header in bytes, exactly; a larger one is answered with 431. Default 8192.
+	// (--max-header-size)
+	MaxHeaderSize int `toml:"max_header_size"`
+}
+
+// Route is one [[route]] table. Exactly one of whoami, static, proxy, respond and echo is set; see site.Route for what
+// they do.
+type Route struct {
+	// Path begins with "/" and stands for everything below it, too; the longest path wins. Required.
+	Path string `toml:"path"`
+
+	// Whoami answers with the worker's generation, slot, pid and version, as JSON.
+	Whoami bool `toml:"whoami"`
+
+	// Static is a directory.
+	Static string `toml:"static"`
+
+	// Proxy is the URL of an upstream.
+	Proxy string `toml:"proxy"`
+
+	// Respond is a text; Status is its status, by default 200, and Delay how long to wait before, by default "0s".
+	Respond *string  `toml:"respond"`
+	Status  int      `toml:"status"`
+	Delay   duration `toml:"delay"`
+
+	// Echo answers with the request's body.
+	Echo bool `toml:"echo"`
+}
+
+// defaults is the file that says nothing.
+func defaults() File {
+	return File{
+		Workers:        "auto",
+		DrainTimeout:   duration(90 * time.Second),
+		StopTimeout:    duration(8 * time.Second),
+		ReadyTimeout:   duration(10 * time.Second),
+		MaxGenerations: 8,
+		LogFormat:      "text",
+		Watch:          true,
+		HTTP: HTTP{
+			ReceiveTimeout: duration(2 * time.Second),
+			IdleTimeout:    duration(75 * time.Second),
+			MaxHeaderSize:  8192,
+		},
+	}
+}
+
+// The defaults of what is a question of where baton was started.
+const (
+	defaultHost    = "127.0.0.1"
+	defaultPort    = "8080"
+	defaultControl = "baton.sock"
+)
+
+// duration is a time.Duration that is written as a text.
+type duration time.Duration
+
+// UnmarshalText reads what time.ParseDuration does.
+func (d *duration) UnmarshalText(b []byte) error {
+	t, err := time.ParseDuration(string(b))
+	*d = duration(t)
+	return err
+}
+
+func (d duration) std() time.Duration { return time.Duration(d) }
+func (d duration) String() string     { return time.Duration(d).String() }

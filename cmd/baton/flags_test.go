@@ -1,0 +1,128 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"baton/master"
+)
+
+// loadArgs loads as `baton run args…` does in dir, where config is the file site.toml unless it is "".
+func loadArgs(t *testing.T, config string, args ...string) (File, []string, master.Config, error) {
+	t.Helper()
+	dir := t.TempDir()
+	if config != "" {
+		if err := os.WriteFile(filepath.Join(dir, "site.toml"), []byte(config), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--config", "site.toml")
+	}
+	r := newRunFlags("run")
+	if err := r.parse(args, 0); err != nil {
+		return File{}, nil, master.Config{}, err
+	}
+	l := &loader{r, dir}
+	f, warnings, err := l.load("site.toml")
+	if err != nil {
+		return f, nil, master.Config{}, err
+	}
+	c, err := l.config(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, warnings, c, nil
+}
+
+func TestFlagsWin(t *testing.T) {
+	const one = "workers = 2\n[[listen]]\naddress = \"127.0.0.1:80\"\n[http]\nreceive_timeout = \"7s\"\n"
+	for _, tt := range []struct {
+		name, config, args string
+		workers            any
+		address            string
+		timeout            time.Duration
+		header             int
+		warnings           []string
+	}{
+		{"defaults", "", "", "auto", "127.0.0.1:8080", 2 * time.Second, 8192, nil},
+		{
+			"all", "", "--host 0.0.0.0 --port 81 --worker 4 --timeout-ms 2500 --max-header-size 99",
+			int64(4), "0.0.0.0:81", 2500 * time.Millisecond, 99, nil,
+		},
+		{"one dash", "", "-host ::1 -port=81 -workers=auto", "auto", "[::1]:81", 2 * time.Second, 8192, nil},
+		{"every address", "", "--host=", "auto", ":8080", 2 * time.Second, 8192, nil},
+		{"the last one wins", "", "--workers 3 --worker 4", int64(4), "127.0.0.1:8080", 2 * time.Second, 8192, nil},
+		{"file", one, "", int64(2), "127.0.0.1:80", 7 * time.Second, 8192, nil},
+		{
+			"flags hide the file", one, "--port 81 --workers 3 --timeout-ms 1", int64(3), "127.0.0.1:81", time.Millisecond, 8192,
+			[]string{
+				`--port=81 wins over site.toml:3: listen.address = "127.0.0.1:80"`,
+				`--workers=3 wins over site.toml:1: workers = 2`,
+				`--timeout-ms=1 wins over site.toml:5: http.receive_timeout = "7s"`,
+			},
+		},
+		{"flags that say the same", one, "--port 80 --workers 2 --timeout-ms 7000", int64(2), "127.0.0.1:80", 7 * time.Second, 8192, nil},
+	} {
+		f, warnings, _, err := loadArgs(t, tt.config, strings.Fields(tt.args)...)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if f.Workers != tt.workers || f.Listen[0].Address != tt.address || f.HTTP.ReceiveTimeout.std() != tt.timeout || f.HTTP.MaxHeaderSize != tt.header {
+			t.Errorf("%s: %+v", tt.name, f)
+		}
+		if !reflect.DeepEqual(warnings, tt.warnings) {
+			t.Errorf("%s: %q", tt.name, warnings)
+		}
+	}
+}
+
+func TestFlagMistakes(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"--prot 3", "baton: there is no flag --prot\nhint: did you mean --port?"},
+		{"--max_header_size 3", "baton: there is no flag --max_header_size\nhint: did you mean --max-header-size?"},
+		{"--frobnicate", "baton: there is no flag --frobnicate\nhint: `baton help run` lists them"},
+		{"--reload", "baton: there is no flag --reload\nhint: reload is a command: baton reload"},
+		{"--port", "baton: --port: needs a value"},
+		{"--port http", `baton: --port: "http" is no port: want a number from 0 to 65535`},
+		{"--port -1", `baton: --port: "-1" is no port: want a number from 0 to 65535`},
+		{"--port 65536", `baton: --port: "65536" is no port: want a number from 0 to 65535`},
+		{
+			"--host a/b", "baton: --host: \"a/b\" is neither an IP address nor a name\n" +
+				"hint: as 127.0.0.1, ::1, or \"\" for every address of the machine",
+		},
+		{"--workers 0", "baton: --workers: \"0\": want a number from 1 to 1024, or auto\nhint: auto takes the CPUs that baton may use"},
+		{"--worker many", "baton: --worker: \"many\": want a number from 1 to 1024, or auto\nhint: auto takes the CPUs that baton may use"},
+		{"--timeout-ms 2s", "baton: --timeout-ms: \"2s\": want a number of milliseconds, at least 1\nhint: as 2000"},
+		{"--timeout-ms 0", "baton: --timeout-ms: \"0\": want a number of milliseconds, at least 1\nhint: as 2000"},
+		{"--timeout-ms 9223372036854775807", "baton: --timeout-ms: \"9223372036854775807\": want a number of milliseconds, at least 1\nhint: as 2000"},
+		{"--max-header-size 0", "baton: --max-header-size: \"0\": want a number of bytes, at least 1\nhint: as 8192"},
+		{"--watch=maybe", `baton: --watch: "maybe": want true or false`},
+		{"--config=", "baton: --config: want the path of a file\nhint: with no --config at all, a built-in page is served"},
+		{"site.toml", "baton: run: takes no argument \"site.toml\"\nhint: did you mean --config site.toml?"},
+		{"-- x", "baton: run: takes no argument \"x\""},
+	} {
+		_, _, _, err := loadArgs(t, "", strings.Fields(tt.args)...)
+		if err == nil || explain(err) != tt.want || exitCode(err) != exitUser {
+			t.Errorf("%s:\n%v\nwant:\n%s", tt.args, err, tt.want)
+		}
+	}
+}
+
+func TestFlagsAndFileTogetherMistaken(t *testing.T) {
+	const two = "[[listen]]\naddress = \"127.0.0.1:80\"\n[[listen]]\naddress = \"127.0.0.1:81\"\n"
+	const socket = "[[listen]]\naddress = \"unix:/web.sock\"\n"
+	for _, tt := range []struct{ config, args, want string }{
+		{two, "--port 9", "baton: --port: the config file has 2 [[listen]] tables\nhint: change the config file instead"},
+		{two, "--host ::1", "baton: --host: the config file has 2 [[listen]] tables\nhint: change the config file instead"},
+		{socket, "--port 9", "baton: --port: the config file listens on unix:/web.sock\nhint: change the config file instead"},
+	} {
+		_, _, _, err := loadArgs(t, tt.config, strings.Fields(tt.args)...)
+		if err == nil || explain(err) != tt.want || exitCode(err) != exitUser {
+			t.Errorf("%s:\n%v\nwant:\n%s", tt.args, err, tt.want)
+		}
+	}
+}

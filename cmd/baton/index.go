@@ -1,0 +1,169 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// index knows where in a document every key is.
+type index struct {
+	name    string // of the file, for messages
+	doc     []byte
+	entries []entry
+	at      map[string]int // path → entry, the first of them
+	tables  map[string]int // path of an array of tables → how many there are
+}
+
+// entry is one key, or the header of a table.
+type entry struct {
+	path  string // with numbers for the members of arrays: listen.0.tls.cert
+	field string // without them: listen.tls.cert
+	kind  unstable.Kind
+	text  string // of a text, number or boolean
+	key   span
+	value span // empty for headers of tables
+
+	member bool // of an array in brackets
+}
+
+// span is a part of a document.
+type span struct{ from, to int }
+
+// newIndex walks through a document that has been found to be valid TOML.
+func newIndex(name string, doc []byte) *index {
+	x := &index{name: name, doc: doc, at: map[string]int{}, tables: map[string]int{}}
+	var p unstable.Parser
+	p.Reset(doc)
+	var table place
+	for p.NextExpression() {
+		if n := p.Expression(); n.Kind == unstable.KeyValue {
+			x.keyValue(table, n)
+		} else {
+			table = x.header(n)
+		}
+	}
+	return x
+}
+
+// place is where in the tree of tables a key is.
+type place struct{ path, field string }
+
+func (p place) below(key string) place {
+	return place{strings.TrimPrefix(p.path+"."+key, "."), strings.TrimPrefix(p.field+"."+key, ".")}
+}
+
+func (p place) member(i int) place { return place{fmt.Sprintf("%s.%d", p.path, i), p.field} }
+
+// header enters a table: [a.b] below an array of tables a is in the last of them.
+func (x *index) header(n *unstable.Node) place {
+	var at place
+	var sp span
+	for it := n.Key(); it.Next(); {
+		at = at.below(string(it.Node().Data))
+		sp = join(sp, it.Node().Raw)
+		if n.Kind == unstable.ArrayTable && it.IsLast() {
+			x.tables[at.path]++
+		}
+		if c := x.tables[at.path]; c > 0 {
+			at = at.member(c - 1)
+		}
+	}
+	x.add(entry{path: at.path, field: at.field, kind: n.Kind, key: sp})
+	return at
+}
+
+func (x *index) keyValue(at place, n *unstable.Node) {
+	var sp span
+	for it := n.Key(); it.Next(); {
+		at = at.below(string(it.Node().Data))
+		sp = join(sp, it.Node().Raw)
+	}
+	x.value(at, sp, n.Value(), false)
+}
+
+// value adds v and, if it is an array or a table, what is in it.
+func (x *index) value(at place, key span, v *unstable.Node, member bool) {
+	x.add(entry{
+		path: at.path, field: at.field, kind: v.Kind, text: string(v.Data), key: key, value: join(span{}, v.Raw), member: member,
+	})
+	i := 0
+	for it := v.Children(); it.Next(); i++ {
+		switch child := it.Node(); {
+		case v.Kind == unstable.Array:
+			x.value(at.member(i), key, child, true)
+		case child.Kind == unstable.KeyValue:
+			x.keyValue(at, child)
+		}
+	}
+}
+
+func (x *index) add(e entry) {
+	if _, ok := x.at[e.path]; !ok {
+		x.at[e.path] = len(x.entries)
+	}
+	x.entries = append(x.entries, e)
+}
+
+func join(s span, r unstable.Range) span {
+	from, to := int(r.Offset), int(r.Offset+r.Length)
+	if s.to > 0 {
+		from = s.from
+	}
+	return span{from, to}
+}
+
+// find returns the entry of a path like listen.0.address, and whether the file has it.
+func (x *index) find(path string) (entry, bool) {
+	i, ok := x.at[path]
+	if !ok {
+		return entry{}, false
+	}
+	return x.entries[i], true
+}
+
+// has reports whether the file sets the key of that path.
+func (x *index) has(path string) bool {
+	_, ok := x.at[path]
+	return ok
+}
+
+// wrong is a mistake at the value of a path; if that has no position, at its key, and if the file does not have it,
+// at the nearest table above.
+func (x *index) wrong(path, what, hint string) *mistake {
+	for p := path; p != ""; p = parent(p) {
+		if e, ok := x.find(p); ok && p == path && e.value.to > 0 {
+			return x.mistake(e.value, what, hint)
+		} else if ok {
+			return x.mistake(e.key, what, hint)
+		}
+	}
+	return &mistake{File: x.name, What: what, Hint: hint}
+}
+
+func parent(path string) string { return path[:max(0, strings.LastIndexByte(path, '.'))] }
+
+func (x *index) mistake(s span, what, hint string) *mistake {
+	line, column, source := position(x.doc, s.from)
+	return &mistake{
+		What: what, Hint: hint, File: x.name, Line: line, Column: column, Source: source,
+		Width: utf8.RuneCount(x.doc[s.from:s.to]),
+	}
+}
+
+// position returns line and column, from 1 and in characters, and the line itself.
+func position(doc []byte, offset int) (line, column int, source string) {
+	before := string(doc[:offset])
+	start := strings.LastIndexByte(before, '\n') + 1
+	source, _, _ = strings.Cut(string(doc[start:]), "\n")
+	return strings.Count(before, "\n") + 1, utf8.RuneCountInString(before[start:]) + 1, strings.TrimSuffix(source, "\r")
+}
+
+// line is where a key is, for messages that quote it.
+func (x *index) line(path string) int {
+	e, _ := x.find(path)
+	n, _, _ := position(x.doc, e.key.from)
+	return n
+}

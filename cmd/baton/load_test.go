@@ -1,0 +1,141 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"baton/http/site"
+	"baton/master"
+)
+
+func TestConfigOfEveryKey(t *testing.T) {
+	f, warnings, c, err := loadArgs(t, everything)
+	if err != nil {
+		t.Fatal(explain(err))
+	}
+	dir := filepath.Dir(f.LogFile)
+	var p payload
+	if err := json.Unmarshal(c.Payload, &p); err != nil {
+		t.Fatal(err)
+	}
+	c.Payload = nil
+	want := master.Config{
+		Workers: 3, WorkerCPUs: 2, DrainTimeout: time.Minute, StopTimeout: 2 * time.Second, ReadyTimeout: 3 * time.Second,
+		MaxGenerations: 4, Control: filepath.Join(dir, "run/c.sock"), PIDFile: "/run/pid", LogFile: filepath.Join(dir, "log"), LogFormat: "json",
+		Listen: []master.Listen{
+			{Name: "127.0.0.1:80", Address: "127.0.0.1:80", Transport: "tcp", Process: "http", NoHandover: true},
+			{Name: "local", Address: "unix:" + filepath.Join(dir, "web.sock"), Process: "http"},
+			{Name: "[::1]:0", Address: "[::1]:0", Process: "http"},
+			{Name: "second", Address: "[::1]:0", Process: "http"},
+		},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("%+v\nwant\n%+v", c, want)
+	}
+	empty := ""
+	wantPayload := payload{
+		ReceiveTimeout: 500 * time.Millisecond, IdleTimeout: 30 * time.Second, MaxHeaderSize: 1000,
+		Site: site.Config{Routes: []site.Route{
+			{Path: "/", Static: dir},
+			{Path: "/p", Proxy: "http://127.0.0.1:9000/base"},
+			{Path: "/r", Respond: &empty, Status: 503, Delay: time.Second},
+		}},
+	}
+	if !reflect.DeepEqual(p, wantPayload) {
+		t.Errorf("%+v\nwant\n%+v", p, wantPayload)
+	}
+	if len(warnings) > 0 {
+		t.Error(warnings)
+	}
+	if _, err := site.New(p.Site, site.Self{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConfigWithoutFile(t *testing.T) {
+	t.Setenv(controlEnv, "")
+	f, _, c, err := loadArgs(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []master.Listen{{Name: "127.0.0.1:8080", Address: "127.0.0.1:8080", Process: "http"}}; !reflect.DeepEqual(c.Listen, want) {
+		t.Errorf("%+v", c.Listen)
+	}
+	if c.Workers != 0 || len(c.Watch) > 0 || filepath.Base(c.Control) != "baton.sock" || !filepath.IsAbs(c.Control) {
+		t.Errorf("%+v", c)
+	}
+	h, err := site.New(f.payload().Site, site.Self{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if !strings.Contains(w.Body.String(), "baton serves") {
+		t.Error(w.Body)
+	}
+}
+
+func TestControlAndWatch(t *testing.T) {
+	for _, tt := range []struct{ name, config, env, args, control string }{
+		{"default", "workers = 1", "", "", "DIR/baton.sock"},
+		{"environment", "workers = 1", "e.sock", "", "DIR/e.sock"},
+		{"file", `control = "f.sock"`, "e.sock", "", "DIR/f.sock"},
+		{"none", `control = ""`, "e.sock", "", ""},
+		{"flag", `control = "f.sock"`, "e.sock", "--control g.sock", "DIR/g.sock"},
+		{"flag with none", `control = "f.sock"`, "e.sock", "--control=", ""},
+	} {
+		t.Setenv(controlEnv, tt.env)
+		_, _, c, err := loadArgs(t, tt.config, strings.Fields(tt.args)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Dir(c.Watch[0])
+		if got := strings.Replace(c.Control, dir, "DIR", 1); got != tt.control {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.control)
+		}
+		if filepath.Base(c.Watch[0]) != "site.toml" || !filepath.IsAbs(dir) {
+			t.Errorf("%s: %s", tt.name, c.Watch)
+		}
+	}
+	for _, tt := range []struct{ config, args string }{{"watch = false", ""}, {"workers = 1", "--watch=false"}} {
+		if _, _, c, err := loadArgs(t, tt.config, strings.Fields(tt.args)...); err != nil || len(c.Watch) > 0 {
+			t.Errorf("%s %s: %s, %v", tt.config, tt.args, c.Watch, err)
+		}
+	}
+	if _, _, c, err := loadArgs(t, "watch = false", "--watch"); err != nil || len(c.Watch) != 1 {
+		t.Errorf("--watch: %s, %v", c.Watch, err)
+	}
+}
+
+func TestDrainBelowIdleIsDoubtful(t *testing.T) {
+	_, warnings, _, err := loadArgs(t, "drain_timeout = \"9s\"\n")
+	if err != nil || len(warnings) != 1 || !strings.HasPrefix(warnings[0], "drain_timeout (9s) is below http.idle_timeout (1m15s): ") {
+		t.Errorf("%q, %v", warnings, err)
+	}
+}
+
+func TestConfigThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{filepath.Join(dir, "none.toml"), dir} {
+		l := &loader{newRunFlags("run"), dir}
+		l.flags.config = path
+		if _, err := l.Load(t.Context()); exitCode(err) != exitUser {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x.toml"), []byte("x = 1"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l := &loader{newRunFlags("run"), dir}
+	l.flags.config = "x.toml"
+	_, err := l.Load(t.Context())
+	if want := filepath.Join(dir, "x.toml") + `:1:1: unknown key "x"`; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want) // absolute: who reads it may be elsewhere
+	}
+}

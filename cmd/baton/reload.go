@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"baton/master"
+)
+
+// reload is `baton reload`: it tells the truth about one reload, whoever the master is in the meantime.
+func reload(args []string, u *ui) int {
+	fs := newClientFlags("reload")
+	var wait bool
+	fs.BoolVar(&wait, "wait", false, "")
+	if err := fs.parse(args, 0); err != nil {
+		return u.failFlags(fs.flagSet, err)
+	}
+	c, err := fs.client()
+	if err != nil {
+		return u.fail(err)
+	}
+	return c.reload(context.Background(), wait, u)
+}
+
+// reload asks for a reload, which gives an ID, and then for what became of it. The first may be asked twice: the
+// requests coalesce.
+func (c *client) reload(ctx context.Context, wait bool, u *ui) int {
+	var a master.ReloadAnswer
+	if err := c.ask(ctx, http.MethodPost, "/reload?async=1", &a); err != nil {
+		return u.fail(err)
+	}
+	target := fmt.Sprintf("/reload/%d", a.ID)
+	if wait {
+		target += "?wait=drained"
+	}
+	if err := c.askAgain(ctx, http.MethodGet, target, &a); err != nil {
+		return u.fail(err)
+	}
+	if !a.OK {
+		u.warn("reload failed: %s", a.Error)
+		u.hint("the generation before it serves on; `baton check` says more about a config file")
+		return exitFailed
+	}
+	u.say("generation %d serves%s", a.Generation, c.servedVersion(ctx))
+	if wait {
+		u.say("older generations are gone: %s", cutText(a.CutRequests, a.CutConnections))
+	}
+	return exitOK
+}
+
+// servedVersion is a courtesy: without an answer, nothing.
+func (c *client) servedVersion(ctx context.Context) string {
+	if s, err := c.status(ctx); err == nil && s.Version != "" {
+		return fmt.Sprintf(" (version %s)", s.Version)
+	}
+	return ""
+}
+
+func cutText(requests, connections int64) string {
+	if requests == 0 && connections == 0 {
+		return "nothing was cut"
+	}
+	return fmt.Sprintf("cut %s and %s", count(requests, "request"), count(connections, "connection"))
+}
+
+func count(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, strings.TrimSpace(what))
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// resolve makes the file's relative paths absolute, relative to dir. A listener keeps its address as a name.
+func (f *File) resolve(x *index, dir string) {
+	for _, p := range []*string{&f.PIDFile, &f.LogFile} {
+		*p = absolute(dir, *p)
+	}
+	if x.has("control") {
+		f.Control = absolute(dir, f.Control)
+	}
+	for i := range f.Listen {
+		l := &f.Listen[i]
+		if l.Name == "" {
+			l.Name = l.Address
+		}
+		if p, ok := strings.CutPrefix(l.Address, "unix:"); ok && p != "" {
+			l.Address = "unix:" + absolute(dir, p)
+		}
+		if l.TLS != nil {
+			l.TLS.Cert, l.TLS.Key = absolute(dir, l.TLS.Cert), absolute(dir, l.TLS.Key)
+		}
+	}
+	for i := range f.Routes {
+		f.Routes[i].Static = absolute(dir, f.Routes[i].Static)
+	}
+}
+
+// absolute leaves "" as it is: it means none. Links stay in the path, so that every reload follows them anew.
+func absolute(dir, p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(dir, p)
+}

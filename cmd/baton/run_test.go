@@ -1,0 +1,119 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestCheck(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("site.toml", []byte("drain_timeout = \"9s\"\n[[route]]\npath = \"/\"\nwhoami = true\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("bad.toml", []byte("wrokers = 1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, []string{"check"}, exitOK, "ok: no config file, the built-in page on 127.0.0.1:8080\n", "")
+	expect(t, []string{"check", "--port", "9", "--config", "site.toml"}, exitOK, "site.toml: ok, one route on 127.0.0.1:9\n",
+		"baton: warning: drain_timeout (9s) is below http.idle_timeout (1m15s): a reload may close idle connections "+
+			"that cannot be handed over earlier than their clients expect\n")
+	expect(t, []string{"check", "--config", "bad.toml"}, exitUser, "",
+		"baton: bad.toml:1:1: unknown key \"wrokers\"\n    1 | wrokers = 1\n      | ^^^^^^^\nhint: did you mean workers?\n")
+	dir, _ := os.Getwd()
+	expect(t, []string{"check", "--config", "none.toml"}, exitUser, "",
+		"baton: config: open "+filepath.Join(dir, "none.toml")+": no such file or directory\nhint: --config names the file\n")
+}
+
+func TestCommands(t *testing.T) {
+	expect(t, []string{"relaod"}, exitUser, "", "baton: there is no command \"relaod\"\nhint: did you mean reload?\n")
+	expect(t, []string{"site.toml"}, exitUser, "", "baton: there is no command \"site.toml\"\nhint: did you mean baton run --config site.toml?\n")
+	expect(t, []string{"xyzzy"}, exitUser, "", "baton: there is no command \"xyzzy\"\nhint: `baton help` lists them\n")
+	expect(t, []string{"help", "xyzzy"}, exitUser, "", "baton: there is no command \"xyzzy\"\nhint: `baton help` lists them\n")
+	expect(t, []string{"status", "--jsn"}, exitUser, "", "baton: there is no flag --jsn\nhint: did you mean --json?\n")
+	was := version
+	version = "v2"
+	t.Cleanup(func() { version = was })
+	for _, args := range [][]string{{"version"}, {"--version"}, {"-version"}} {
+		expect(t, args, exitOK, "baton v2\n", "")
+	}
+}
+
+// Every command and every flag is in the help, and help that is asked for is no mistake.
+func TestHelp(t *testing.T) {
+	code, all, stderr := baton("help")
+	if code != exitOK || stderr != "" {
+		t.Errorf("%d %s", code, stderr)
+	}
+	for _, args := range []string{"--help", "-h", "run --help", "help run", "status -h", "check --help", "resize --help", "version -h", "help --help"} {
+		code, out, stderr := baton(strings.Fields(args)...)
+		if code != exitOK || stderr != "" || !strings.Contains(all, strings.TrimSpace(out)) {
+			t.Errorf("%s: %d %s%s", args, code, out, stderr)
+		}
+	}
+	for _, name := range commandNames() {
+		if name != "help" && !strings.Contains(all, "\nbaton "+name) {
+			t.Errorf("nothing about %s", name)
+		}
+	}
+	for _, flag := range strings.Fields("config host port workers worker timeout-ms max-header-size control pid-file watch wait json") {
+		if !strings.Contains(all, "--"+flag) {
+			t.Errorf("nothing about --%s", flag)
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+		code int
+	}{
+		{errors.New("start: why"), "baton: start: why", exitSystem},
+		{
+			fmt.Errorf("listen 127.0.0.1:80: bind: %w", syscall.EADDRINUSE), "baton: listen 127.0.0.1:80: bind: address already in use\n" +
+				"hint: another process serves there: stop it, or choose another address (--port, or address in the config)", exitSystem,
+		},
+		{
+			errors.New("listen :80: bind: permission denied"), "baton: listen :80: bind: permission denied\n" +
+				"hint: ports below 1024 and other people's files need permission", exitSystem,
+		},
+		{fmt.Errorf("load: %w", &mistake{What: "x", Hint: "y"}), "baton: x\nhint: y", exitUser},
+	} {
+		if got := explain(tt.err); got != tt.want || exitCode(tt.err) != tt.code {
+			t.Errorf("%d %s\nwant %d %s", exitCode(tt.err), got, tt.code, tt.want)
+		}
+	}
+}
+
+func TestReason(t *testing.T) {
+	one := &mistake{What: "unknown key \"x\"", Hint: "did you mean y?", File: "f", Line: 1, Column: 2}
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{one, `f:1:2: unknown key "x"; did you mean y?`},
+		{mistakes{one, one}, `f:1:2: unknown key "x" (and one more mistake); did you mean y?`},
+		{mistakes{one, one, one}, `f:1:2: unknown key "x" (and 2 more mistakes); did you mean y?`},
+		{errors.New("why"), "why"},
+	} {
+		if got := reason(tt.err); got != tt.want {
+			t.Errorf("%s, want %s", got, tt.want)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	known := []string{"workers", "watch", "control", "user", "log_file"}
+	for typed, want := range map[string]string{
+		"wrokers": "workers", "worker": "workers", "watsh": "watch", "contorl": "control", "usr": "user", "logfile": "log_file", "nothing": "", "": "",
+	} {
+		if got := nearest(typed, known); got != want {
+			t.Errorf("%s: %q, want %q", typed, got, want)
+		}
+	}
+}

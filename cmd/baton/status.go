@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"text/tabwriter"
+	"time"
+
+	"baton/master"
+)
+
+// status is `baton status`.
+func status(args []string, u *ui) int {
+	fs := newClientFlags("status")
+	var asJSON bool
+	fs.BoolVar(&asJSON, "json", false, "")
+	if err := fs.parse(args, 0); err != nil {
+		return u.failFlags(fs.flagSet, err)
+	}
+	c, err := fs.client()
+	if err != nil {
+		return u.fail(err)
+	}
+	return c.printStatus(context.Background(), asJSON, u)
+}
+
+// printStatus passes JSON on as it came, with fields that this program may not know.
+func (c *client) printStatus(ctx context.Context, asJSON bool, u *ui) int {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	var raw []byte
+	if err := c.ask(ctx, http.MethodGet, "/status", &raw); err != nil {
+		return u.fail(err)
+	}
+	if asJSON {
+		var out bytes.Buffer
+		if err := json.Indent(&out, bytes.TrimSpace(raw), "", "  "); err != nil {
+			return u.fail(&trouble{err: fmt.Errorf("status: %w", err)})
+		}
+		u.say("%s", out.String())
+		return exitOK
+	}
+	var s master.Status
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return u.fail(&trouble{err: fmt.Errorf("status: %w", err)})
+	}
+	writeStatus(u.out, s, time.Now())
+	return exitOK
+}
+
+// writeStatus prints s for a person.
+func writeStatus(w io.Writer, s master.Status, now time.Time) {
+	head := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, l := range statusHead(s, now) {
+		_, _ = fmt.Fprintf(head, "%s\t%s\n", l[0], l[1])
+	}
+	_ = head.Flush()
+	_, _ = fmt.Fprintln(w)
+	writeWorkers(w, s.Workers)
+}
+
+func statusHead(s master.Status, now time.Time) [][2]string {
+	head := [][2]string{
+		{"generation", fmt.Sprintf("%d, %s", s.Generation, s.State)},
+		{"version", versions(s)},
+		{"keeper", fmt.Sprintf("pid %d, up %s", s.KeeperPID, age(now.Sub(s.Started)))},
+		{"master", fmt.Sprintf("pid %d", s.MasterPID)},
+		{"workers", workersText(s)},
+		{"last reload", reloadText(s.LastReload, now)},
+	}
+	for _, l := range s.Listeners {
+		head = append(head, [2]string{"listens", listenerText(l)})
+	}
+	if s.CutRequests+s.CutConnections > 0 {
+		head = append(head, [2]string{"cut", fmt.Sprintf("%s, %s",
+			count(s.CutRequests, "request"), count(s.CutConnections, "connection"))})
+	}
+	if s.Crashes > 0 {
+		head = append(head, [2]string{"crashes", fmt.Sprint(s.Crashes)})
+	}
+	for _, text := range s.Warnings {
+		head = append(head, [2]string{"warning", text})
+	}
+	return head
+}
+
+func versions(s master.Status) string {
+	if s.Keeper != "" && s.Keeper != s.Version {
+		return fmt.Sprintf("%s (keeper %s)", s.Version, s.Keeper)
+	}
+	return s.Version
+}
+
+func workersText(s master.Status) string {
+	if s.WorkersWanted != s.WorkersConfig {
+		return fmt.Sprintf("%d (config %d)", s.WorkersWanted, s.WorkersConfig)
+	}
+	return fmt.Sprint(s.WorkersWanted)
+}
+
+func reloadText(r master.ReloadStatus, now time.Time) string {
+	switch {
+	case r.At.IsZero():
+		return "none yet"
+	case r.OK:
+		return fmt.Sprintf("ok, %s ago", age(now.Sub(r.At)))
+	default:
+		return fmt.Sprintf("failed, %s ago: %s", age(now.Sub(r.At)), r.Error)
+	}
+}
+
+func listenerText(l master.ListenerStatus) string {
+	if l.Name == l.Address {
+		return l.Address
+	}
+	return fmt.Sprintf("%s (%s)", l.Address, l.Name)
+}
+
+func writeWorkers(w io.Writer, workers []master.WorkerStatus) {
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
+	_, _ = fmt.Fprintln(table, "generation\tslot\tpid\tstate\tage\trequests\topen\tactive\t")
+	for _, p := range workers {
+		requests, open, active := fmt.Sprint(p.Requests), fmt.Sprint(p.Connections), fmt.Sprint(p.Active)
+		if p.Silent {
+			requests, open, active = "?", "?", "?"
+		}
+		_, _ = fmt.Fprintf(table, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t\n", p.Generation, p.Slot, p.PID, p.State,
+			age(time.Duration(p.Age*float64(time.Second))), requests, open, active)
+	}
+	_ = table.Flush()
+}
+
+// age is a time span in its two largest units.
+func age(d time.Duration) string {
+	d = max(d, 0)
+	day := 24 * time.Hour
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < day:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	default:
+		return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
+	}
+}

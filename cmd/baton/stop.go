@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"golang.org/x/sys/unix"
+)
+
+// stop is `baton stop`: it returns when the tree is gone.
+func stop(args []string, u *ui) int {
+	fs := newClientFlags("stop")
+	if err := fs.parse(args, 0); err != nil {
+		return u.failFlags(fs.flagSet, err)
+	}
+	c, err := fs.client()
+	if err != nil {
+		return u.fail(err)
+	}
+	return c.stop(context.Background(), u)
+}
+
+// stop holds the keeper by a pidfd before it asks, so that the number cannot become another process's.
+func (c *client) stop(ctx context.Context, u *ui) int {
+	s, err := c.status(ctx)
+	if err != nil {
+		return u.fail(err)
+	}
+	keeper, err := openProcess(s.KeeperPID)
+	if err != nil {
+		return u.fail(&trouble{err: err, hint: "`baton stop` must run where it sees baton's processes: the same container"})
+	}
+	defer keeper.close()
+	err = c.retry(ctx, true, func() error {
+		if keeper.gone() {
+			return nil // it went while we asked
+		}
+		var ignored []byte
+		return c.once(ctx, http.MethodPost, "/stop", &ignored)
+	})
+	if err != nil && !keeper.gone() {
+		return u.fail(err)
+	}
+	if err := keeper.wait(); err != nil {
+		return u.fail(err)
+	}
+	u.say("stopped")
+	return exitOK
+}
+
+// process is a process that cannot be mistaken for another one.
+type process struct{ fd int }
+
+func openProcess(pid int) (*process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("process %d: %w", pid, err)
+	}
+	return &process{fd}, nil
+}
+
+func (p *process) close() { _ = unix.Close(p.fd) }
+
+// gone reports whether the process has ended.
+func (p *process) gone() bool {
+	n, err := p.poll(0)
+	return err == nil && n > 0
+}
+
+// wait waits until it has.
+func (p *process) wait() error {
+	if _, err := p.poll(-1); err != nil {
+		return fmt.Errorf("wait: %w", err)
+	}
+	return nil
+}
+
+func (p *process) poll(timeout int) (int, error) {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, timeout)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"baton/http/httpworker"
+	"baton/http/site"
+	"baton/http/websocket"
+	"baton/worker"
+	"baton/worker/echo"
+)
+
+// payload is what a worker gets from the master: everything of the config file that is its business, so that no worker
+// ever reads the file.
+type payload struct {
+	Site           site.Config   `json:"site"`
+	IdleTimeout    time.Duration `json:"idle_timeout"`
+	ReceiveTimeout time.Duration `json:"receive_timeout"`
+	MaxHeaderSize  int           `json:"max_header_size"`
+	Certificates   []certificate `json:"certificates,omitempty"`
+}
+
+// siteWorker serves what the payload says: whatever can be said in transport and process of a [[listen]]. What no
+// listener asks for costs nothing.
+func siteWorker() worker.Worker {
+	return worker.Group(
+		&httpworker.Worker{Configure: configure},
+		worker.TCP{Process: echo.Process{}, Protocol: "echo"},
+		worker.TLS{Process: echo.Process{}, Protocol: "echo", Config: tlsConfig},
+		worker.UDP{Process: echo.Process{}, Protocol: "echo"},
+	)
+}
+
+func readPayload(env *worker.Env) (p payload, err error) {
+	if err := json.Unmarshal(env.Payload(), &p); err != nil {
+		return p, fmt.Errorf("payload: %w", err)
+	}
+	return p, nil
+}
+
+func configure(env *worker.Env, s *httpworker.Settings) error {
+	p, err := readPayload(env)
+	if err != nil {
+		return err
+	}
+	h, err := site.New(p.Site, site.Self{
+		Generation: env.Generation(), Slot: env.Slot(), PID: os.Getpid(), Version: env.Version(),
+	})
+	if err != nil {
+		return err
+	}
+	if s.TLS, err = p.tlsConfigs(); err != nil {
+		return err
+	}
+	s.Handlers = map[string]http.Handler{"websocket-echo": websocket.Echo()}
+	s.Handler, s.IdleTimeout, s.ReceiveTimeout, s.MaxHeaderSize = h, p.IdleTimeout, p.ReceiveTimeout, p.MaxHeaderSize
+	return nil
+}
+
+// tlsConfig is what a listener that does not speak HTTP is served with.
+func tlsConfig(env *worker.Env, sock worker.Socket) (*tls.Config, error) {
+	p, err := readPayload(env)
+	if err != nil {
+		return nil, err
+	}
+	all, err := p.tlsConfigs()
+	if err != nil {
+		return nil, err
+	}
+	return all[sock.Name], nil
+}
