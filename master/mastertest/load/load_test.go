@@ -1,0 +1,330 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// site answers everything that the classes ask for.
+func site(large []byte) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		w.Write(body)
+	})
+	mux.HandleFunc("GET /large", func(w http.ResponseWriter, _ *http.Request) { w.Write(large) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"generation":7,"version":"v7"}`)
+	})
+	return mux
+}
+
+func all(n int) []ClassCount {
+	var counts []ClassCount
+	for _, c := range Classes() {
+		counts = append(counts, ClassCount{c, n})
+	}
+	return counts
+}
+
+func TestAllClassesAgainstAGoodServer(t *testing.T) {
+	large := make([]byte, 1<<20)
+	for i := range large {
+		large[i] = byte(i * 31 >> 3)
+	}
+	unixPath := filepath.Join(t.TempDir(), "s")
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			address := "127.0.0.1:0"
+			if network == "unix" {
+				address = unixPath
+			}
+			l, err := net.Listen(network, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := &httptest.Server{Listener: l, Config: &http.Server{Handler: site(large)}}
+			server.Start()
+			defer server.Close()
+			target := l.Addr().String()
+			if network == "unix" {
+				target = "unix:" + target
+			}
+
+			report := Run(t.Context(), Config{
+				Target: target, Classes: all(2), Duration: 1500 * time.Millisecond,
+				LargePath: "/large", Large: large, ReadPause: time.Millisecond,
+			})
+			if report.Failed() != 0 {
+				t.Error(report)
+			}
+			for _, c := range report.Classes {
+				if c.Requests == 0 || c.Latency.Max == 0 {
+					t.Errorf("class %s: no requests", c.Class)
+				}
+				kept := c.Class != "new" && c.Class != "silent"
+				if kept && c.Connections != 2 {
+					t.Errorf("class %s: %d connections by 2 clients that keep theirs", c.Class, c.Connections)
+				}
+				if c.Class == "new" && c.Connections != c.Requests {
+					t.Errorf("class new: %d connections for %d requests", c.Connections, c.Requests)
+				}
+			}
+			if report.Generations[7] == 0 || report.Versions["v7"] != report.Generations[7] {
+				t.Errorf("generations %v, versions %v", report.Generations, report.Versions)
+			}
+			if _, err := json.Marshal(report); err != nil {
+				t.Error(err)
+			}
+			if !strings.Contains(report.String(), "total") {
+				t.Errorf("no total in\n%s", report)
+			}
+		})
+	}
+}
+
+// TestEachFailureIsSeen has a server that does one thing wrong, and a client that must call it by its name.
+func TestEachFailureIsSeen(t *testing.T) {
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	reset := func(c *net.TCPConn) { c.SetLinger(0); c.Close() }
+	say := func(text string) func(*net.TCPConn) {
+		return func(c *net.TCPConn) { readRequest(c); io.WriteString(c, text); c.Close() }
+	}
+	cases := []struct {
+		name   string
+		want   Kind
+		class  string
+		serve  func(*net.TCPConn) // nil: nobody listens
+		change func(*Config)
+		turns  int
+	}{
+		{name: "nobody listens", want: Refused, class: "reader"},
+		{name: "reset at once", want: ResetBefore, class: "upload", serve: reset},
+		{name: "reset after the request", want: ResetAfter, class: "reader", serve: func(c *net.TCPConn) { readRequest(c); reset(c) }},
+		{name: "closed after the request", want: EOF, class: "reader", serve: say("")},
+		{name: "closed while idle", want: EOF, class: "reader", turns: 2, serve: func(c *net.TCPConn) {
+			readRequest(c)
+			io.WriteString(c, answer)
+			c.CloseWrite() // Close would answer the next request with a reset, sooner or later
+			io.Copy(io.Discard, c)
+			c.Close()
+		}},
+		{name: "short body", want: Short, class: "reader", serve: say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")},
+		{name: "short header", want: Short, class: "reader", serve: say("HTTP/1.1 200 OK\r\nContent-Le")},
+		{name: "short chunks", want: Short, class: "reader", serve: say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")},
+		{name: "reset within the body", want: Short, class: "reader", serve: func(c *net.TCPConn) {
+			readRequest(c)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")
+			c.Read(make([]byte, 1)) // the client has read what there is
+			reset(c)
+		}, change: func(cfg *Config) {
+			cfg.Classes[0].Class.Turn = func(c *Client) error {
+				conn, err := c.Conn()
+				if err != nil {
+					return err
+				}
+				conn.Send(c.head("GET", "/", ""))
+				conn.r.Peek(len("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"))
+				conn.Send([]byte("x"))
+				_, err = c.Answer(time.Now())
+				return err
+			}
+		}},
+		{name: "another body", want: Wrong, class: "writer", serve: say(answer)},
+		{name: "no HTTP", want: Wrong, class: "reader", serve: say("hello\r\n\r\n")},
+		{name: "503", want: BadStatus, class: "reader", serve: say("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")},
+		{name: "404", want: BadStatus, class: "reader", serve: say("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")},
+		{name: "late", want: Late, class: "reader", serve: say(answer), change: func(cfg *Config) { cfg.LateAfter = 1 }},
+		{name: "no answer", want: Timeout, class: "reader", serve: func(c *net.TCPConn) { io.Copy(io.Discard, c); c.Close() }, change: func(cfg *Config) { cfg.Timeout = 50 * time.Millisecond }},
+		{
+			name: "end announced before the pipeline's", want: Unanswered, class: "pipelined",
+			serve: say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"),
+		},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			class, err := FindClass(tc.class)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := Config{Target: serve(t, tc.serve), Classes: []ClassCount{{class, 1}}, MaxPause: -1}
+			if tc.change != nil {
+				tc.change(&cfg)
+			}
+			report := runTurns(t, cfg, max(1, tc.turns))
+			if report.Failed() != 1 || report.Total.Failures[tc.want] != 1 {
+				t.Errorf("want one failure of kind %q, got\n%s", tc.want, report)
+			}
+			if len(report.First) != 1 || report.First[0].Class != tc.class || report.First[0].Time.IsZero() {
+				t.Errorf("the failure is not described: %+v", report.First)
+			}
+		})
+	}
+}
+
+// TestAnnouncedEndIsNoFailure: a client follows `Connection: close`, and opens another connection.
+func TestAnnouncedEndIsNoFailure(t *testing.T) {
+	target := serve(t, func(c *net.TCPConn) {
+		readRequest(c)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+		c.Close()
+	})
+	report := runTurns(t, Config{Target: target, Classes: []ClassCount{{Classes()[1], 1}}, MaxPause: -1}, 5)
+	if report.Failed() != 0 || report.Total.Connections != 5 || report.Total.Requests != 5 {
+		t.Errorf("want 5 requests on 5 connections without failure, got\n%s", report)
+	}
+}
+
+// TestLook: a client that looks does not use a connection that was closed while it waited, and one that does not look
+// fails there.
+func TestLook(t *testing.T) {
+	for _, look := range []bool{false, true} {
+		closed := make(chan struct{}, 5)
+		target := serve(t, func(c *net.TCPConn) {
+			readRequest(c)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			c.Close()
+			closed <- struct{}{}
+		})
+		report := runTurns(t, Config{
+			Target: target, Classes: []ClassCount{{Classes()[1], 1}}, MaxPause: -1, Look: look,
+			OnResponse: func(*Response) { <-closed },
+		}, 5)
+		if look && (report.Failed() != 0 || report.Total.Connections != 5) {
+			t.Errorf("looking, want 5 requests on 5 connections without failure, got\n%s", report)
+		}
+		if !look && report.Failed() == 0 {
+			t.Errorf("not looking, want failures, got\n%s", report)
+		}
+	}
+}
+
+// TestStopFinishesTheTurn: what is under way when the run ends is waited for.
+func TestStopFinishesTheTurn(t *testing.T) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(begun)
+		<-release
+		io.WriteString(w, "ok")
+	}))
+	defer server.Close()
+	r := Start(t.Context(), Config{Target: server.Listener.Addr().String(), Classes: []ClassCount{{Classes()[0], 1}}})
+	<-begun
+	r.stop()
+	close(release)
+	if report := r.Wait(); report.Failed() != 0 || r.Answers() != 1 {
+		t.Errorf("%d answers,\n%s", r.Answers(), report)
+	}
+}
+
+func TestParseClasses(t *testing.T) {
+	got, err := ParseClasses("new=4, reader,writer=16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text []string
+	for _, cc := range got {
+		text = append(text, fmt.Sprint(cc.Class.Name, cc.Count))
+	}
+	if s := strings.Join(text, " "); s != "new4 reader1 writer16" {
+		t.Error(s)
+	}
+	for _, bad := range []string{"", "nobody", "new=0", "new=x"} {
+		if _, err := ParseClasses(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	var h histogram
+	for i := 1; i <= 1000; i++ {
+		h.add(time.Duration(i) * time.Millisecond)
+	}
+	for q, want := range map[float64]time.Duration{0.5: 501 * time.Millisecond, 0.99: 991 * time.Millisecond, 1: time.Second} {
+		if got := h.quantile(q); got < want || got > want+want/16 {
+			t.Errorf("quantile %v is %v, want about %v", q, got, want)
+		}
+	}
+	for d := time.Duration(1); d < time.Hour; d = d*5/4 + 1 {
+		if b := bucket(d); limit(b) < d.Truncate(time.Microsecond) || b > 0 && limit(b-1) >= d {
+			t.Errorf("%v is in bucket %d, up to %v", d, b, limit(b))
+		}
+	}
+}
+
+// runTurns lets each client take n turns.
+func runTurns(t *testing.T, cfg Config, n int) *Report {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var taken atomic.Int64
+	class := &cfg.Classes[0].Class
+	turn := class.Turn
+	class.Turn = func(c *Client) error {
+		err := turn(c)
+		if taken.Add(1) == int64(n) {
+			stop()
+		}
+		return err
+	}
+	return Run(ctx, cfg)
+}
+
+// serve accepts connections for f, one after the other; with nil it returns an address where nobody listens.
+func serve(t *testing.T, f func(*net.TCPConn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f == nil {
+		l.Close()
+		return l.Addr().String()
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			f(c.(*net.TCPConn))
+		}
+	}()
+	return l.Addr().String()
+}
+
+// readRequest reads one request whole.
+func readRequest(c net.Conn) {
+	conn := &Conn{Conn: c}
+	buf, text := make([]byte, 1<<20), ""
+	for {
+		n, err := conn.Read(buf)
+		text += string(buf[:n])
+		head, body, whole := strings.Cut(text, "\r\n\r\n")
+		length := 0
+		if _, l, found := strings.Cut(head, "Content-Length: "); found {
+			fmt.Sscan(l, &length)
+		}
+		if err != nil || whole && len(body) >= length {
+			return
+		}
+	}
+}

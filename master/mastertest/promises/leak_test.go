@@ -1,0 +1,129 @@
+package promises_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/mastertest"
+)
+
+// TestNothingLeaks: after 100 reloads, some of them failed, everything is as after the first.
+func TestNothingLeaks(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	n := *repeat * 100
+	if testing.Short() {
+		n = 20
+	}
+	s := quiet(t)
+	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
+	for range 5 {
+		b.Reload()
+	}
+	before := look(t, b)
+	memory := rss(t, b)
+	for i := range n {
+		if i%10 == 9 {
+			b.WriteConfig("colour = 1\n")
+			if r := b.CLI("reload"); r.Code != 1 {
+				t.Errorf("a broken config: exit code %d", r.Code)
+			}
+			b.WriteConfig(s.String())
+		}
+		b.Reload()
+	}
+	after := look(t, b)
+	if !reflect.DeepEqual(before.keeperFDs, after.keeperFDs) {
+		t.Errorf("open files of the keeper: %v, then %v", before.keeperFDs, after.keeperFDs)
+	}
+	if !reflect.DeepEqual(before.masterFDs, after.masterFDs) {
+		t.Errorf("open files of the master: %v, then %v", before.masterFDs, after.masterFDs)
+	}
+	if len(before.tree) != len(after.tree) {
+		t.Errorf("processes: %v, then %v", before.tree, after.tree)
+	}
+	grown := rss(t, b)
+	for who := range memory {
+		// A heap grows to some 4 MB before it is collected for the first time.
+		if limit := memory[who] + 8<<20; grown[who] > limit {
+			t.Errorf("memory of the %s: %d KB, then %d KB", who, memory[who]>>10, grown[who]>>10)
+		}
+	}
+	t.Logf("memory in KB: keeper %d, then %d; master %d, then %d", memory["keeper"]>>10, grown["keeper"]>>10, memory["master"]>>10, grown["master"]>>10)
+}
+
+func rss(tb testing.TB, b *mastertest.Baton) map[string]int64 {
+	tb.Helper()
+	st := b.Status()
+	sizes := map[string]int64{}
+	for who, pid := range map[string]int{"keeper": st.KeeperPID, "master": st.MasterPID} {
+		n, err := mastertest.RSS(pid)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		sizes[who] = n
+	}
+	return sizes
+}
+
+// TestIdleSleeps: no process wakes up without a reason.
+func TestIdleSleeps(t *testing.T) {
+	t.Parallel()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed")
+	}
+	heavy(t)
+	quietTime := 10 * time.Second
+	if testing.Short() {
+		quietTime = 3 * time.Second
+	}
+	b := mastertest.Start(t, mastertest.Options{
+		Config: watched(t).String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true}),
+	})
+	b.Reload()
+	look(t, b)
+	pass(3 * time.Second)                       // what a reload gives others time for has passed, and the Go runtime comes to rest
+	file := filepath.Join(t.TempDir(), "trace") // not where the config file is: that folder is watched
+	args := []string{"-f", "-q", "-ttt", "-o", file}
+	for _, p := range b.Tree() {
+		args = append(args, "-p", strconv.Itoa(p.PID))
+	}
+	cmd := exec.Command(strace, args...)
+	text := &strings.Builder{}
+	cmd.Stderr = text
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pass(quietTime)
+	_ = cmd.Process.Signal(unix.SIGINT)
+	_ = cmd.Wait()
+	if strings.Contains(text.String(), "not permitted") {
+		t.Skip("strace may not trace here: ", text)
+	}
+	trace, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var awake []string
+	for line := range strings.Lines(string(trace)) {
+		switch {
+		case strings.Contains(line, "restart_syscall"), strings.Contains(line, "<detached"), strings.Contains(line, "strace:"):
+		case strings.Contains(line, "unfinished"), strings.Contains(line, "resuming"), strings.Contains(line, "= ?"):
+			// what they were in when strace came
+		default:
+			awake = append(awake, strings.TrimSpace(line))
+		}
+	}
+	if len(awake) > 0 {
+		t.Errorf("%d system calls in %v:\n%s", len(awake), quietTime, strings.Join(awake[:min(40, len(awake))], "\n"))
+	}
+}

@@ -1,0 +1,226 @@
+package promises_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/mastertest"
+)
+
+// soon is the longest that may take what has nothing to wait for.
+const soon = 3 * time.Second
+
+// TestStopAtRest is P5 where it is easiest.
+func TestStopAtRest(t *testing.T) {
+	for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGQUIT} {
+		t.Run(unix.SignalName(sig), func(t *testing.T) {
+			t.Parallel()
+			b := start(t, quiet(t))
+			b.Status() // so that the port is known, and looked at in the end
+			b.Signal(sig)
+			wantExit(t, b, 0, soon)
+		})
+	}
+	t.Run("baton stop", func(t *testing.T) {
+		t.Parallel()
+		b := start(t, quiet(t))
+		b.Status()
+		if r := b.CLI("stop"); r.Code != 0 {
+			t.Errorf("%+v", r)
+		}
+		if tree := b.Tree(); len(tree) > 0 {
+			t.Errorf("baton stop has returned, and there is %v", tree)
+		}
+		wantExit(t, b, 0, soon)
+	})
+}
+
+// TestStopFinishesRequests: what is in progress is finished, within the limit that the signal has.
+func TestStopFinishesRequests(t *testing.T) {
+	for _, tc := range []struct {
+		sig   unix.Signal
+		limit string
+		path  string
+		good  bool
+		most  time.Duration
+	}{
+		{unix.SIGTERM, `stop_timeout = "8s"`, "/slow2", true, 2*time.Second + soon},
+		{unix.SIGINT, `stop_timeout = "8s"`, "/slow2", true, 2*time.Second + soon},
+		{unix.SIGTERM, `stop_timeout = "1s"`, "/slow6", false, time.Second + soon},
+		{unix.SIGQUIT, `stop_timeout = "1s"`, "/slow2", true, 2*time.Second + soon},
+		{unix.SIGQUIT, "stop_timeout = \"1s\"\ndrain_timeout = \"2s\"", "/slow6", false, 2*time.Second + soon},
+	} {
+		t.Run(fmt.Sprint(unix.SignalName(tc.sig), tc.path, tc.good), func(t *testing.T) {
+			t.Parallel()
+			s := quiet(t).with(tc.limit)
+			b := start(t, s)
+			answers := askSlowly(t, b, s.listen[0], tc.path, 4)
+			b.Signal(tc.sig)
+			wantExit(t, b, 0, tc.most)
+			for range 4 {
+				if err := <-answers; (err == nil) != tc.good {
+					t.Errorf("a request in progress: %v; want an answer: %v", err, tc.good)
+				}
+			}
+		})
+	}
+}
+
+// TestSecondSignalKills: who asks twice does not want to wait.
+func TestSecondSignalKills(t *testing.T) {
+	t.Parallel()
+	s := quiet(t).with(`stop_timeout = "60s"`)
+	b := start(t, s)
+	answers := askSlowly(t, b, s.listen[0], "/slow6", 1)
+	b.Signal(unix.SIGINT)
+	b.AwaitLog("the word that it stops", 0, func(text string) bool { return strings.Contains(text, "stopping") })
+	b.Signal(unix.SIGINT)
+	wantExit(t, b, 0, soon)
+	<-answers
+}
+
+// TestStopWithIdleClients: connections on which nothing happens hold nobody up.
+func TestStopWithIdleClients(t *testing.T) {
+	t.Parallel()
+	s := quiet(t)
+	b := start(t, s)
+	for i, c := range connect(t, s.listen[0], 20) {
+		if i < 10 { // the others have never said a word
+			ask(t, c)
+			if err := answered(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	b.Signal(unix.SIGTERM)
+	wantExit(t, b, 0, soon)
+}
+
+// TestStopUnderLoad: after a reload, so that two generations are there; nothing that was begun is cut.
+func TestStopUnderLoad(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := quiet(t)
+	b := start(t, s)
+	answers := askSlowly(t, b, s.listen[0], "/slow1", 4)
+	clients := putLoad(t, s.listen[0], usual())
+	b.Reload()
+	b.Signal(unix.SIGTERM)
+	wantExit(t, b, 0, 2*soon)
+	clients.Stop() // they were refused, of course
+	for range 4 {
+		if err := <-answers; err != nil {
+			t.Errorf("a request in progress: %v", err)
+		}
+	}
+}
+
+// TestStopInReload is P5 in the middle of a takeover, at every step of it: with a successor that goes on, and with one
+// that never does.
+func TestStopInReload(t *testing.T) {
+	binary := mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}})
+	for _, step := range slices.Concat(mastertest.StepsBeforeCommit(), mastertest.StepsAfterCommit()) {
+		for _, stuck := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, stuck %v", step, stuck), func(t *testing.T) {
+				t.Parallel()
+				steps := mastertest.NewSteps(t)
+				s := quiet(t).with(`stop_timeout = "2s"`)
+				b := mastertest.Start(t, mastertest.Options{Config: s.String(), Env: []string{steps.Env()}, Binary: binary})
+				answers := askSlowly(t, b, s.listen[0], "/slow1", 1)
+				await := steps.HoldAt(step)
+				b.Signal(unix.SIGHUP)
+				held := await()
+				b.Signal(unix.SIGTERM)
+				if !stuck {
+					b.AwaitLog("the word that it stops", 0, func(text string) bool { return strings.Contains(text, "stopping") })
+					held.ReleaseOrGone()
+				}
+				wantExit(t, b, 0, 2*time.Second+soon)
+				if err := <-answers; err != nil {
+					t.Errorf("a request in progress: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestStopWithStoppedProcess: nobody can hold up the end by not taking part.
+func TestStopWithStoppedProcess(t *testing.T) {
+	for _, who := range []string{"worker", "master", "all but the keeper"} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, quiet(t).with(`stop_timeout = "2s"`))
+			st := b.Status()
+			pids := map[string][]int{"worker": st.PIDs("")[:1], "master": {st.MasterPID}, "all but the keeper": append(st.PIDs(""), st.MasterPID)}[who]
+			for _, pid := range pids {
+				signal(t, pid, unix.SIGSTOP)
+			}
+			b.Signal(unix.SIGTERM)
+			wantExit(t, b, 0, 2*time.Second+soon)
+		})
+	}
+}
+
+// TestSignalToAll: systemd, tini -g and a terminal signal every process; only the keeper obeys.
+func TestSignalToAll(t *testing.T) {
+	t.Parallel()
+	s := quiet(t)
+	b := start(t, s)
+	for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP} {
+		for _, p := range b.Tree() {
+			signal(t, p.PID, sig)
+		}
+		b.AwaitSettled()
+	}
+	if st := b.AwaitGeneration(2); st.Crashes != 0 {
+		t.Errorf("%d processes died of a signal that was not for them", st.Crashes)
+	}
+	b.AwaitSettled()
+	answers := askSlowly(t, b, s.listen[0], "/slow1", 4)
+	for _, p := range b.Tree() {
+		_ = unix.Kill(p.PID, unix.SIGTERM) // it may have ended: the keeper was among the first
+	}
+	wantExit(t, b, 0, time.Second+soon)
+	for range 4 {
+		if err := <-answers; err != nil {
+			t.Errorf("a request in progress: %v", err)
+		}
+	}
+}
+
+// askSlowly sends n requests and returns when the workers have them.
+func askSlowly(tb testing.TB, b *mastertest.Baton, address, path string, n int) <-chan error {
+	tb.Helper()
+	answers := make(chan error, n)
+	for range n {
+		go func() {
+			text, err := b.Get(address, path)
+			if err == nil && text != "slow" {
+				err = fmt.Errorf("answer %q", text)
+			}
+			answers <- err
+		}()
+	}
+	b.AwaitStatus(fmt.Sprintf("%d requests in progress", n), func(st mastertest.Status) bool {
+		active := int64(0)
+		for _, w := range st.Workers {
+			active += w.Active
+		}
+		return active == int64(n)
+	})
+	return answers
+}
+
+// wantExit fails the test unless everything ends in time, with this code, and leaves nothing behind.
+func wantExit(tb testing.TB, b *mastertest.Baton, code int, most time.Duration) {
+	tb.Helper()
+	if got := b.WaitFor(most); got != code {
+		tb.Errorf("exit code %d, want %d", got, code)
+	}
+	b.WantGone()
+}
