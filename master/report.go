@@ -42,7 +42,7 @@ func (m *master) state() string {
 	switch {
 	case m.stopping:
 		return "stopping"
-	case m.upgrading != "":
+	case m.upgrading != "" || !m.known: // the predecessor's workers serve still, and are not in the list yet
 		return "reloading"
 	}
 	return "serving"
