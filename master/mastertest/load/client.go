@@ -17,6 +17,7 @@ type Client struct {
 	ctx   context.Context // ends when the run ends; a turn is finished even then
 	rand  *rand.Rand
 	conn  *Conn
+	local string // our end of the last connection
 	tally *tally
 	run   *Runner
 }
@@ -32,17 +33,20 @@ func (c *Client) Conn() (*Conn, error) {
 	if c.conn != nil {
 		return c.conn, nil
 	}
-	conn, took, err := dial(context.WithoutCancel(c.ctx), c.cfg)
+	conn, took, err := c.dial(context.WithoutCancel(c.ctx))
 	if err != nil {
 		return nil, err
 	}
 	c.conn = conn
 	c.tally.connections++
 	if took > c.cfg.LateAfter {
-		c.tally.fail(c.class.Name, failf(Late, "connected after %v", took))
+		c.fail(failf(Late, "connected after %v", took))
 	}
 	return conn, nil
 }
+
+// fail counts a failure of the last connection.
+func (c *Client) fail(err error) { c.tally.fail(err, c.local, c.cfg.Excuse) }
 
 // Drop closes the kept connection.
 func (c *Client) Drop() {
@@ -208,7 +212,7 @@ func (c *Client) takeTurns() {
 			c.Drop()
 		}
 		if err := c.class.Turn(c); err != nil {
-			c.tally.fail(c.class.Name, err)
+			c.fail(err)
 			c.Drop()
 		}
 		c.Wait(c.pause())

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -188,12 +190,13 @@ func Closed(c net.Conn) bool {
 }
 
 // dial connects; how long it took decides on [Late]. The connection can be used even then.
-func dial(ctx context.Context, cfg *Config) (c *Conn, took time.Duration, err error) {
-	network, address := "tcp", cfg.Target
-	if path, ok := strings.CutPrefix(cfg.Target, "unix:"); ok {
+func (c *Client) dial(ctx context.Context) (conn *Conn, took time.Duration, err error) {
+	c.local = ""
+	network, address := "tcp", c.cfg.Target
+	if path, ok := strings.CutPrefix(c.cfg.Target, "unix:"); ok {
 		network, address = "unix", path
 	}
-	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	start := time.Now()
 	nc, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, network, address)
@@ -201,7 +204,23 @@ func dial(ctx context.Context, cfg *Config) (c *Conn, took time.Duration, err er
 		return nil, 0, classify(connecting, err)
 	}
 	took = time.Since(start)
-	c = &Conn{Conn: nc}
-	c.r = bufio.NewReaderSize(c, 16<<10)
-	return c, took, nil
+	c.local = nc.LocalAddr().String()
+	if c.cfg.TLS != nil {
+		if nc, err = handshake(ctx, nc, c.cfg.TLS); err != nil {
+			return nil, 0, err
+		}
+	}
+	conn = &Conn{Conn: nc}
+	conn.r = bufio.NewReaderSize(conn, 16<<10)
+	return conn, took, nil
+}
+
+// handshake makes a connection a TLS one.
+func handshake(ctx context.Context, nc net.Conn, cfg *tls.Config) (net.Conn, error) {
+	c := tls.Client(nc, cfg)
+	if err := c.HandshakeContext(ctx); err != nil {
+		_ = nc.Close()
+		return nil, classify(sending, fmt.Errorf("handshake of %s: %w", nc.LocalAddr(), err))
+	}
+	return c, nil
 }

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -56,6 +57,13 @@ type Config struct {
 
 	// Seed makes the chances of all clients the same again. If 0, they are new ones.
 	Seed uint64
+
+	// TLS, if not nil, makes every connection a TLS one. Look has no effect then.
+	TLS *tls.Config
+
+	// Excuse, if not nil, is asked for every failure, by several goroutines at the same time. If it returns a word, the
+	// failure is counted apart under that word: as what was bound to fail, because its server was killed.
+	Excuse func(Failure) string
 
 	// OnResponse, if not nil, is called for each answer, by several goroutines at the same time.
 	OnResponse func(*Response)

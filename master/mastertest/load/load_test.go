@@ -328,3 +328,39 @@ func readRequest(c net.Conn) {
 		}
 	}
 }
+
+// TestTLSAndExcuses: all classes talk TLS as well, and a failure with an excuse is counted apart, under its word.
+func TestTLSAndExcuses(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(site(nil))
+	defer server.Close()
+	good := Config{
+		Target: server.Listener.Addr().String(), Classes: all(1), Duration: time.Second,
+		TLS: server.Client().Transport.(*http.Transport).TLSClientConfig,
+	}
+	good.TLS.ServerName = "example.com"
+	if report := Run(t.Context(), good); report.Failed() != 0 || report.Total.Requests == 0 {
+		t.Error(report)
+	}
+
+	bad := good
+	bad.TLS = nil // HTTP to a TLS port
+	bad.Classes, bad.Duration = Mix(2, 0, 0), 200*time.Millisecond
+	var met atomic.Int64
+	bad.Excuse = func(f Failure) string {
+		if f.Local == "" || f.Kind == "" || f.Class != "new" {
+			t.Errorf("failure %+v", f)
+		}
+		if met.Add(1) == 1 {
+			return ""
+		}
+		return "was bound to"
+	}
+	report := Run(t.Context(), bad)
+	if report.Failed() != 1 || report.Total.Excused["was bound to"] != met.Load()-1 || met.Load() < 2 {
+		t.Errorf("%d failures met\n%s", met.Load(), report)
+	}
+	if !strings.Contains(report.String(), "not counted as failed") {
+		t.Errorf("the table is silent about it:\n%s", report)
+	}
+}

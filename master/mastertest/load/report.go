@@ -20,6 +20,7 @@ type tally struct {
 	requests    int64
 	connections int64
 	failures    map[Kind]int64
+	excused     map[string]int64
 	texts       []Failure
 	times       histogram
 	generations map[int]int64
@@ -27,17 +28,24 @@ type tally struct {
 }
 
 func newTally(class string) *tally {
-	return &tally{class: class, failures: map[Kind]int64{}, generations: map[int]int64{}, versions: map[string]int64{}}
+	return &tally{class: class, failures: map[Kind]int64{}, excused: map[string]int64{}, generations: map[int]int64{}, versions: map[string]int64{}}
 }
 
-func (t *tally) fail(class string, err error) {
-	kind := Other
-	if f := (*failure)(nil); errors.As(err, &f) {
-		kind = f.kind
+// fail counts a failure, apart if there is an excuse for it.
+func (t *tally) fail(err error, local string, excuse func(Failure) string) {
+	f := Failure{Time: time.Now(), Class: t.class, Kind: Other, Local: local, Text: err.Error()}
+	if known := (*failure)(nil); errors.As(err, &known) {
+		f.Kind = known.kind
 	}
-	t.failures[kind]++
+	if excuse != nil {
+		if why := excuse(f); why != "" {
+			t.excused[why]++
+			return
+		}
+	}
+	t.failures[f.Kind]++
 	if len(t.texts) < keepTexts {
-		t.texts = append(t.texts, Failure{Time: time.Now(), Class: class, Text: err.Error()})
+		t.texts = append(t.texts, f)
 	}
 }
 
@@ -45,6 +53,8 @@ func (t *tally) fail(class string, err error) {
 type Failure struct {
 	Time  time.Time `json:"time"`
 	Class string    `json:"class"`
+	Kind  Kind      `json:"kind"`
+	Local string    `json:"local,omitempty"` // our end of the connection, "127.0.0.1:40000"; empty if there was none
 	Text  string    `json:"text"`
 }
 
@@ -64,6 +74,9 @@ type ClassReport struct {
 	Connections int64          `json:"connections"` // opened
 	Failures    map[Kind]int64 `json:"failures"`
 	Latency     Latency        `json:"latency"`
+
+	// Excused are the failures for which [Config.Excuse] had an excuse, by what it was. They are not in Failures.
+	Excused map[string]int64 `json:"excused,omitempty"`
 
 	times histogram
 }
@@ -98,7 +111,7 @@ type Report struct {
 func newReport(r *Runner) *Report {
 	rep := &Report{
 		Target: r.cfg.Target, Started: r.started, Elapsed: time.Since(r.started),
-		Total:       ClassReport{Class: "total", Failures: map[Kind]int64{}},
+		Total:       ClassReport{Class: "total", Failures: map[Kind]int64{}, Excused: map[string]int64{}},
 		Generations: map[int]int64{}, Versions: map[string]int64{},
 	}
 	for _, t := range r.tallies {
@@ -123,7 +136,7 @@ func (rep *Report) class(name string) *ClassReport {
 			return c
 		}
 	}
-	c := &ClassReport{Class: name, Failures: map[Kind]int64{}}
+	c := &ClassReport{Class: name, Failures: map[Kind]int64{}, Excused: map[string]int64{}}
 	rep.Classes = append(rep.Classes, c)
 	return c
 }
@@ -133,6 +146,7 @@ func (c *ClassReport) add(t *tally) {
 	c.Requests += t.requests
 	c.Connections += t.connections
 	merge(c.Failures, t.failures)
+	merge(c.Excused, t.excused)
 	c.times.merge(&t.times)
 }
 
@@ -162,6 +176,9 @@ func (rep *Report) String() string {
 				fmt.Fprintf(&b, "FAILED  %s: %d %s\n", c.Class, n, kind)
 			}
 		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(rep.Total.Excused)) {
+		fmt.Fprintf(&b, "not counted as failed: %d %s\n", rep.Total.Excused[why], why)
 	}
 	for _, f := range rep.First {
 		fmt.Fprintf(&b, "  %s  %s  %s\n", f.Time.Format("15:04:05.000000"), f.Class, f.Text)
