@@ -1,0 +1,75 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"baton/master/mastertest/load"
+)
+
+// What killed processes are an excuse for.
+const (
+	excuseWorker = "held by a worker that was killed"
+	excuseKeeper = "while there was no baton, its keeper killed"
+)
+
+// heldFor is how long a client may take to notice that its connection is dead; its port is another's after that.
+const heldFor = patience
+
+// held knows which connections were bound to fail.
+type held struct {
+	*sync.Mutex
+	peers map[string]time.Time // of killed workers, and when that was
+	dead  *[]span              // of the keeper
+}
+
+// span is a time in which nobody served; to is zero while it lasts.
+type span struct{ from, to time.Time }
+
+func newHeld() held {
+	return held{Mutex: &sync.Mutex{}, peers: map[string]time.Time{}, dead: &[]span{}}
+}
+
+// add notes the peers of a worker that is about to be killed.
+func (h held) add(peers map[string]bool) {
+	h.Lock()
+	defer h.Unlock()
+	now := time.Now()
+	for p, at := range h.peers {
+		if now.Sub(at) > heldFor {
+			delete(h.peers, p)
+		}
+	}
+	for p := range peers {
+		h.peers[p] = now
+	}
+}
+
+// down and up are around the killing of a keeper.
+func (h held) down() {
+	h.Lock()
+	defer h.Unlock()
+	*h.dead = append(*h.dead, span{from: time.Now()})
+}
+
+func (h held) up() {
+	h.Lock()
+	defer h.Unlock()
+	(*h.dead)[len(*h.dead)-1].to = time.Now()
+}
+
+// excuse is for [load.Config]. A dead connection excuses one failure.
+func (h held) excuse(f load.Failure) string {
+	h.Lock()
+	defer h.Unlock()
+	if at, ok := h.peers[f.Local]; ok && f.Time.Sub(at) <= heldFor {
+		delete(h.peers, f.Local)
+		return excuseWorker
+	}
+	for _, d := range *h.dead {
+		if f.Time.After(d.from) && (d.to.IsZero() || f.Time.Before(d.to.Add(time.Second))) {
+			return excuseKeeper
+		}
+	}
+	return ""
+}

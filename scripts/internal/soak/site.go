@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+)
+
+// site is the config as it is now.
+type site struct {
+	web, slots, tls string // addresses: a shared socket, one with reuse_port, and TLS
+	extra           string // an address that comes and goes; empty: it is not there
+	workers         int
+	edits           int // what /text answers: the number of edits
+}
+
+func newSite() (site, error) {
+	s := site{workers: 2}
+	for _, address := range []*string{&s.web, &s.slots, &s.tls} {
+		var err error
+		if *address, err = freeAddress(); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// String is the config file. It is watched, so that what is edited is applied by itself.
+func (s site) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# edit %d\nworkers = %d\ndrain_timeout = \"30s\"\nstop_timeout = \"8s\"\n", s.edits, s.workers)
+	fmt.Fprintf(&b, "[[listen]]\nname = \"web\"\naddress = %q\n", s.web)
+	fmt.Fprintf(&b, "[[listen]]\nname = \"slots\"\naddress = %q\nreuse_port = true\n", s.slots)
+	fmt.Fprintf(&b, "[[listen]]\nname = \"tls\"\naddress = %q\ntransport = \"tls\"\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\n", s.tls)
+	if s.extra != "" {
+		fmt.Fprintf(&b, "[[listen]]\nname = \"extra\"\naddress = %q\n", s.extra)
+	}
+	route := func(path, what string) { fmt.Fprintf(&b, "[[route]]\npath = %q\n%s\n", path, what) }
+	route("/", "whoami = true")
+	route("/echo", "echo = true")
+	route("/text", fmt.Sprintf("respond = \"%d\"", s.edits))
+	route("/files/", "static = \"files\"")
+	return b.String()
+}
+
+// freeAddress is a port that nobody listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// save puts a file in its place by rename, as editors and installers do.
+func save(path string, content []byte, mode os.FileMode) error {
+	if err := os.WriteFile(path+".new", content, mode); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
