@@ -56,7 +56,7 @@ func (m *master) settle(timer *time.Timer) {
 	}
 	m.checkEmpty()
 	m.answerWaiters()
-	next = m.checkTickets(m.checkQueries(next))
+	next = m.checkTickets(m.checkQueries(m.checkCrashes(next)))
 	if next == 0 {
 		timer.Stop()
 		return
@@ -73,7 +73,7 @@ func (m *master) view() view {
 	for _, p := range m.procs {
 		v.procs = append(v.procs, p.procView)
 	}
-	for slot, s := range m.slots {
+	for slot, s := range m.crashes.slots {
 		v.notBefore[slot] = s.notBefore
 	}
 	return v

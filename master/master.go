@@ -56,9 +56,9 @@ type master struct {
 	tickets ticketKeys          // none without a TLS listener
 	logFD   int                 // log file; -1: standard error
 
-	procs  map[int]*proc
-	slots  map[int]slotState
-	counts counts
+	procs   map[int]*proc
+	crashes crashes
+	counts  counts
 
 	asked     bool // for COMMIT
 	committed bool
@@ -99,7 +99,7 @@ func runMaster(opts Options) int {
 	worker.DropSignals()
 	step.At(step.Started)
 	m := &master{
-		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, slots: map[int]slotState{}, steered: map[string]steering{}, logFD: -1, payload: -1,
+		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, steered: map[string]steering{}, logFD: -1, payload: -1,
 		tags: map[int64]chan int64{}, packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
 		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), ended: make(chan struct{}), attempt: os.Getenv(keeper.AttemptEnv),
 		args: os.Args,

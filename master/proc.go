@@ -28,6 +28,7 @@ type proc struct {
 	status syscall.WaitStatus
 	stats  wire.Stats
 	bye    bool
+	why    string // we have killed it, and this is why
 }
 
 // procEvent is a message of a worker; packet is nil at end-of-file.
@@ -56,13 +57,24 @@ func (m *master) startWorker(slot int) error {
 	m.procs[pid] = p
 	m.store(keeper.WorkerEntry(pid), rec, ours)
 	if p.conn, err = seqpacket.New(ours); err != nil {
+		m.unstart(p)
 		return fmt.Errorf("worker %d: %w", slot, err)
 	}
-	if err := m.sendSetup(p); err != nil {
-		return fmt.Errorf("worker %d (pid %d): setup: %w", slot, pid, err)
+	if err := m.sendSetup(p); err != nil { // as likely as not it has ended already: that it has is still to be seen
+		p.why = fmt.Sprintf("setup: %v", err)
+		m.kill(p)
 	}
 	go m.readWorker(p)
 	return nil
+}
+
+// unstart ends a worker that nobody has a connection to.
+func (m *master) unstart(p *proc) {
+	delete(m.procs, p.pid)
+	_ = unix.Kill(p.pid, unix.SIGKILL)
+	var ws unix.WaitStatus
+	_, _ = unix.Wait4(p.pid, &ws, 0, nil)
+	_ = m.keeper.Post(wire.Drop{Name: keeper.WorkerEntry(p.pid)})
 }
 
 // workerEnv is explicit: nothing that is between keeper and masters reaches a worker.
@@ -215,14 +227,24 @@ func (m *master) gone(p *proc) {
 		return
 	}
 	if !m.committed {
-		m.failure(fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.slot, p.pid, describe(p.status)))
+		m.failure(fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.slot, p.pid, p.end()))
 		return
 	}
 	m.counts.Crashes++
 	m.saveCounts()
-	m.slotCrashed(p)
+	m.log.Error("worker crashed", append(attrs, "status", p.end())...)
+	if p.gen == m.gen && !m.stopping {
+		m.slotCrashed(p.slot, time.Duration(monotonic()-p.started), p.end())
+	}
 	m.coverSlot(p.slot)
-	m.log.Error("worker crashed", append(attrs, "status", describe(p.status))...)
+}
+
+// end is how the process has ended, in words.
+func (p *proc) end() string {
+	if p.why != "" {
+		return p.why + ", " + describe(p.status)
+	}
+	return describe(p.status)
 }
 
 func describe(ws syscall.WaitStatus) string {
@@ -232,45 +254,13 @@ func describe(ws syscall.WaitStatus) string {
 	return fmt.Sprintf("exit status %d", ws.ExitStatus())
 }
 
-// Delays before a crashed worker's slot is filled again: none for the first crash, then twice as long each time, until a
-// worker has lived for crashForget.
-const (
-	crashFirst  = 100 * time.Millisecond
-	crashMax    = 10 * time.Second
-	crashForget = 10 * time.Second
-)
-
-// slotState is what a slot remembers of its dead.
-type slotState struct {
-	crashes   int
-	notBefore moment
-}
-
-func (m *master) slotCrashed(p *proc) {
-	if p.gen != m.gen {
-		return
-	}
-	s := m.slots[p.slot]
-	if monotonic()-p.started > moment(crashForget) {
-		s = slotState{}
-	}
-	s.crashes++
-	s.notBefore = 0
-	if s.crashes > 1 {
-		s.notBefore = monotonic().add(min(crashMax, crashFirst<<min(s.crashes-2, 10)))
-	}
-	m.slots[p.slot] = s
-}
-
 // perform does what decide has said.
 func (m *master) perform(a action) {
 	switch a := a.(type) {
 	case startAction:
 		if err := m.startWorker(a.slot); err != nil {
 			m.log.Error("master: start", "error", err)
-			s := m.slots[a.slot]
-			s.notBefore = monotonic().add(time.Second)
-			m.slots[a.slot] = s
+			m.slotCrashed(a.slot, 0, err.Error())
 		}
 	case grantAction:
 		p := m.procs[a.pid]
@@ -286,7 +276,7 @@ func (m *master) perform(a action) {
 		m.drain(p, monotonic())
 	case killAction:
 		p := m.procs[a.pid]
-		p.killed = monotonic()
+		p.killed, p.why = monotonic(), a.why
 		m.log.Warn("master: killing a worker", "generation", p.gen, "slot", p.slot, "pid", p.pid, "because", a.why)
 		m.kill(p)
 	}

@@ -4,45 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"baton/worker/wire"
 )
-
-func TestSlotCrashed(t *testing.T) {
-	t.Parallel()
-	m := &master{gen: 5, slots: map[int]slotState{}}
-	crash := func(gen int, age time.Duration) time.Duration {
-		p := &proc{procView: procView{gen: gen, slot: 1, started: monotonic().add(-age)}}
-		m.slotCrashed(p)
-		if at := m.slots[1].notBefore; at != 0 {
-			return time.Duration(at - monotonic())
-		}
-		return 0
-	}
-	for i, want := range []time.Duration{0, crashFirst, 2 * crashFirst, 4 * crashFirst} {
-		if got := crash(5, 0); got > want || got < want-crashFirst/2 {
-			t.Errorf("crash %d: held back for %v, want %v", i+1, got, want)
-		}
-	}
-	for range 100 {
-		crash(5, 0)
-	}
-	if got := crash(5, 0); got > crashMax || got < crashMax-time.Second {
-		t.Errorf("held back for %v at most, want %v", got, crashMax)
-	}
-	before := m.slots[1]
-	crash(4, 0)
-	if m.slots[1] != before {
-		t.Error("the crash of an old worker counts for the slot")
-	}
-	if got := crash(5, crashForget+time.Second); got != 0 || m.slots[1].crashes != 1 {
-		t.Errorf("a worker that had lived long: held back for %v", got)
-	}
-	if m.slots[0] != (slotState{}) {
-		t.Error("another slot was held back")
-	}
-}
 
 func TestResultOf(t *testing.T) {
 	t.Parallel()

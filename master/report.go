@@ -15,9 +15,10 @@ func (m *master) status(q *query) Status {
 		Generation: m.gen, Version: m.opts.Version, KeeperPID: m.welcome.KeeperPID, MasterPID: os.Getpid(),
 		Keeper: m.welcome.KeeperVer, Started: time.Unix(m.welcome.Started, 0),
 		WorkersWanted: m.want, WorkersConfig: m.cfg.workers(), State: m.state(),
-		Workers: []WorkerStatus{}, Warnings: m.warnings, Crashes: m.counts.Crashes,
+		Workers: []WorkerStatus{}, Crashes: m.counts.Crashes,
 		CutRequests: m.counts.CutRequests, CutConnections: m.counts.CutConnections, LastReload: m.lastReload(),
 	}
+	st.Crashing, st.Warnings = m.crashReport()
 	handed := m.counts.Handed
 	for _, p := range m.procs {
 		if !p.bye { // else it is in the sum already

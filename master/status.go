@@ -34,6 +34,20 @@ type Status struct {
 
 	// Crashes are the workers that ended unasked since the start.
 	Crashes int64 `json:"crashes"`
+
+	// Crashing are the slots whose workers crash one after the other, and those that are empty until their next start.
+	Crashing []CrashingSlot `json:"crashing"`
+}
+
+// CrashingSlot is a slot in trouble. It is no more listed when it has a worker that has lived a while.
+type CrashingSlot struct {
+	Slot      int     `json:"slot"`
+	Crashes   int     `json:"crashes"`    // in this row
+	Within    float64 `json:"within"`     // seconds since the first of them
+	Last      string  `json:"last"`       // how the last one ended: "exit status 3", "signal killed"
+	Looping   bool    `json:"looping"`    // it crashes again and again; warnings says so as well
+	Empty     bool    `json:"empty"`      // no worker is in it
+	NextStart float64 `json:"next_start"` // seconds until one is started in it, if it is empty
 }
 
 // HandoverStatus counts idle connections on their way between workers.

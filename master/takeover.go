@@ -92,6 +92,9 @@ func (m *master) onCommitted(c wire.Committed) {
 	step.At(step.Committed)
 	m.committed = true
 	m.gen = c.Generation
+	if m.welcome.Role != wire.RoleRestart {
+		m.crashes.committed = monotonic()
+	}
 	m.listenFresh()
 	todo, _ := decide(m.view())
 	for _, a := range todo {

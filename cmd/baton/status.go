@@ -60,7 +60,7 @@ func writeStatus(w io.Writer, s master.Status, now time.Time) {
 	}
 	_ = head.Flush()
 	_, _ = fmt.Fprintln(w)
-	writeWorkers(w, s.Workers)
+	writeWorkers(w, s)
 }
 
 func statusHead(s master.Status, now time.Time) [][2]string {
@@ -120,19 +120,27 @@ func listenerText(l master.ListenerStatus) string {
 	return fmt.Sprintf("%s (%s)", l.Address, l.Name)
 }
 
-func writeWorkers(w io.Writer, workers []master.WorkerStatus) {
+// writeWorkers prints a line for each worker, and for each slot that has none since the last one crashed.
+func writeWorkers(w io.Writer, s master.Status) {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(table, "generation\tslot\tpid\tstate\tage\trequests\topen\tactive\t")
-	for _, p := range workers {
+	for _, c := range s.Crashing {
+		if c.Empty {
+			_, _ = fmt.Fprintf(table, "%d\t%d\t-\tstarts in %s\t-\t-\t-\t-\t\n", s.Generation, c.Slot, age(timeSpan(c.NextStart)))
+		}
+	}
+	for _, p := range s.Workers {
 		requests, open, active := fmt.Sprint(p.Requests), fmt.Sprint(p.Connections), fmt.Sprint(p.Active)
 		if p.Silent {
 			requests, open, active = "?", "?", "?"
 		}
 		_, _ = fmt.Fprintf(table, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t\n", p.Generation, p.Slot, p.PID, p.State,
-			age(time.Duration(p.Age*float64(time.Second))), requests, open, active)
+			age(timeSpan(p.Age)), requests, open, active)
 	}
 	_ = table.Flush()
 }
+
+func timeSpan(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
 
 // age is a time span in its two largest units.
 func age(d time.Duration) string {

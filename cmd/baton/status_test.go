@@ -19,7 +19,11 @@ var testStatus = master.Status{
 	LastReload: master.ReloadStatus{
 		ID: 4, Error: `/site.toml:1:1: unknown key "x"`,
 	},
-	Warnings: []string{"the keeper stays v1: dry run failed"}, CutRequests: 1, CutConnections: 2, Crashes: 1,
+	Warnings: []string{"the keeper stays v1: dry run failed"}, CutRequests: 1, CutConnections: 2, Crashes: 12,
+	Crashing: []master.CrashingSlot{
+		{Slot: 2, Crashes: 8, Within: 6.4, Last: "exit status 3", Looping: true, Empty: true, NextStart: 3.21},
+		{Slot: 1, Crashes: 4, Within: 1.5, Last: "signal killed", Looping: true},
+	},
 }
 
 const testStatusText = `generation   3, serving
@@ -31,10 +35,11 @@ last reload  failed, 1m05s ago: /site.toml:1:1: unknown key "x"
 listens      127.0.0.1:8080 (web)
 listens      [::1]:81
 cut          1 request, 2 connections
-crashes      1
+crashes      12
 warning      the keeper stays v1: dry run failed
 
   generation  slot  pid     state     age  requests  open  active
+           3     2    -  starts in 3.2s    -         -     -       -
            3     0  210   serving     12s    123456    17       2
            3     1  211  starting    0.2s         ?     ?       ?
            2     0  150  draining  1d01h         9     1       0

@@ -28,6 +28,17 @@ type Status struct {
 	CutConnections int64            `json:"cut_connections"`
 	Crashes        int64            `json:"crashes"`
 	Handover       HandoverStatus   `json:"handover"`
+	Crashing       []CrashingSlot   `json:"crashing"`
+}
+
+// CrashingSlot is a slot whose workers crash one after the other, or that is empty because one has.
+type CrashingSlot struct {
+	Slot      int     `json:"slot"`
+	Crashes   int     `json:"crashes"`
+	Last      string  `json:"last"`
+	Looping   bool    `json:"looping"`
+	Empty     bool    `json:"empty"`
+	NextStart float64 `json:"next_start"`
 }
 
 // HandoverStatus counts idle connections on their way between workers.

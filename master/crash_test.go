@@ -1,0 +1,326 @@
+package master
+
+import (
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// crashEvery makes the worker of slot 0, one of n, crash count times, each a life after it was started: at once where
+// there is no delay. It returns the delays, and the time of the last crash.
+func crashEvery(c *crashes, life time.Duration, count int) (delays []time.Duration, at moment) {
+	at = now
+	for range count {
+		at = at.add(life)
+		c.died(0, 1, life, "exit status 3", at)
+		next := max(at, c.slots[0].notBefore)
+		delays = append(delays, time.Duration(next-at))
+		at = next
+	}
+	return delays, at
+}
+
+func TestCrashDelays(t *testing.T) {
+	t.Parallel()
+	const month = 30 * 24 * time.Hour
+	for _, tt := range []struct {
+		name        string
+		life        time.Duration
+		count       int
+		least, most time.Duration // the delay after the last crash
+		looping     bool
+	}{
+		{"the first", 0, 1, 0, 0, false},
+		{"the first, of one that was old", month, 1, 0, 0, false},
+		{"the second", 0, 2, 99 * time.Millisecond, 100 * time.Millisecond, false},
+		{"the third", 0, 3, 190 * time.Millisecond, 200 * time.Millisecond, true},
+		{"the fourth", 0, 4, 390 * time.Millisecond, 400 * time.Millisecond, true},
+		{"the tenth", 0, 10, 9 * time.Second, crashMax, true},
+		{"the thousandth", 0, 1000, crashMax, crashMax, true},
+		{"two in a minute", time.Minute, 2, 80 * time.Millisecond, 100 * time.Millisecond, false},
+		{"one every 11 s, the fourth", 11 * time.Second, 4, 300 * time.Millisecond, 400 * time.Millisecond, true},
+		{"one every 11 s, for ever", 11 * time.Second, 1000, crashMax, crashMax, true},
+		{"one a minute, for ever", time.Minute, 1000, 2 * time.Second, crashMax, true},
+		{"one in three minutes, for ever", 3 * time.Minute, 1000, 100 * time.Millisecond, time.Second, true},
+		{"one in ten minutes, for ever", 10 * time.Minute, 1000, 0, 0, false},
+		{"one an hour, for ever", time.Hour, 1000, 0, 0, false},
+		{"one a month, for ever", month, 1000, 0, 0, false},
+	} {
+		var c crashes
+		delays, _ := crashEvery(&c, tt.life, tt.count)
+		if got := delays[tt.count-1]; got < tt.least || got > tt.most || c.slots[0].looping != tt.looping {
+			t.Errorf("%s: held back for %v, want %v to %v; again and again: %v", tt.name, got, tt.least, tt.most, c.slots[0].looping)
+		}
+		for i := 1; i < tt.count; i++ {
+			if delays[i] < delays[i-1] {
+				t.Errorf("%s: crash %d is held back for %v, less than the one before (%v)", tt.name, i+1, delays[i], delays[i-1])
+				break
+			}
+		}
+	}
+}
+
+// A row that is over leaves nothing: neither a delay nor a number in the next one's words.
+func TestCrashesAreForgotten(t *testing.T) {
+	t.Parallel()
+	var c crashes
+	_, at := crashEvery(&c, 0, 100)
+	for _, tt := range []struct {
+		later time.Duration
+		most  time.Duration
+		count int
+	}{
+		{crashHalf, 5 * time.Second, 101},
+		{3 * crashHalf, 200 * time.Millisecond, 101},
+		{5 * crashHalf, 0, 1},
+	} {
+		d := crashes{slots: map[int]slotCrashes{0: c.slots[0]}}
+		then := at.add(tt.later)
+		d.died(0, 1, tt.later, "signal killed", then)
+		s := d.slots[0]
+		if got := time.Duration(max(0, s.notBefore-then)); got > tt.most || s.count != tt.count {
+			t.Errorf("%v later: held back for %v, want at most %v; crash %d of the row, want %d", tt.later, got, tt.most, s.count, tt.count)
+		}
+	}
+}
+
+func TestSlotsCrashAlone(t *testing.T) {
+	t.Parallel()
+	var c crashes
+	crashEvery(&c, 0, 20)
+	at := c.slots[0].at.add(time.Minute)
+	if c.died(1, 2, 0, "", at); c.slots[1].notBefore > at {
+		t.Errorf("slot 1 is held back for %v because of slot 0", time.Duration(c.slots[1].notBefore-at))
+	}
+}
+
+// TestCrashesDoNotEatTheMachine: however many slots crash, at once after their start, the starts are bounded: one of each
+// slot right away, then ten a second, and in the end one of each slot every crashMax.
+func TestCrashesDoNotEatTheMachine(t *testing.T) {
+	t.Parallel()
+	for _, slots := range []int{1, 2, 16, 64, 500} {
+		var c crashes
+		due := make([]moment, slots) // of each slot's next start; it crashes a millisecond later
+		starts := map[int64]int{}    // by second
+		for range 100 * slots {
+			slot := slices.Index(due, slices.Min(due))
+			at := max(due[slot], now)
+			if at >= now.add(100*time.Second) {
+				break
+			}
+			starts[int64((at-now)/sec)]++
+			c.died(slot, slots, time.Millisecond, "exit status 3", at.add(time.Millisecond))
+			due[slot] = max(c.slots[slot].notBefore, at.add(time.Millisecond))
+		}
+		for second, n := range starts {
+			most := int(math.Ceil(float64(time.Second)/float64(crashPace))) + 1
+			if second == 0 {
+				most += 2 * slots // the first starts, and as many after the first crashes
+			}
+			if second > 60 && slots <= 64 {
+				most = min(most, slots)
+			}
+			if n > most {
+				t.Errorf("%d slots: %d starts in second %d, at most %d are allowed", slots, n, second, most)
+			}
+		}
+		if starts[90]+starts[91]+starts[92]+starts[93]+starts[94]+starts[95]+starts[96]+starts[97]+starts[98]+starts[99] < min(slots, 95) {
+			t.Errorf("%d slots: not every one is tried again: %v", slots, starts)
+		}
+	}
+}
+
+// All that die at the same moment are there again at once, whatever killed them.
+func TestAllCrashTogether(t *testing.T) {
+	t.Parallel()
+	var c crashes
+	for slot := range 100 {
+		if c.died(slot, 100, time.Hour, "signal killed", now); c.slots[slot].notBefore > now {
+			t.Fatalf("slot %d is held back", slot)
+		}
+	}
+}
+
+func TestCrashesHeal(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		life   time.Duration
+		count  int
+		alive  time.Duration // -1: there is no worker
+		healed bool
+	}{
+		{"nobody lives", 0, 5, -1, false},
+		{"just started", 0, 5, 0, false},
+		{"lives", 0, 5, crashHeal, true},
+		{"lives not longer than those before", 11 * time.Second, 5, 20 * time.Second, false},
+		{"lives longer", 11 * time.Second, 5, 22 * time.Second, true},
+		{"was never ill", 0, 2, time.Hour, false},
+	} {
+		var c crashes
+		_, at := crashEvery(&c, tt.life, tt.count)
+		alive := map[int]moment{}
+		if tt.alive >= 0 {
+			alive[0] = at
+		}
+		at = at.add(max(0, tt.alive))
+		ill := c.slots[0].looping
+		healed, next := c.heal(1, alive, at)
+		if (len(healed) == 1) != tt.healed {
+			t.Errorf("%s: healed %v", tt.name, healed)
+		}
+		if again, none := c.heal(1, alive, at); len(again) != 0 || tt.healed && none != 0 {
+			t.Errorf("%s: healed %v once more, next %v", tt.name, again, none)
+		}
+		wait := ill && tt.alive >= 0 && !tt.healed
+		if wait != (next > at) {
+			t.Errorf("%s: again in %v", tt.name, time.Duration(next-at))
+		}
+		if !wait {
+			continue
+		}
+		if healed, _ = c.heal(1, alive, next); len(healed) != 1 {
+			t.Errorf("%s: not healed when it should be", tt.name)
+		}
+	}
+}
+
+// One that had lived for a month before the row began does not have to be outlived.
+func TestOldAgeDoesNotDelayHealing(t *testing.T) {
+	t.Parallel()
+	var c crashes
+	c.died(0, 1, 30*24*time.Hour, "", now)
+	for range 5 {
+		c.died(0, 1, time.Millisecond, "", now+sec)
+	}
+	if healed, _ := c.heal(1, map[int]moment{0: now + 2*sec}, now+4*sec); len(healed) != 1 {
+		t.Error("not healed")
+	}
+}
+
+func TestSlotsThatGoAreForgotten(t *testing.T) {
+	t.Parallel()
+	var c crashes
+	c.died(0, 2, 0, "", now)
+	for range 5 {
+		c.died(1, 2, 0, "", now)
+	}
+	if c.heal(1, nil, now); len(c.slots) != 1 || len(c.looping()) != 0 {
+		t.Errorf("%+v", c.slots)
+	}
+}
+
+func TestCrashReport(t *testing.T) {
+	t.Parallel()
+	var c crashes
+	if list := c.report(nil, now); list == nil || len(list) != 0 {
+		t.Errorf("nothing has crashed: %#v", list)
+	}
+	c.died(0, 4, 0, "signal killed", now) // and has a worker again
+	c.died(1, 4, 0, "signal killed", now)
+	for range 4 {
+		c.died(2, 4, 0, "exit status 3", now)
+		c.died(3, 4, 0, "signal segmentation fault", now)
+	}
+	then := now.add(100 * time.Millisecond)
+	got := c.report(map[int]bool{0: true, 3: true}, then)
+	want := []CrashingSlot{
+		{Slot: 1, Crashes: 1, Within: 0.1, Last: "signal killed", Empty: true},
+		{Slot: 2, Crashes: 4, Within: 0.1, Last: "exit status 3", Looping: true, Empty: true, NextStart: 0.4},
+		{Slot: 3, Crashes: 4, Within: 0.1, Last: "signal segmentation fault", Looping: true},
+	}
+	got[1].NextStart = math.Round(10*got[1].NextStart) / 10
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("\n%+v\nwant\n%+v", got, want)
+	}
+	lines := c.warnings(1, nil, got, then)
+	if want := []string{
+		"slot 2 crashes again and again: 4 times in 100ms, last: exit status 3; next start in 400ms",
+		"slot 3 crashes again and again: 4 times in 100ms, last: signal segmentation fault; another worker has been started",
+	}; !slices.Equal(lines, want) {
+		t.Errorf("\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestManyCrashingSlotsAreFewLines(t *testing.T) {
+	t.Parallel()
+	var c crashes
+	for slot := range 64 {
+		for range 3 {
+			c.died(slot, 64, 0, "exit status 3", now)
+		}
+	}
+	lines := c.warnings(1, nil, c.report(nil, now), now)
+	if len(lines) != crashLines+1 || lines[crashLines] != "and 60 more slots crash again and again" {
+		t.Errorf("%s", strings.Join(lines, "\n"))
+	}
+}
+
+// TestYoungGenerationIsBlamed: a row that begins right after COMMIT is said of the generation, until it heals.
+func TestYoungGenerationIsBlamed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name      string
+		committed moment // 0: a restarted master does not know
+		draining  []int
+		want      string
+	}{
+		{"young", now - 3*sec, []int{4}, "generation 5 took over 3s ago, and has crashed 3 times since, while generation 4 still drains; "},
+		{"young, two drain", now - 3*sec, []int{2, 4}, "3 times since, while generations 2 to 4 still drain; "},
+		{"young and alone", now - 3*sec, nil, "generation 5 took over 3s ago, and has crashed 3 times since; "},
+		{"old", now - 60*sec, []int{4}, ""},
+		{"nobody knows", 0, []int{4}, ""},
+	} {
+		c := crashes{committed: tt.committed}
+		for range 3 {
+			c.died(0, 2, 0, "exit status 3", now)
+		}
+		lines := c.warnings(5, tt.draining, nil, now)
+		if got := strings.Join(lines, "\n"); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		c.heal(2, map[int]moment{0: now}, now.add(crashHeal))
+		if lines := c.warnings(5, tt.draining, nil, now); len(lines) > 0 {
+			t.Errorf("%s, healed: %q", tt.name, lines)
+		}
+	}
+}
+
+// TestCrashesAnyhow: whatever happens, no slot is held back for longer than the two budgets allow, and each heals in the end.
+func TestCrashesAnyhow(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		c := crashes{committed: now}
+		n := 1 + r.IntN(40)
+		at := now
+		for range 300 {
+			at = at.add(time.Duration(r.ExpFloat64() * float64(time.Second)))
+			slot := r.IntN(n)
+			if c.slots[slot].notBefore > at {
+				continue // it is empty
+			}
+			c.died(slot, n, time.Duration(r.Int64N(int64(time.Minute))), "exit status 3", at)
+			if wait := time.Duration(c.slots[slot].notBefore - at); wait > crashMax+time.Duration(n)*crashPace {
+				t.Fatalf("seed %d: held back for %v", seed, wait)
+			}
+		}
+		alive := map[int]moment{}
+		for slot := range n {
+			alive[slot] = at
+		}
+		for next := at; next != 0; {
+			if next > at.add(10*time.Minute) {
+				t.Fatalf("seed %d: heals only after %v", seed, time.Duration(next-at))
+			}
+			_, next = c.heal(n, alive, next)
+		}
+		if ill := c.looping(); len(ill) != 0 || c.young {
+			t.Fatalf("seed %d: %v have not healed", seed, ill)
+		}
+	}
+}
