@@ -32,6 +32,9 @@ func (s procState) String() string {
 // killGrace is how long a worker may be there after its drain deadline: it needs some of it to say what it cut.
 const killGrace = time.Second
 
+// cutGrace is how long a generation may go on that is cut because too many drain: protocols with a goodbye say it.
+const cutGrace = 2 * time.Second
+
 // moment is a point on the machine's monotonic clock, in nanoseconds; 0 is none.
 type moment int64
 
@@ -43,7 +46,6 @@ type procView struct {
 	state          procState
 	started        moment
 	deadline       moment // of its drain
-	cut            bool
 	killed         moment // when KILL was asked for last
 }
 
@@ -73,7 +75,10 @@ type (
 		pid      int
 		deadline moment
 	}
-	cutAction  struct{ pid int } // its drain ends now
+	cutAction struct { // its drain is to end before its time
+		pid      int
+		deadline moment
+	}
 	killAction struct {
 		pid int
 		why string
@@ -173,7 +178,8 @@ func (d *decision) killAt(p procView, m moment, why string) {
 	}
 }
 
-// boundGenerations cuts the oldest generations if too many drain.
+// boundGenerations cuts the oldest generations if too many drain. They have a moment for their goodbye, but not when
+// reloads come so fast that there would be twice as many as allowed.
 func (d *decision) boundGenerations() {
 	var gens []int
 	for _, p := range d.procs {
@@ -181,14 +187,26 @@ func (d *decision) boundGenerations() {
 			gens = append(gens, p.gen)
 		}
 	}
-	if len(gens) <= d.maxGenerations {
-		return
-	}
 	slices.Sort(gens)
-	tooOld := gens[:len(gens)-d.maxGenerations]
+	surplus := func(limit int) []int { return gens[:max(0, len(gens)-limit)] }
+	tooMany, farTooMany := surplus(d.maxGenerations), surplus(2*d.maxGenerations)
 	for _, p := range d.procs {
-		if slices.Contains(tooOld, p.gen) && !p.cut {
-			d.do(cutAction{pid: p.pid})
+		switch {
+		case slices.Contains(farTooMany, p.gen):
+			d.cutAt(p, d.now)
+		case slices.Contains(tooMany, p.gen):
+			d.cutAt(p, d.now.add(cutGrace))
 		}
+	}
+}
+
+// cutAt moves the end of a worker's drain forward to m, if it is not to end before that anyway.
+func (d *decision) cutAt(p procView, m moment) {
+	end := p.deadline
+	if p.state != procDraining {
+		end = d.now.add(d.drainTimeout)
+	}
+	if end > m {
+		d.do(cutAction{pid: p.pid, deadline: m})
 	}
 }

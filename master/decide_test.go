@@ -116,42 +116,54 @@ func TestDecide(t *testing.T) {
 
 func TestOldestGenerationsAreCut(t *testing.T) {
 	t.Parallel()
-	d := func(pid, gen int, cut bool) procView {
-		return procView{pid: pid, gen: gen, state: procDraining, deadline: now + 20*sec, cut: cut}
+	d := func(pid, gen int) procView {
+		return procView{pid: pid, gen: gen, state: procDraining, deadline: now + 20*sec}
 	}
+	soon := func(p procView) procView { p.deadline = now.add(cutGrace); return p }
+	over := func(p procView) procView { p.deadline = now; return p }
+	late := func(p procView) procView { p.deadline = now.add(cutGrace) - 1; return p }
 	serving := procView{pid: 50, gen: 5, state: procServing}
+	const never, goodbye, atOnce = time.Duration(-1), cutGrace, time.Duration(0)
 	for _, tt := range []struct {
 		name  string
 		limit int
 		procs []procView
-		cut   []int
+		cut   []time.Duration // of each of procs: when
 	}{
 		{"none", 2, nil, nil},
-		{"as many as allowed", 2, []procView{d(1, 4, false), d(2, 3, false), d(3, 3, false)}, nil},
-		{"one more", 2, []procView{d(1, 4, false), d(2, 3, false), d(3, 1, false), d(4, 1, false)}, []int{3, 4}},
-		{"two more", 1, []procView{d(1, 4, false), d(2, 3, false), d(3, 1, false)}, []int{2, 3}},
-		{"cut already", 1, []procView{d(1, 4, false), d(2, 3, true), d(3, 1, true)}, nil},
-		{"the running one does not count", 1, []procView{d(1, 5, false), d(2, 4, false)}, nil},
+		{"as many as allowed", 2, []procView{d(1, 4), d(2, 3), d(3, 3)}, []time.Duration{never, never, never}},
+		{"one more", 2, []procView{d(1, 4), d(2, 3), d(3, 1), d(4, 1)}, []time.Duration{never, never, goodbye, goodbye}},
+		{"twice as many as allowed", 2, []procView{d(1, 4), d(2, 3), d(3, 2), d(4, 1)}, []time.Duration{never, never, goodbye, goodbye}},
+		{"more than twice as many", 1, []procView{d(1, 4), d(2, 3), d(3, 1)}, []time.Duration{never, goodbye, atOnce}},
+		{"cut already", 1, []procView{d(1, 4), soon(d(2, 3)), over(d(3, 1))}, []time.Duration{never, never, never}},
+		{"cut already, but not soon enough", 1, []procView{d(1, 4), soon(d(2, 3)), soon(d(3, 1))}, []time.Duration{never, never, atOnce}},
+		{"their time is up anyway", 1, []procView{d(1, 4), late(d(2, 3))}, []time.Duration{never, never}},
+		{"the running one does not count", 1, []procView{d(1, 5), d(2, 4)}, []time.Duration{never, never}},
 	} {
 		todo, _ := decide(at(func(v *view) { v.maxGenerations = tt.limit }, append(tt.procs, serving)...))
-		var cut []int
+		var cut, want []action
 		for _, a := range todo {
 			if c, ok := a.(cutAction); ok {
-				cut = append(cut, c.pid)
+				cut = append(cut, c)
 			}
 		}
-		if !reflect.DeepEqual(cut, tt.cut) {
-			t.Errorf("%s: cut %v, want %v", tt.name, cut, tt.cut)
+		for i, p := range tt.procs {
+			if tt.cut[i] != never {
+				want = append(want, cutAction{p.pid, now.add(tt.cut[i])})
+			}
+		}
+		if !reflect.DeepEqual(cut, want) {
+			t.Errorf("%s: %v, want %v", tt.name, cut, want)
 		}
 	}
 }
 
-// An old worker that is told to drain, and is too many at once, ends now: the last word is the cut.
+// An old worker that is told to drain, and is too many at once, ends soon: the last word is the cut.
 func TestCutComesAfterDrain(t *testing.T) {
 	t.Parallel()
 	todo, _ := decide(at(func(v *view) { v.maxGenerations = 1 },
 		procView{pid: 1, gen: 2, state: procServing}, procView{pid: 2, gen: 4, state: procServing}, procView{pid: 3, gen: 5, state: procServing}))
-	want := []action{drainAction{1, now.add(drainTime)}, drainAction{2, now.add(drainTime)}, cutAction{1}}
+	want := []action{drainAction{1, now.add(drainTime)}, drainAction{2, now.add(drainTime)}, cutAction{1, now.add(cutGrace)}}
 	if !reflect.DeepEqual(todo, want) {
 		t.Errorf("%+v", todo)
 	}
@@ -199,7 +211,7 @@ func apply(v *view, todo []action, lastPID *int) error {
 			}
 		case cutAction:
 			if p = find(a.pid); p != nil {
-				p.state, p.deadline, p.cut = procDraining, v.now, true
+				p.state, p.deadline = procDraining, a.deadline
 			}
 		case killAction:
 			if p = find(a.pid); p != nil {

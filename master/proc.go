@@ -271,9 +271,8 @@ func (m *master) perform(a action) {
 		m.drain(m.procs[a.pid], a.deadline)
 	case cutAction:
 		p := m.procs[a.pid]
-		p.cut = true
 		m.log.Warn("master: too many generations drain, cutting the oldest", "generation", p.gen, "slot", p.slot, "pid", p.pid)
-		m.drain(p, monotonic())
+		m.drain(p, a.deadline)
 	case killAction:
 		p := m.procs[a.pid]
 		p.killed, p.why = monotonic(), a.why

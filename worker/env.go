@@ -64,6 +64,7 @@ type world struct {
 	stop     bool
 	stopping chan struct{} // closed with stop
 	deadline time.Time
+	moved    chan struct{} // closed when deadline has moved closer, and replaced
 	cut      chan struct{} // closed when the deadline has come
 	cutTimer *time.Timer
 }
@@ -71,7 +72,7 @@ type world struct {
 func newEnv(s wire.Setup, log *slog.Logger) *Env {
 	w := &world{
 		generation: s.Generation, slot: s.Slot, version: s.Version, stopTimeout: s.StopTimeout,
-		granted: make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}),
+		granted: make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}), moved: make(chan struct{}),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return &Env{Log: log, Counters: &Counters{}, world: w, ready: make(chan struct{})}
@@ -179,11 +180,19 @@ func (e *Env) Granted() <-chan struct{} { return e.granted }
 // of ctx, or later, when the worker is draining already.
 func (e *Env) Stopping() <-chan struct{} { return e.stopping }
 
-// Deadline is the end of the drain. It may move closer. It is zero before ctx has ended.
+// Deadline is the end of the drain. It may move closer, see [Env.DeadlineMoved]. It is zero before ctx has ended.
 func (e *Env) Deadline() time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.deadline
+}
+
+// DeadlineMoved is closed when Deadline moves closer than it was at the call: because the program stops, or because too
+// many generations drain, and this one is to make an end of it. Ask for it first and for Deadline then.
+func (e *Env) DeadlineMoved() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.moved
 }
 
 // Cut is closed when the drain deadline has come.

@@ -72,7 +72,11 @@ func TestDeadlineMovesCloserOnly(t *testing.T) {
 			in     time.Duration
 			closer bool
 		}{{time.Hour, true}, {2 * time.Hour, false}, {time.Minute, true}, {time.Hour, false}} {
+			moved := e.DeadlineMoved()
 			d.Drain(within(step.in))
+			if closed(moved) != (step.closer && !last.IsZero()) {
+				t.Errorf("after %v: told %v that the deadline has moved", step.in, closed(moved))
+			}
 			if e.Deadline().Equal(last) == step.closer {
 				t.Errorf("after %v: %v, before it %v", step.in, e.Deadline(), last)
 			}

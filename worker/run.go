@@ -276,6 +276,10 @@ func (p *process) drain(d wire.Drain) {
 	left := time.Duration(d.Deadline - Monotonic())
 	deadline := time.Now().Add(left)
 	if e.deadline.IsZero() || deadline.Before(e.deadline) {
+		if !e.deadline.IsZero() {
+			close(e.moved)
+			e.moved = make(chan struct{})
+		}
 		e.deadline = deadline
 		if e.cutTimer == nil {
 			e.cutTimer = time.AfterFunc(left, func() { close(e.cut) })

@@ -36,13 +36,22 @@ func Stopping(ctx context.Context) <-chan struct{} {
 	return nil
 }
 
-// Deadline is when what is left of the drain is cut. It may move closer. It is zero before the drain has begun, and
+// Deadline is when what is left of the drain is cut. It may move closer, see [DeadlineMoved]. It is zero before the drain has begun, and
 // without a Worker.
 func Deadline(ctx context.Context) time.Time {
 	if s := serverOf(ctx); s != nil {
 		return s.env.Deadline()
 	}
 	return time.Time{}
+}
+
+// DeadlineMoved returns what is closed when [Deadline] moves closer than it was at the call. Ask for it first and for
+// Deadline then. Without a Worker it is nil.
+func DeadlineMoved(ctx context.Context) <-chan struct{} {
+	if s := serverOf(ctx); s != nil {
+		return s.env.DeadlineMoved()
+	}
+	return nil
 }
 
 func serverOf(ctx context.Context) *server {

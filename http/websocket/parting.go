@@ -24,20 +24,31 @@ type parting struct {
 	over chan struct{} // closed when there is nothing to close any more
 }
 
-// run waits for this connection's turn and closes it.
+// run waits for this connection's turn and closes it. When the deadline moves closer the turn is another one.
 func (p *parting) run(ctx context.Context) {
-	stopping := httpworker.Stopping(ctx)
-	select {
-	case <-stopping:
-	case <-time.After(turn(time.Until(httpworker.Deadline(ctx)), rand.Float64())):
-		p.close(ws.StatusServiceRestart, "service restart", httpworker.Deadline(ctx))
-		return
-	case <-p.over:
-		return
+	stopping, chance := httpworker.Stopping(ctx), rand.Float64()
+	for {
+		moved, deadline := httpworker.DeadlineMoved(ctx), httpworker.Deadline(ctx)
+		select {
+		case <-stopping:
+			p.leave(ctx)
+			return
+		case <-time.After(turn(time.Until(deadline), chance)):
+			p.close(ws.StatusServiceRestart, "service restart", deadline)
+			return
+		case <-moved:
+		case <-p.over:
+			return
+		}
 	}
+}
+
+// leave closes the connection soon: the program stops.
+func (p *parting) leave(ctx context.Context) {
+	deadline := httpworker.Deadline(ctx)
 	select {
-	case <-time.After(min(rand.N(stopSpread), time.Until(httpworker.Deadline(ctx))/2)):
-		p.close(ws.StatusGoingAway, "going away", httpworker.Deadline(ctx))
+	case <-time.After(min(rand.N(stopSpread), time.Until(deadline)/2)):
+		p.close(ws.StatusGoingAway, "going away", deadline)
 	case <-p.over:
 	}
 }

@@ -128,6 +128,30 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrainCutShort: when the deadline of a drain that goes on moves closer, there still is a goodbye.
+func TestDrainCutShort(t *testing.T) {
+	p := start(t, Echo())
+	var clients []*ws.Conn
+	for range 10 {
+		clients = append(clients, dial(t, p))
+	}
+	p.Drain(never)
+	for _, c := range clients {
+		send(t, c, []byte("still here?"))
+		want(t, c, []byte("still here?"))
+	}
+	p.Drain(1500 * time.Millisecond)
+	for _, c := range clients {
+		wantClose(t, c, ws.StatusServiceRestart)
+	}
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := p.Counters.CutConns.Load(); n != 0 {
+		t.Errorf("%d connections were cut", n)
+	}
+}
+
 func TestStop(t *testing.T) {
 	p := start(t, Echo())
 	c := dial(t, p)
