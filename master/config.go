@@ -45,6 +45,9 @@ type Config struct {
 	// LogFormat is "text" or "json". If empty, text.
 	LogFormat string
 
+	// User is whom the workers run as, see [LookupUser]. If nil, as whoever started the program, with the same privileges.
+	User *User
+
 	// Watch are files whose change is a reload. None: no watching.
 	Watch []string
 

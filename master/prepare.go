@@ -120,6 +120,9 @@ func (m *master) load() error {
 			break
 		}
 	}
+	if err := m.cfg.User.MayStart(); err != nil {
+		return err
+	}
 	m.chooseCount()
 	return m.keeper.Post(m.timeouts())
 }

@@ -45,7 +45,7 @@ func (m *master) startWorker(slot int) error {
 	}
 	pid, err := spawn.Start(spawn.Spec{
 		Argv: append([]string{m.args[0], fmt.Sprintf("%s %d", worker.RoleWorker, slot)}, m.args[1:]...),
-		Env:  m.workerEnv(), Dir: m.dir, Control: theirs,
+		Env:  m.workerEnv(), Control: theirs, User: m.cfg.User.spawn(),
 	})
 	_ = unix.Close(theirs)
 	if err != nil {

@@ -1,6 +1,10 @@
 package main
 
-import "time"
+import (
+	"time"
+
+	"baton/master"
+)
 
 // File is the config file: TOML, and these are all of its keys. Unknown keys are errors. Durations are in quotes, as
 // "90s", "1m30s" or "500ms". Relative paths are relative to the file's directory. The defaults are those of
@@ -43,9 +47,15 @@ type File struct {
 	// MaxConnections is how many connections one worker takes. 0, the default: what the file limit allows.
 	MaxConnections int `toml:"max_connections"`
 
-	// User and Group are whom the workers run as. Default: whoever started baton.
-	User  string `toml:"user"`
+	// User is whom the workers run as: a name, or a number in quotes. They then have no capabilities, and nothing that
+	// they execute gives them more (no_new_privs). Only root can set somebody else, and root itself cannot be set.
+	// Default: whoever started baton, with the same privileges.
+	User string `toml:"user"`
+
+	// Group is their group. Default: the user's own. They are in the other groups of which the user is a member, too.
 	Group string `toml:"group"`
+
+	runAs *master.User // what User and Group mean
 
 	// Control is the path of the control socket, for `baton reload` and the other commands; "" is none. Default
 	// "baton.sock" in the directory where baton was started, or $BATON_CONTROL. (--control)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"baton/master"
 )
 
 var update = flag.Bool("update", false, "write what comes out to testdata/mistakes.txt")
@@ -66,6 +68,8 @@ pid_file = "/run/pid"
 log_file = "log"
 log_format = "json"
 watch = false
+user = "4711"
+group = "4712"
 
 # These happen anyway.
 hang_timeout = "0s"
@@ -73,8 +77,6 @@ max_requests = 0
 max_age = "0s"
 max_memory = 0
 max_connections = 0
-user = ""
-group = ""
 
 [http]
 receive_timeout = "500ms"
@@ -123,8 +125,9 @@ func TestEveryKey(t *testing.T) {
 	want := File{
 		Workers: int64(3), WorkerCPUs: 2, DrainTimeout: duration(time.Minute), StopTimeout: duration(2 * time.Second),
 		ReadyTimeout: duration(3 * time.Second), MaxGenerations: 4, Control: "/run/c.sock", PIDFile: "/run/pid",
-		LogFile: "/log", LogFormat: "json",
-		HTTP: HTTP{duration(500 * time.Millisecond), duration(30 * time.Second), 1000},
+		LogFile: "/log", LogFormat: "json", User: "4711", Group: "4712",
+		runAs: &master.User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"},
+		HTTP:  HTTP{duration(500 * time.Millisecond), duration(30 * time.Second), 1000},
 		Listen: []Listen{
 			{Name: "127.0.0.1:80", Address: "127.0.0.1:80", Transport: "tcp", Process: "http", Handover: &no},
 			{Name: "local", Address: "unix:/web.sock"},

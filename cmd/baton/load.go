@@ -87,11 +87,15 @@ func readConfig(path string) ([]byte, error) {
 
 // doubts are what is allowed and hardly meant.
 func (f *File) doubts() []string {
+	var all []string
 	if f.DrainTimeout < f.HTTP.IdleTimeout {
-		return []string{fmt.Sprintf("drain_timeout (%s) is below http.idle_timeout (%s): a reload may close idle connections "+
-			"that cannot be handed over earlier than their clients expect", f.DrainTimeout, f.HTTP.IdleTimeout)}
+		all = append(all, fmt.Sprintf("drain_timeout (%s) is below http.idle_timeout (%s): a reload may close idle connections "+
+			"that cannot be handed over earlier than their clients expect", f.DrainTimeout, f.HTTP.IdleTimeout))
 	}
-	return nil
+	if err := f.runAs.MayStart(); err != nil {
+		all = append(all, err.Error())
+	}
+	return all
 }
 
 // config is f as the master wants it.
@@ -103,7 +107,7 @@ func (l *loader) config(f File) (master.Config, error) {
 	c := master.Config{
 		WorkerCPUs: f.WorkerCPUs, DrainTimeout: f.DrainTimeout.std(), StopTimeout: f.StopTimeout.std(),
 		ReadyTimeout: f.ReadyTimeout.std(), MaxGenerations: f.MaxGenerations, Control: f.Control, PIDFile: f.PIDFile,
-		LogFile: f.LogFile, LogFormat: f.LogFormat, Payload: p,
+		LogFile: f.LogFile, LogFormat: f.LogFormat, User: f.runAs, Payload: p,
 	}
 	if n, ok := f.Workers.(int64); ok {
 		c.Workers = int(n) // "auto" is 0

@@ -14,8 +14,6 @@ var pending = map[string][]string{ // key → the values that are no error, besi
 	"max_age":         nil,
 	"max_memory":      nil,
 	"max_connections": nil,
-	"user":            nil,
-	"group":           nil,
 }
 
 // notSupportedYet finds the keys that would be silently ignored.

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"baton/master"
 )
 
 // verifier looks for what is wrong in a file whose keys are known and of the right types. Paths are absolute already.
@@ -17,6 +20,7 @@ func (v *verifier) verify() {
 	v.numbers()
 	v.durations()
 	v.oneOf("log_format", v.LogFormat, "text", "json")
+	v.user()
 	v.listens()
 	v.routes()
 	v.pending()
@@ -94,6 +98,26 @@ func (v *verifier) oneOf(path, word string, known ...string) bool {
 	key := path[strings.LastIndexByte(path, '.')+1:]
 	v.wrong(path, hint, "%s: there is no %q", key, word)
 	return false
+}
+
+// user looks user and group up, here and nowhere else.
+func (v *verifier) user() {
+	if v.User == "" && v.Group != "" {
+		v.wrong("group", "it goes with a user", "group: there is no user")
+	}
+	if v.User == "" {
+		return
+	}
+	u, err := master.LookupUser(v.User, v.Group)
+	var le *master.LookupError
+	switch {
+	case errors.As(err, &le) && le.Group:
+		v.wrong("group", "", "%v", err)
+	case err != nil:
+		v.wrong("user", "", "%v", err)
+	default:
+		v.runAs = u
+	}
 }
 
 // twice reports the second of two equal values. seen maps them to the path of the first.

@@ -13,18 +13,24 @@ import (
 type Spec struct {
 	Argv    []string
 	Env     []string
-	Dir     string
-	Control int // the descriptor that the process finds as 3
+	Control int   // the descriptor that the process finds as 3
+	User    *User // if nil, that of this process, with all of its privileges
 }
 
 // Start starts the executable that is running, which the file at its path may no longer be, in a process group of its
-// own. The caller reaps it.
+// own and in this process's directory, which the user need not be allowed to enter. The caller reaps it.
 func Start(s Spec) (pid int, err error) {
-	attr := &syscall.ProcAttr{
-		Dir: s.Dir, Env: s.Env, Files: []uintptr{0, 1, 2, uintptr(s.Control)},
-		Sys: &syscall.SysProcAttr{Setpgid: true},
+	fork := func(c *syscall.Credential) (int, error) {
+		return syscall.ForkExec("/proc/self/exe", s.Argv, &syscall.ProcAttr{
+			Env: s.Env, Files: []uintptr{0, 1, 2, uintptr(s.Control)},
+			Sys: &syscall.SysProcAttr{Setpgid: true, Credential: c},
+		})
 	}
-	pid, err = syscall.ForkExec("/proc/self/exe", s.Argv, attr)
+	if s.User == nil {
+		pid, err = fork(nil)
+	} else {
+		pid, err = confined(*s.User, fork)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("start %s: %w", s.Argv[0], err)
 	}

@@ -3,6 +3,7 @@ package spawn
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -13,6 +14,9 @@ import (
 
 // TestMain: a child says what it was given on its control descriptor.
 func TestMain(m *testing.M) {
+	if os.Getenv("TEST_STATUS") != "" {
+		sayStatus()
+	}
 	if os.Getenv("TEST_CHILD") != "" {
 		dir, _ := os.Getwd()
 		pgid, _ := unix.Getpgid(0)
@@ -28,39 +32,56 @@ func TestMain(m *testing.M) {
 
 func TestStart(t *testing.T) {
 	t.Parallel()
+	pid, got := listen(t, Spec{Argv: []string{"/a/path", "worker 3"}, Env: []string{"TEST_CHILD=1"}})
+	dir, _ := os.Getwd()
+	if want := "/a/path\nworker 3\n" + dir + "\nyes"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if code := wait(t, pid); code != 7 {
+		t.Errorf("exit status %d", code)
+	}
+}
+
+// listen starts a process and reads all that it says on its control descriptor.
+func listen(t *testing.T, s Spec) (pid int, said string) {
+	t.Helper()
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	r := os.NewFile(uintptr(p[0]), "pipe")
 	defer func() { _ = r.Close() }()
-	pid, err := Start(Spec{Argv: []string{"/a/path", "worker 3"}, Env: []string{"TEST_CHILD=1"}, Dir: "/proc", Control: p[1]})
+	s.Control = p[1]
+	pid, err := Start(s)
 	_ = unix.Close(p[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got bytes.Buffer
-	if _, err := got.ReadFrom(r); err != nil {
+	b, err := io.ReadAll(r)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "/a/path\nworker 3\n/proc\nyes"; got.String() != want {
-		t.Errorf("%q, want %q", got.String(), want)
-	}
+	return pid, string(b)
+}
+
+// wait returns the exit status.
+func wait(t *testing.T, pid int) int {
+	t.Helper()
 	var ws syscall.WaitStatus
 	for {
-		_, err = syscall.Wait4(pid, &ws, 0, nil)
-		if !errors.Is(err, syscall.EINTR) {
-			break
+		_, err := syscall.Wait4(pid, &ws, 0, nil)
+		if err == nil {
+			return ws.ExitStatus()
 		}
-	}
-	if err != nil || ws.ExitStatus() != 7 {
-		t.Errorf("exit status %d, %v", ws.ExitStatus(), err)
+		if !errors.Is(err, syscall.EINTR) {
+			t.Fatal(err)
+		}
 	}
 }
 
 func TestStartFails(t *testing.T) {
 	t.Parallel()
-	if pid, err := Start(Spec{Argv: []string{"/a/path"}, Dir: "/no/such/folder", Control: 0}); err == nil || !strings.Contains(err.Error(), "/a/path") {
+	if pid, err := Start(Spec{Argv: []string{"/a/path"}, Env: []string{"NUL=\x00"}, Control: 0}); err == nil || !strings.Contains(err.Error(), "/a/path") {
 		t.Errorf("%d, %v", pid, err)
 	}
 }

@@ -1,0 +1,165 @@
+package spawn
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// User is whom a process runs as, in numbers. Groups are all of its supplementary groups.
+type User struct {
+	UID, GID int
+	Groups   []int
+}
+
+// ErrNotRoot is the reason of [MayBecome].
+var ErrNotRoot = errors.New("only root, with the capabilities SETUID and SETGID, starts processes as somebody else")
+
+// MayBecome says why this process cannot start others as u, or nil.
+func MayBecome(u User) error {
+	if u.isSelf() {
+		return nil
+	}
+	data, err := capabilities()
+	if err != nil {
+		return err
+	}
+	const need = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+	if os.Geteuid() != 0 || data[0].Effective&need != need {
+		return ErrNotRoot
+	}
+	return nil
+}
+
+// isSelf: there is nothing to change, and nobody's permission needed for it.
+func (u User) isSelf() bool {
+	return os.Getuid() == u.UID && os.Geteuid() == u.UID && os.Getgid() == u.GID && os.Getegid() == u.GID
+}
+
+// confined starts a process as u, without any capability, and with no way to gain some: no_new_privs makes the kernel
+// ignore what a file that it executes would give. All of that is inherited from the thread that forks, and cannot be
+// taken back, so a thread of its own does it.
+func confined(u User, fork func(*syscall.Credential) (int, error)) (pid int, err error) {
+	visible, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	done := make(chan struct{})
+	thread() <- func() {
+		defer close(done)
+		if err = renounce(u); err == nil {
+			pid, err = fork(u.credential())
+		}
+	}
+	<-done
+	if errors.Is(err, unix.EACCES) {
+		err = fmt.Errorf("user %d may not execute the program: %w", u.UID, err)
+	}
+	if errors.Is(err, unix.EPERM) && hasFileCapabilities() {
+		err = fmt.Errorf("the program's file has capabilities, which the worker must not have; `setcap -r` takes them away: %w", err)
+	}
+	if visible == 1 {
+		// Until it executed the program the child had our memory, and the kernel has hidden that because another user
+		// had it: /proc/PID of this process would stay closed for those who look after it.
+		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
+	return pid, err
+}
+
+func hasFileCapabilities() bool {
+	_, err := unix.Getxattr("/proc/self/exe", "security.capability", nil)
+	return err == nil
+}
+
+// credential is what the child sets, or nil: it lets go of the groups of this process, even of those that it shares
+// with u.
+func (u User) credential() *syscall.Credential {
+	if u.isSelf() {
+		return nil
+	}
+	c := &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID)}
+	for _, g := range u.Groups {
+		c.Groups = append(c.Groups, uint32(g))
+	}
+	return c
+}
+
+// renounce makes the calling thread one whose children, once they are u and have executed a program, have no capability
+// in any of the five sets. Without CAP_SETPCAP the bounding set stays, which gives nothing by itself.
+func renounce(u User) error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("ambient capabilities: %w", err)
+	}
+	data, err := capabilities()
+	if err != nil {
+		return err
+	}
+	if data[0].Effective&(1<<unix.CAP_SETPCAP) != 0 {
+		if err := emptyBoundingSet(); err != nil {
+			return err
+		}
+	}
+	for i := range data {
+		data[i].Inheritable = 0
+		if u.isSelf() { // else the child needs them in order to become u, and loses them by it
+			data[i].Effective, data[i].Permitted = 0, 0
+		}
+	}
+	if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]); err != nil {
+		return fmt.Errorf("capabilities: %w", err)
+	}
+	return nil
+}
+
+// capabilities are those of the calling thread.
+func capabilities() (data [2]unix.CapUserData, err error) {
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]); err != nil {
+		return data, fmt.Errorf("capabilities: %w", err)
+	}
+	return data, nil
+}
+
+func emptyBoundingSet() error {
+	for c := range uintptr(64) {
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) {
+			return nil // there are no more
+		}
+		if err != nil {
+			return fmt.Errorf("bounding set: %w", err)
+		}
+	}
+	return nil
+}
+
+// thread is one for the life of the process: /proc lists children by thread, and who reads that list would miss some if
+// threads came and went. It is not the main thread, whose privileges are what tools show of a process.
+var thread = sync.OnceValue(func() chan<- func() {
+	calls := make(chan func())
+	serve := func() {
+		for f := range calls {
+			f()
+		}
+	}
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != os.Getpid() {
+			serve()
+			return
+		}
+		other := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(other)
+			serve()
+		}()
+		<-other
+		runtime.UnlockOSThread()
+	}()
+	return calls
+})

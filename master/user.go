@@ -1,0 +1,148 @@
+package master
+
+import (
+	"errors"
+	"fmt"
+	"os/user"
+	"strconv"
+
+	"baton/master/internal/spawn"
+)
+
+// User is whom workers run as: in numbers, because no process of the tree looks names up. They have no capabilities,
+// and no_new_privs: nothing that they execute gives them more.
+//
+// Only root, which needs the capabilities SETUID and SETGID for it, can set somebody else. Root itself is not a User.
+type User struct {
+	UID, GID int
+
+	// Groups are all supplementary groups of the workers.
+	Groups []int
+
+	// Name is for messages.
+	Name string
+}
+
+// LookupUser finds a user and a group by their names, or by numbers. An empty group is the user's own. The supplementary
+// groups are those of initgroups(3): the group, and those whose member the user is. A number that stands for nobody needs a
+// group, and has no other. An error is a [*LookupError].
+func LookupUser(name, group string) (*User, error) {
+	known, err := findUser(name)
+	if err != nil {
+		return nil, &LookupError{Err: err}
+	}
+	if known.Uid == "0" {
+		return nil, &LookupError{Err: fmt.Errorf("%q is root; without a user, the workers are whoever started the program", name)}
+	}
+	if group != "" {
+		if known.Gid, err = findGroup(group); err != nil {
+			return nil, &LookupError{Group: true, Err: err}
+		}
+	}
+	if known.Gid == "" {
+		return nil, &LookupError{Err: fmt.Errorf("%s is nobody's number; it needs a group", name)}
+	}
+	ids := []string{known.Gid}
+	if known.Username != "" {
+		if ids, err = known.GroupIds(); err != nil { // of Gid and the name, as initgroups(3)
+			return nil, &LookupError{Err: fmt.Errorf("groups of %q: %w", name, err)}
+		}
+	}
+	return newUser(known, name, ids)
+}
+
+// LookupError says which of the two names means nobody.
+type LookupError struct {
+	Group bool
+	Err   error
+}
+
+// Error is one line that begins with "user: " or "group: ".
+func (e *LookupError) Error() string {
+	if e.Group {
+		return "group: " + e.Err.Error()
+	}
+	return "user: " + e.Err.Error()
+}
+
+// Unwrap is the reason.
+func (e *LookupError) Unwrap() error { return e.Err }
+
+// ExitCode is that of a user's mistake.
+func (e *LookupError) ExitCode() int { return exitUser }
+
+// findUser takes a name before a number, as chown(1) does. Of a number that stands for nobody only Uid is set.
+func findUser(name string) (*user.User, error) {
+	u, err := user.Lookup(name)
+	if err == nil {
+		return u, nil
+	}
+	if !isID(name) {
+		return nil, notFound("user", name, err)
+	}
+	if u, err := user.LookupId(name); err == nil {
+		return u, nil
+	}
+	return &user.User{Uid: name}, nil
+}
+
+func findGroup(name string) (gid string, err error) {
+	g, err := user.LookupGroup(name)
+	if err == nil {
+		return g.Gid, nil
+	}
+	if isID(name) {
+		return name, nil
+	}
+	return "", notFound("group", name, err)
+}
+
+// notFound tells a name that is not there from a failure to look.
+func notFound(what, name string, err error) error {
+	var u user.UnknownUserError
+	var g user.UnknownGroupError
+	if errors.As(err, &u) || errors.As(err, &g) {
+		return fmt.Errorf("there is no %s %q", what, name)
+	}
+	return fmt.Errorf("look up %q: %w", name, err)
+}
+
+// isID: -1 in 32 bits means "unchanged" to the kernel.
+func isID(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return err == nil && n < 1<<32-1
+}
+
+func newUser(known *user.User, name string, groups []string) (*User, error) {
+	u := &User{Name: name}
+	for _, id := range append([]string{known.Uid, known.Gid}, groups...) {
+		n, err := strconv.Atoi(id)
+		if err != nil {
+			return nil, &LookupError{Err: fmt.Errorf("%q: %w", name, err)}
+		}
+		u.Groups = append(u.Groups, n)
+	}
+	u.UID, u.GID, u.Groups = u.Groups[0], u.Groups[1], u.Groups[2:]
+	return u, nil
+}
+
+// MayStart says why this process could not start workers as u, or nil.
+func (u *User) MayStart() error {
+	if u == nil {
+		return nil
+	}
+	if u.UID <= 0 || u.GID < 0 {
+		return userError(fmt.Sprintf("config: user: workers cannot run as user %d, group %d", u.UID, u.GID))
+	}
+	if err := spawn.MayBecome(*u.spawn()); err != nil {
+		return fmt.Errorf("user %s: %w", u.Name, err)
+	}
+	return nil
+}
+
+func (u *User) spawn() *spawn.User {
+	if u == nil {
+		return nil
+	}
+	return &spawn.User{UID: u.UID, GID: u.GID, Groups: u.Groups}
+}
