@@ -1,8 +1,7 @@
 package mastertest
 
 import (
-	"encoding/binary"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -15,50 +14,52 @@ import (
 )
 
 // Peers are the other ends ("127.0.0.1:40000") of the TCP connections that a process has open: who is cut if it dies now.
-// What waits in the queue of a listening socket is nobody's yet, and not among them.
+// What waits in the queue of a listening socket is nobody's yet, and not among them. The caller must be allowed to trace
+// the process. (/proc/net/tcp would need no such right, but leaves entries out when others come and go while it is read.)
 func Peers(pid int) (map[string]bool, error) {
-	fds, err := OpenFDs(pid)
+	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("peers of %d: %w", pid, err)
 	}
-	mine := map[string]bool{}
-	for _, fd := range fds {
-		if inode, ok := strings.CutPrefix(fd, "socket:["); ok {
-			mine[strings.TrimSuffix(inode, "]")] = true
-		}
+	defer unix.Close(process)
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return nil, fmt.Errorf("peers of %d: %w", pid, err)
 	}
 	peers := map[string]bool{}
-	for _, table := range []string{"tcp", "tcp6"} {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, table))
+	for _, f := range files {
+		fd, err := strconv.Atoi(f.Name())
 		if err != nil {
-			return nil, err
+			continue
 		}
-		for line := range strings.Lines(string(text)) {
-			f := strings.Fields(line)
-			if len(f) < 10 || !mine[f[9]] {
-				continue
-			}
-			if peer, ok := parsePeer(f[2]); ok {
-				peers[peer] = true
-			}
+		ours, err := unix.PidfdGetfd(process, fd, 0)
+		if errors.Is(err, unix.EBADF) {
+			continue // closed meanwhile
 		}
+		if err != nil {
+			return nil, fmt.Errorf("peers of %d: %w", pid, err)
+		}
+		if peer, ok := peerOf(ours); ok {
+			peers[peer] = true
+		}
+		unix.Close(ours)
 	}
 	return peers, nil
 }
 
-// parsePeer reads "0100007F:9C40": words of 32 bits in the machine's order, and the port.
-func parsePeer(text string) (string, bool) {
-	host, port, ok := strings.Cut(text, ":")
-	raw, err := hex.DecodeString(host)
-	n, perr := strconv.ParseUint(port, 16, 16)
-	if !ok || err != nil || perr != nil || n == 0 {
+// peerOf is the other end of a TCP connection, if the descriptor is one.
+func peerOf(fd int) (string, bool) {
+	sa, err := unix.Getpeername(fd)
+	if err != nil {
 		return "", false
 	}
-	for i := 0; i+4 <= len(raw); i += 4 {
-		binary.NativeEndian.PutUint32(raw[i:], binary.BigEndian.Uint32(raw[i:]))
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String(), true
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String(), true
 	}
-	addr, ok := netip.AddrFromSlice(raw)
-	return netip.AddrPortFrom(addr.Unmap(), uint16(n)).String(), ok
+	return "", false
 }
 
 // KillHolding kills a process in a way that says which connections die with it: it is stopped, its peers are handed to

@@ -48,6 +48,7 @@ func modes() []mode {
 		{"tail", "the slowest answers during reloads, and between them", compareTails},
 		{"idle", "many idle connections over a reload, beside nginx", compareIdle},
 		{"table", "what reloads cost the clients of nginx, HAProxy, Caddy and baton", compareLosses},
+		{"deaths", "what happens when a process of nginx, HAProxy and baton is killed", compareDeaths},
 	}
 }
 
