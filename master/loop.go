@@ -119,23 +119,6 @@ func (m *master) onKeeper(p *seqpacket.Packet) {
 	}
 }
 
-// keeperGone: the process that the user started is dead, so everything ends, by itself and gracefully. Nobody else
-// removes the paths of Unix sockets then.
-func (m *master) keeperGone() {
-	m.orphaned = true
-	if !m.committed {
-		m.failure(errors.New("master: the keeper is gone"))
-		m.removePaths(true)
-		return
-	}
-	if m.stopping {
-		return
-	}
-	m.log.Error("master: the keeper is gone, stopping everything")
-	m.removePaths(false)
-	m.stop(wire.Stop{Deadline: int64(monotonic().add(m.cfg.stopTimeout()))})
-}
-
 func (m *master) handleKeeper(p *seqpacket.Packet) error {
 	f := p.Frame
 	switch f.T {

@@ -22,6 +22,7 @@ type proc struct {
 	procView
 	conn   *seqpacket.Conn
 	own    bool // our child: we reap it; else the keeper does
+	handle int  // a pidfd, of one that is not our child, when the keeper is dead
 	record wire.WorkerRecord
 	eof    bool // its control socket is closed: it has said all
 	reaped bool // it has ended, with status
@@ -159,6 +160,8 @@ func (m *master) onWorker(ev procEvent) {
 			m.gone(p)
 		case p.own:
 			m.reap()
+		case m.orphaned:
+			m.gone(p)
 		default:
 			_ = m.keeper.Post(wire.Gone{PID: p.pid}) // answered when it is reaped
 		}
@@ -284,6 +287,10 @@ func (m *master) perform(a action) {
 func (m *master) kill(p *proc) {
 	if p.own {
 		_ = unix.Kill(p.pid, unix.SIGKILL) // not reaped, so the number is still its own
+		return
+	}
+	if m.orphaned {
+		m.killAdopted(p)
 		return
 	}
 	_ = m.keeper.Post(wire.Kill{PID: p.pid})
