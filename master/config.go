@@ -33,6 +33,10 @@ type Config struct {
 	// MaxGenerations is how many generations may drain at once; beyond it the oldest is cut. If 0, 8.
 	MaxGenerations int
 
+	// MaxConnections is how many connections a worker takes; what comes beyond waits in the kernel. If 0, what its limit
+	// of open files allows: that, less an eighth (32 to 1024) for files and upstreams.
+	MaxConnections int
+
 	// Control is the path of the control socket. If empty, there is none.
 	Control string
 

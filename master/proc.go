@@ -97,6 +97,7 @@ func (m *master) sendSetup(p *proc) error {
 	s := wire.Setup{
 		Generation: m.gen, Slot: p.slot, Version: m.opts.Version, Payload: len(m.cfg.Payload),
 		LogFormat: m.cfg.LogFormat, StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
+		MaxConnections: m.cfg.MaxConnections,
 	}
 	fds := []int{m.payload, m.queue[0], m.queue[1]}
 	for _, so := range m.socketsOf(p.slot) {

@@ -68,6 +68,10 @@ type WorkerStatus struct {
 	Requests    int64   `json:"requests"`
 	Connections int64   `json:"connections"` // open
 	Active      int64   `json:"active"`      // requests in progress
+	// Shed are the idle connections that were closed because others waited that there was no room for.
+	Shed int64 `json:"shed,omitempty"`
+	// Held is why the process accepts no connections at the moment. What comes waits in the kernel.
+	Held string `json:"held,omitempty"`
 	// Silent is set if the process did not answer in time; then the counts are zero.
 	Silent bool `json:"silent,omitempty"`
 }

@@ -16,8 +16,9 @@ import (
 // Counters is what a worker process counts; `baton status` shows it. A Worker adds to it.
 type Counters struct {
 	Requests    atomic.Int64 // answered
-	Conns       atomic.Int64 // open
+	Conns       ConnCount    // open
 	Active      atomic.Int64 // requests in progress
+	Shed        atomic.Int64 // closed idle because there was no room for others
 	CutRequests atomic.Int64 // by the drain deadline
 	CutConns    atomic.Int64 // by the drain deadline, or closed idle at a stop
 }
@@ -54,6 +55,7 @@ type world struct {
 	sockets          []socket
 	handover         *handover.Exchange
 	tickets          tickets
+	gate             *gate
 
 	granted chan struct{} // closed by GO
 
@@ -75,7 +77,9 @@ func newEnv(s wire.Setup, log *slog.Logger) *Env {
 		granted: make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}), moved: make(chan struct{}),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
-	return &Env{Log: log, Counters: &Counters{}, world: w, ready: make(chan struct{})}
+	env := &Env{Log: log, Counters: &Counters{}, world: w, ready: make(chan struct{})}
+	w.gate = &gate{env: env, limit: roomFor(s.MaxConnections)}
+	return env
 }
 
 // view is the same Env with a Ready of its own.
@@ -113,6 +117,9 @@ func (e *Env) Handover() *handover.Exchange { return e.handover }
 // Its Accept blocks until GO, so that nothing is accepted by a generation that fails in the end. When the drain
 // begins Accept returns [net.ErrClosed], for an address that nobody serves from then on not before its queue is empty.
 // Closing it closes this process's hold on the socket, not the socket.
+//
+// Accept also blocks while the process is out of descriptors, or has as many connections (Counters.Conns) as it may: what
+// comes meanwhile waits in the kernel. With several listeners there may be one more for each. See OnFull.
 func (e *Env) Listener(name string) (net.Listener, error) {
 	s, err := e.find(name, false)
 	if err != nil {
@@ -197,3 +204,12 @@ func (e *Env) DeadlineMoved() <-chan struct{} {
 
 // Cut is closed when the drain deadline has come.
 func (e *Env) Cut() <-chan struct{} { return e.cut }
+
+func (e *Env) isCut() bool {
+	select {
+	case <-e.cut:
+		return true
+	default:
+		return false
+	}
+}

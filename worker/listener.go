@@ -27,14 +27,15 @@ type listener struct {
 	grace  time.Time
 	closed bool
 
-	interrupted bool // Accept is to return
+	interrupted bool          // Accept is to return
+	interrupts  chan struct{} // closed with interrupted
 
 	done chan struct{} // closed with closed or ending
 }
 
 // newListener takes fd. It is -1 if the drain began before anybody asked for the listener, which is closed then.
 func newListener(env *Env, fd int) *listener {
-	l := &listener{env: env, fd: fd, addr: localAddr(fd), done: make(chan struct{})}
+	l := &listener{env: env, fd: fd, addr: localAddr(fd), done: make(chan struct{}), interrupts: make(chan struct{})}
 	if fd < 0 {
 		l.closed = true
 		close(l.done)
@@ -68,24 +69,44 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		if l.isOver() {
-			return l.acceptQueued(ln)
-		}
+	for tries := 0; ; {
 		if l.isInterrupted() {
 			return nil, errInterrupted
 		}
-		c, err := ln.Accept()
-		if err == nil {
+		if !l.isEnding() { // or what is queued would be lost
+			l.env.gate.awaitRoom(l, ln)
+		}
+		c, err := l.accept(ln)
+		switch {
+		case err == nil:
 			return c, nil
-		}
-		if l.isInterrupted() {
+		case outOfResources(err):
+			l.env.gate.awaitFiles(l, ln, err, tries)
+			tries++
+		case l.isInterrupted():
 			return nil, errInterrupted
-		}
-		if !l.isEnding() {
+		case !l.isEnding():
 			return nil, l.explain(err)
 		}
 	}
+}
+
+// accept waits for a connection, or when the listener's grace has passed takes one that is queued.
+func (l *listener) accept(ln net.Listener) (net.Conn, error) {
+	if l.isOver() {
+		return l.acceptQueued(ln)
+	}
+	return ln.Accept()
+}
+
+// signals are closed when the drain begins and when Accept is to return. After the first of them nothing more is said.
+func (l *listener) signals() (done, interrupts <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ending {
+		return nil, nil
+	}
+	return l.done, l.interrupts
 }
 
 func (l *listener) explain(err error) error {
@@ -169,8 +190,8 @@ func (l *listener) acceptQueued(ln net.Listener) (net.Conn, error) {
 	}); cerr != nil {
 		return nil, net.ErrClosed
 	}
-	if outOfResources(err) {
-		return nil, &net.OpError{Op: "accept", Net: l.addr.Network(), Addr: l.addr, Err: err} // temporary: servers try again
+	if outOfResources(err) && !l.env.isCut() {
+		return nil, err
 	}
 	if err != nil {
 		_ = l.Close()
@@ -179,6 +200,10 @@ func (l *listener) acceptQueued(ln net.Listener) (net.Conn, error) {
 	f := os.NewFile(uintptr(nfd), "conn")
 	defer func() { _ = f.Close() }()
 	c, err := net.FileConn(f)
+	for tries := 0; outOfResources(err) && !l.env.isCut(); tries++ { // it is accepted, and would be lost
+		l.env.gate.awaitFiles(l, ln, err, tries)
+		c, err = net.FileConn(f)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listener: %w", err)
 	}

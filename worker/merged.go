@@ -164,10 +164,11 @@ var errInterrupted = errors.New("accept interrupted")
 func (l *listener) interrupt() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.ending {
+	if l.closed || l.ending || l.interrupted {
 		return
 	}
 	l.interrupted = true
+	close(l.interrupts)
 	setDeadline(l.ln, time.Unix(1, 0))
 }
 
@@ -178,7 +179,7 @@ func (l *listener) resume() {
 	if !l.interrupted {
 		return
 	}
-	l.interrupted = false
+	l.interrupted, l.interrupts = false, make(chan struct{})
 	if !l.closed && !l.ending {
 		setDeadline(l.ln, time.Time{})
 	}

@@ -101,6 +101,7 @@ func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
 	if env.handover, err = handover.New(p.TakeFD(), p.TakeFD(), log); err != nil {
 		return nil, fmt.Errorf("setup: %w", err)
 	}
+	env.handover.Room = env.gate.room
 	for _, l := range s.Listeners {
 		env.addSocket(l, p.TakeFD())
 	}
@@ -254,7 +255,7 @@ func (p *process) stats(id int64) wire.Stats {
 	case p.granted:
 		state = "serving"
 	}
-	return wire.Stats{ID: id, State: state, Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(), Handed: p.handed()}
+	return wire.Stats{ID: id, State: state, Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(), Handed: p.handed(), Held: p.env.gate.heldBecause(), Shed: c.Shed.Load()}
 }
 
 func (p *process) handed() wire.Handed {

@@ -94,9 +94,6 @@ func (s *streams) accept(from *origin) {
 			s.start(nc, from, false)
 		case errors.Is(err, net.ErrClosed):
 			return
-		case outOfResources(err):
-			s.env.Log.Warn("worker: accept", "error", err)
-			s.pause()
 		default:
 			select {
 			case s.failed <- err:
@@ -104,15 +101,6 @@ func (s *streams) accept(from *origin) {
 			}
 			return
 		}
-	}
-}
-
-func (s *streams) pause() {
-	timer := time.NewTimer(resourcePause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-s.env.Cut():
 	}
 }
 

@@ -25,7 +25,10 @@ func NewDirector(setup wire.Setup, fds []int, payload []byte, log *slog.Logger) 
 }
 
 // Exchange gives the Env its end of the hand-over queue. It is called before the Worker is served.
-func (d *Director) Exchange(x *handover.Exchange) { d.p.env.handover = x }
+func (d *Director) Exchange(x *handover.Exchange) {
+	x.Room = d.p.env.gate.room
+	d.p.env.handover = x
+}
 
 // Env is what a Worker gets.
 func (d *Director) Env() *Env { return d.p.env }

@@ -44,7 +44,9 @@ type File struct {
 	// MaxMemory is beyond how many bytes a worker is replaced. 0, the default: never.
 	MaxMemory int `toml:"max_memory"`
 
-	// MaxConnections is how many connections one worker takes. 0, the default: what the file limit allows.
+	// MaxConnections is how many connections one worker takes. What comes beyond waits in the kernel, where other workers
+	// may take it; if nobody does, the connections that have been idle for longest are closed for it. 0, the default:
+	// what the limit of open files allows, which is that less an eighth (32 to 1024) for files and upstreams.
 	MaxConnections int `toml:"max_connections"`
 
 	// User is whom the workers run as: a name, or a number in quotes. They then have no capabilities, and nothing that

@@ -106,8 +106,8 @@ func (l *loader) config(f File) (master.Config, error) {
 	}
 	c := master.Config{
 		WorkerCPUs: f.WorkerCPUs, DrainTimeout: f.DrainTimeout.std(), StopTimeout: f.StopTimeout.std(),
-		ReadyTimeout: f.ReadyTimeout.std(), MaxGenerations: f.MaxGenerations, Control: f.Control, PIDFile: f.PIDFile,
-		LogFile: f.LogFile, LogFormat: f.LogFormat, User: f.runAs, Payload: p,
+		ReadyTimeout: f.ReadyTimeout.std(), MaxGenerations: f.MaxGenerations, MaxConnections: f.MaxConnections,
+		Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, LogFormat: f.LogFormat, User: f.runAs, Payload: p,
 	}
 	if n, ok := f.Workers.(int64); ok {
 		c.Workers = int(n) // "auto" is 0

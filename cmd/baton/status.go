@@ -85,6 +85,11 @@ func statusHead(s master.Status, now time.Time) [][2]string {
 	for _, text := range s.Warnings {
 		head = append(head, [2]string{"warning", text})
 	}
+	for _, p := range s.Workers {
+		if p.Held != "" {
+			head = append(head, [2]string{"warning", fmt.Sprintf("worker %d (pid %d) has no room: %s; connections wait", p.Slot, p.PID, p.Held)})
+		}
+	}
 	return head
 }
 

@@ -38,17 +38,19 @@ type conn struct {
 	closing  bool
 	closed   bool
 
-	tls     *tlsSocket           // nil: there is no TLS
-	state   *tls.ConnectionState // for requests
-	shaking bool                 // the TLS handshake has not ended
-	h2      *h2Conn              // nil: it speaks HTTP/1
-	streams atomic.Int64         // that are open, in HTTP/2
-	origin  origin
-	kept    bool // the mover did not take it: it lingers
-	unmoved bool // waiting, and the mover has been asked since the last poke
-	untrue  bool // net/http did not behave as framing believes
-	tried   bool // read from without waiting, as new
-	used    bool // a request has begun on it
+	tls      *tlsSocket           // nil: there is no TLS
+	state    *tls.ConnectionState // for requests
+	shaking  bool                 // the TLS handshake has not ended
+	h2       *h2Conn              // nil: it speaks HTTP/1
+	streams  atomic.Int64         // that are open, in HTTP/2
+	origin   origin
+	kept     bool // the mover did not take it: it lingers
+	later    bool // the mover could not take it now
+	unmoved  bool // waiting, and the mover has been asked since the last poke
+	untrue   bool // net/http did not behave as framing believes
+	tried    bool // read from without waiting, as new
+	unwanted bool // to be closed unless a request comes: there is no room
+	used     bool // a request has begun on it
 
 	frame framing
 	held  []byte // was read from the socket, and net/http may not have it yet
@@ -138,7 +140,7 @@ func (c *conn) beforeWaiting(asked int) step {
 		c.tried = true // a new connection mostly has its request with it, and a timer costs more than a look
 		return stepTry
 	}
-	if c.clock.waitingRead(c.s.waitLimit()) {
+	if !c.unwanted && c.clock.waitingRead(c.s.waitLimit()) {
 		return stepRead
 	}
 	return stepClose
@@ -153,7 +155,7 @@ func (c *conn) movable(asked int) bool {
 func (c *conn) keep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.kept = true
+	c.kept, c.later = !c.later, false
 }
 
 // lastLook reads without waiting, and ends the connection if there is nothing. A deadline that has passed keeps Read
@@ -162,7 +164,7 @@ func (c *conn) lastLook(p []byte) (int, error) {
 	if n, ok := c.try(p); ok {
 		return n, nil
 	}
-	c.s.countIdleClose()
+	c.s.countIdleClose(c)
 	return 0, c.end()
 }
 
@@ -277,6 +279,7 @@ func (c *conn) trim() {
 // progress ends the time limits of what has come to its end.
 func (c *conn) progress() {
 	if c.frame.began() {
+		c.wanted()
 		c.used = true
 		c.clock.waiting = time.Time{}
 	}

@@ -78,6 +78,7 @@ func (w *Worker) Serve(ctx context.Context, env *worker.Env) error {
 	if err := s.openLot(); err != nil {
 		env.Log.Warn("http: connections will not move between generations", "error", err)
 	}
+	env.OnFull(s.shed)
 	env.Ready()
 	return s.serve(listeners)
 }

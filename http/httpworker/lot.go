@@ -98,13 +98,17 @@ func outOfDescriptors(err error) bool {
 // expired closes a connection whose idle time is up.
 func (l *lot) expired(c handover.Conn) {
 	_ = unix.Close(c.FD)
-	l.s.countIdleClose()
+	l.s.countIdleClose(nil)
 	l.left()
 }
 
 // move is the mover's: it gives away a connection that net/http serves, and waits for the answer.
 func (l *lot) move(c *conn) bool {
 	fd, idle, err := c.duplicate()
+	if outOfDescriptors(err) {
+		c.moveLater()
+		return false
+	}
 	if err != nil {
 		return false
 	}
@@ -116,6 +120,14 @@ func (l *lot) move(c *conn) bool {
 	return <-answer
 }
 
+// moveLater has the mover asked again after a while, in which others have left.
+func (c *conn) moveLater() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.later = true
+	time.AfterFunc(retryPause, c.poke)
+}
+
 // duplicate returns a descriptor of the connection's socket, and how long it may still be idle.
 func (c *conn) duplicate() (fd int, idle time.Duration, err error) {
 	raw, err := c.socket.SyscallConn()
@@ -124,6 +136,10 @@ func (c *conn) duplicate() (fd int, idle time.Duration, err error) {
 	}
 	if cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
 		return -1, 0, cerr
+	}
+	if err == nil && handover.Scarce(fd) { // what is left is needed to send this one
+		_ = unix.Close(fd)
+		return -1, 0, unix.EMFILE
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -40,6 +40,7 @@ type server struct {
 
 	ctx      context.Context // ends when the drain begins
 	stopping atomic.Bool
+	shedding atomic.Int64 // connections that are about to close because there is no room
 
 	open  sync.WaitGroup // connections, and listeners that accept
 	mu    sync.Mutex
@@ -194,11 +195,14 @@ func (s *server) draining() bool { return s.ctx.Err() != nil }
 // moving reports whether waiting connections are to be taken away.
 func (s *server) moving() bool { return s.mover != nil && s.draining() && !s.stopping.Load() }
 
-// countIdleClose is told of a connection that is closed because no request came. At a stop that is earlier than its
-// client could expect.
-func (s *server) countIdleClose() {
-	if s.stopping.Load() {
+// countIdleClose is told of a connection that is closed because no request came. At a stop, and when there is no room,
+// that is earlier than its client could expect. c is nil if net/http has never seen it.
+func (s *server) countIdleClose(c *conn) {
+	switch {
+	case s.stopping.Load():
 		s.env.Counters.CutConns.Add(1)
+	case c != nil && c.isUnwanted():
+		s.env.Counters.Shed.Add(1)
 	}
 }
 
@@ -230,6 +234,9 @@ func (s *server) forget(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
+	c.mu.Lock()
+	c.wanted()
+	c.mu.Unlock()
 	s.env.Counters.Conns.Add(-1)
 	s.open.Done()
 }

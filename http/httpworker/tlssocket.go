@@ -59,6 +59,16 @@ func (t *tlsSocket) handshake(limit time.Duration) error {
 // hurry shortens the time that a handshake may take to begin.
 func (t *tlsSocket) hurry(limit time.Duration) { t.below.await(limit) }
 
+// silentUntil is how long the handshake's first byte is waited for. It is zero when it has come.
+func (t *tlsSocket) silentUntil() time.Time {
+	t.below.mu.Lock()
+	defer t.below.mu.Unlock()
+	if t.below.began {
+		return time.Time{}
+	}
+	return t.below.until
+}
+
 // belowTLS is the socket below a TLS connection.
 //
 // Threading: looking belongs to who reads.
@@ -67,7 +77,8 @@ type belowTLS struct {
 	looking bool
 
 	mu    sync.Mutex
-	began bool // something has come
+	began bool      // something has come
+	until time.Time // before it has
 }
 
 // await limits the time until the first byte comes, if it has not.
@@ -75,7 +86,8 @@ func (b *belowTLS) await(limit time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.began {
-		_ = b.socket.SetDeadline(time.Now().Add(limit))
+		b.until = time.Now().Add(limit)
+		_ = b.socket.SetDeadline(b.until)
 	}
 }
 

@@ -58,6 +58,8 @@ type WorkerStatus struct {
 	Requests    int64  `json:"requests"`
 	Connections int64  `json:"connections"`
 	Active      int64  `json:"active"`
+	Held        string `json:"held"`
+	Shed        int64  `json:"shed"`
 }
 
 // ListenerStatus is one address that is served.

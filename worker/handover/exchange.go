@@ -54,6 +54,9 @@ type Counts struct {
 type Exchange struct {
 	Counts Counts
 
+	// Room, if not nil, says how many connections may be taken. It is set before Start.
+	Room func() int
+
 	log  *slog.Logger
 	give *net.UnixConn
 	take *net.UnixConn

@@ -74,9 +74,9 @@ func (x *Exchange) takeOne(p seqpacket.Packet, cut bool) {
 // takes two more.
 const headroom = 16
 
-// scarce reports whether descriptors that were just made are among the last that the process may have. The kernel gives
+// Scarce reports whether descriptors that were just made are among the last that the process may have. The kernel gives
 // the lowest number that is free.
-func scarce(fds []int) bool {
+func Scarce(fds ...int) bool {
 	var limit unix.Rlimit
 	if len(fds) == 0 || unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
 		return false
@@ -86,11 +86,19 @@ func scarce(fds []int) bool {
 
 // choose says which of the connections have somebody here who serves them.
 func (x *Exchange) choose(h wire.Handover, fds []int) ([]Conn, []bool) {
-	full := scarce(fds)
+	room := len(fds)
+	if x.Room != nil {
+		room = x.Room()
+	}
+	if Scarce(fds...) {
+		room = 0
+	}
 	conns, taken := make([]Conn, len(fds)), make([]bool, len(fds))
 	for i, hc := range h.Conns {
 		conns[i] = Conn{FD: fds[i], Key: h.Keys[hc[0]], Idle: time.Duration(hc[1]) * time.Millisecond}
-		taken[i] = !full && x.sink(conns[i].Key) != nil
+		if taken[i] = room > 0 && x.sink(conns[i].Key) != nil; taken[i] {
+			room--
+		}
 	}
 	return conns, taken
 }

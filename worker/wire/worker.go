@@ -37,6 +37,8 @@ type Setup struct {
 	Tickets [][]byte `json:"tickets,omitempty"`
 	// StopTimeout is how long the worker drains when everybody who could tell it is dead, in nanoseconds.
 	StopTimeout int64 `json:"stop_timeout"`
+	// MaxConnections is how many connections the worker takes. 0: as many as its limit of open files allows.
+	MaxConnections int `json:"max_connections,omitempty"`
 }
 
 // Ready says that the worker could accept.
@@ -70,6 +72,8 @@ type Stats struct {
 	Conns    int64  `json:"conns"`
 	Active   int64  `json:"active"`
 	Handed   Handed `json:"handed"`
+	Shed     int64  `json:"shed,omitempty"` // idle connections that were closed because there was no room for others
+	Held     string `json:"held,omitempty"` // why nothing is accepted at the moment
 }
 
 // Handed counts idle connections on their way between workers.

@@ -1,0 +1,76 @@
+package worker
+
+import (
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// queueWatch sees whether connections wait in a listening socket, without taking them.
+type queueWatch struct {
+	ln    net.Listener
+	file  *os.File      // a duplicate of the socket that the runtime polls; nil: there is none
+	await chan struct{} // closed when a connection waits; nil: nobody looks
+}
+
+func watchQueue(ln net.Listener) *queueWatch {
+	q := &queueWatch{ln: ln}
+	q.control(func(fd uintptr) {
+		if d, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			q.file = os.NewFile(uintptr(d), "queue")
+		}
+	})
+	return q
+}
+
+func (q *queueWatch) close() {
+	if q.file != nil {
+		_ = q.file.Close()
+	}
+}
+
+// empty reports whether nobody waits.
+func (q queueWatch) empty() bool {
+	empty := true
+	q.control(func(fd uintptr) { empty = !acceptable(fd) })
+	return empty
+}
+
+// event is closed when somebody waits.
+func (q *queueWatch) event() <-chan struct{} {
+	if q.await != nil {
+		select {
+		case <-q.await:
+		default:
+			return q.await
+		}
+	}
+	raw, err := q.file.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	await := make(chan struct{})
+	q.await = await
+	go func() {
+		if raw.Read(acceptable) == nil { // else it was closed
+			close(await)
+		}
+	}()
+	return await
+}
+
+func (q queueWatch) control(f func(fd uintptr)) {
+	if sc, ok := q.ln.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			_ = raw.Control(f)
+		}
+	}
+}
+
+func acceptable(fd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0
+}
