@@ -188,7 +188,7 @@ func (c *crashes) warnings(gen int, draining []int, list []CrashingSlot, now mom
 			continue
 		}
 		if lines++; lines <= crashLines {
-			all = append(all, s.warning())
+			all = append(all, crashWarning(s))
 		}
 	}
 	if lines > crashLines {
@@ -197,7 +197,7 @@ func (c *crashes) warnings(gen int, draining []int, list []CrashingSlot, now mom
 	return all
 }
 
-func (s CrashingSlot) warning() string {
+func crashWarning(s CrashingSlot) string {
 	text := fmt.Sprintf("slot %d crashes again and again: %d times in %s, last: %s", s.Slot, s.Crashes, tenths(s.Within), s.Last)
 	if s.Empty {
 		return text + "; next start in " + tenths(s.NextStart)

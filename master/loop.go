@@ -177,7 +177,9 @@ func (m *master) handleKeeper(p *seqpacket.Packet) error {
 		if err := f.Into(&r); err != nil {
 			return err
 		}
+		m.resized = max(m.resized, r.Seq)
 		m.resize(m.want + r.Delta)
+		m.storeCount() // in any case: it is the answer
 	case wire.Reopen{}.Kind():
 		m.reopenLog()
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strconv"
@@ -48,7 +47,8 @@ type master struct {
 	cfg     Config
 	sum     watch.Sum // of the files of cfg
 	gen     int
-	want    int // slots
+	want    int   // slots
+	resized int64 // requests of the keeper's that are in want
 	sockets []sock
 	steered map[string]steering // by the key of an address's first socket
 	payload int                 // memory file
@@ -307,17 +307,4 @@ func (m *master) abandon() {
 			_, _ = unix.Wait4(p.pid, &ws, 0, nil)
 		}
 	}
-}
-
-func netListener(fd int) (net.Listener, error) {
-	f := os.NewFile(uintptr(fd), "control")
-	defer func() { _ = f.Close() }()
-	ln, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("control: %w", err)
-	}
-	if u, ok := ln.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
-	}
-	return ln, nil
 }

@@ -23,11 +23,10 @@ import (
 
 // Entries of the store that only masters look at.
 const (
-	entryConfig  = "config"  // the config of the last COMMIT, and the sum of its files
-	entryControl = "control" // the control socket; its data is the path
-	entryPID     = "pidfile"
-	entryGive    = "handover/give"
-	entryTake    = "handover/take"
+	entryConfig = "config" // the config of the last COMMIT, and the sum of its files
+	entryPID    = "pidfile"
+	entryGive   = "handover/give"
+	entryTake   = "handover/take"
 )
 
 // errNoListener is the mistake of a program that serves nothing.
@@ -45,12 +44,6 @@ func (userError) ExitCode() int { return exitUser }
 type storedConfig struct {
 	Config Config
 	Sum    []byte
-}
-
-// storedCount is the number of slots, and the number that the config said when it was chosen.
-type storedCount struct {
-	Count  int `json:"count"`
-	Config int `json:"config"`
 }
 
 // prepare does everything that can fail, and nothing that anybody notices. What it puts into the store is staged.
@@ -142,7 +135,7 @@ func (m *master) timeouts() wire.Preparing {
 // chooseCount keeps what somebody has asked for with resize, until the config says another number.
 func (m *master) chooseCount() {
 	m.want = m.cfg.workers()
-	var sc storedCount
+	var sc wire.Slots
 	if it, ok := m.items[keeper.EntryCount]; ok && json.Unmarshal([]byte(it.data), &sc) == nil && sc.Config == m.cfg.workers() {
 		m.want = sc.Count
 	}
@@ -252,11 +245,11 @@ func (m *master) openPIDFile() error {
 
 // openControl takes over the control socket, or makes it.
 func (m *master) openControl() error {
-	it, had := m.items[entryControl]
+	it, had := m.items[keeper.EntryControl]
 	if m.cfg.Control == "" {
 		if had {
-			_ = m.keeper.Post(wire.Drop{Name: entryControl})
-			m.forget(entryControl)
+			_ = m.keeper.Post(wire.Drop{Name: keeper.EntryControl})
+			m.forget(keeper.EntryControl)
 		}
 		return nil
 	}
@@ -273,8 +266,8 @@ func (m *master) openControl() error {
 	if err != nil {
 		return fmt.Errorf("control socket: %w%s", err, whoRuns(path, err))
 	}
-	m.forget(entryControl)
-	m.put(wire.Put{Name: entryControl, Unlink: path}, path, fd)
-	m.items[entryControl] = inherited{data: path, fd: fd}
+	m.forget(keeper.EntryControl)
+	m.put(wire.Put{Name: keeper.EntryControl, Unlink: path}, path, fd)
+	m.items[keeper.EntryControl] = inherited{data: path, fd: fd}
 	return nil
 }

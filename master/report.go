@@ -1,12 +1,35 @@
 package master
 
 import (
-	"cmp"
 	"os"
-	"slices"
 	"time"
 
 	"baton/master/internal/sockets"
+	"baton/worker/wire"
+)
+
+// What the control socket says. The keeper says it as well, while there is no master.
+type (
+	// Status is what `baton status --json` prints and GET /status on the control socket answers.
+	Status = wire.Status
+
+	// HandoverStatus counts idle connections on their way between workers.
+	HandoverStatus = wire.HandoverStatus
+
+	// WorkerStatus is one worker process.
+	WorkerStatus = wire.WorkerStatus
+
+	// CrashingSlot is a slot in trouble.
+	CrashingSlot = wire.CrashingSlot
+
+	// ListenerStatus is one address that is served.
+	ListenerStatus = wire.ListenerStatus
+
+	// ReloadStatus is how the last reload ended. Before the first one OK is true.
+	ReloadStatus = wire.ReloadStatus
+
+	// ReloadAnswer answers POST /reload and GET /reload/ID.
+	ReloadAnswer = wire.ReloadAnswer
 )
 
 // status is the answer to a query.
@@ -14,7 +37,7 @@ func (m *master) status(q *query) Status {
 	st := Status{
 		Generation: m.gen, Version: m.opts.Version, KeeperPID: m.welcome.KeeperPID, MasterPID: os.Getpid(),
 		Keeper: m.welcome.KeeperVer, Started: time.Unix(m.welcome.Started, 0),
-		WorkersWanted: m.want, WorkersConfig: m.cfg.workers(), State: m.state(),
+		WorkersWanted: m.want, WorkersConfig: m.cfg.workers(), State: m.state(), MasterRestarts: m.welcome.Restarts,
 		Workers: []WorkerStatus{}, Crashes: m.counts.Crashes,
 		CutRequests: m.counts.CutRequests, CutConnections: m.counts.CutConnections, LastReload: m.lastReload(),
 	}
@@ -27,9 +50,7 @@ func (m *master) status(q *query) Status {
 		st.Workers = append(st.Workers, p.report(q.waiting[p.pid]))
 	}
 	st.Handover = HandoverStatus(handed)
-	slices.SortFunc(st.Workers, func(a, b WorkerStatus) int {
-		return cmp.Or(cmp.Compare(b.Generation, a.Generation), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.PID, b.PID))
-	})
+	wire.SortWorkers(st.Workers)
 	for _, s := range m.sockets {
 		if s.extra || s.Slot > 0 {
 			continue
@@ -53,8 +74,7 @@ func (m *master) lastReload() ReloadStatus {
 	if len(m.results) == 0 {
 		return ReloadStatus{OK: true}
 	}
-	r := m.results[len(m.results)-1]
-	return ReloadStatus{ID: r.Seen, OK: r.OK, Error: r.Error, At: time.UnixMilli(r.At)}
+	return m.results[len(m.results)-1].Report()
 }
 
 func (p *proc) report(silent bool) WorkerStatus {

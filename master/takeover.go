@@ -66,7 +66,7 @@ func (m *master) stage() error {
 }
 
 func (m *master) storeCount() {
-	m.store(keeper.EntryCount, storedCount{Count: m.want, Config: m.cfg.workers()}, -1)
+	m.put(wire.Put{Name: keeper.EntryCount, Resized: m.resized}, wire.Slots{Count: m.want, Config: m.cfg.workers()}, -1)
 }
 
 // checkReadyTimeout fails a reload whose workers are late, and returns when to look again.
@@ -113,13 +113,13 @@ func (m *master) onCommitted(c wire.Committed) {
 
 // serveControl answers on the control socket. The predecessor stops to in this very moment.
 func (m *master) serveControl() {
-	it, ok := m.take(entryControl)
+	it, ok := m.take(keeper.EntryControl)
 	if !ok || m.cfg.Control == "" {
 		return
 	}
 	err := unix.Listen(it.fd, 128) // once more does no harm
 	if err == nil {
-		ln, lerr := netListener(it.fd)
+		ln, lerr := control.Listener(it.fd)
 		if err = lerr; err == nil {
 			m.control = control.Serve(ln, m.welcome.KeeperPID, backend{m})
 			return

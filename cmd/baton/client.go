@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -21,7 +22,7 @@ type client struct {
 	path string
 	http *http.Client
 
-	patience time.Duration // how long nobody may be at the socket while an answer is outstanding
+	patience time.Duration // how long there may be nobody at the socket while an answer is outstanding, or no master
 	pause    time.Duration // before the second try; later ones wait longer, up to maxPause
 }
 
@@ -43,6 +44,7 @@ func newClient(path string) *client {
 type refusal struct {
 	status int
 	text   string
+	absent bool // there is no master
 }
 
 func (r *refusal) Error() string { return r.text }
@@ -71,7 +73,8 @@ func (c *client) once(ctx context.Context, method, target string, v any) error {
 		return err
 	}
 	if resp.StatusCode >= 300 {
-		return &refusal{resp.StatusCode, refusalText(resp, body)}
+		after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		return &refusal{resp.StatusCode, refusalText(resp, body), after > 0}
 	}
 	if raw, ok := v.(*[]byte); ok {
 		*raw = body
@@ -113,11 +116,11 @@ func (c *client) retry(ctx context.Context, met bool, once func() error) error {
 		switch {
 		case err == nil, ctx.Err() != nil:
 			return c.explain(err)
-		case nobody(err):
+		case nobody(err), absent(err):
 			if alone.IsZero() {
 				alone = time.Now()
 			}
-			if !met || time.Since(alone) >= c.patience {
+			if !met && nobody(err) || time.Since(alone) >= c.patience {
 				return c.explain(err)
 			}
 		case !replaced(err):
@@ -146,6 +149,12 @@ func wait(ctx context.Context, d time.Duration) error {
 // nobody is true if nobody listens.
 func nobody(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
+}
+
+// absent is true if the keeper answers, for there is no master.
+func absent(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.absent
 }
 
 // replaced is true if the master went away before it could answer.

@@ -68,7 +68,7 @@ func statusHead(s master.Status, now time.Time) [][2]string {
 		{"generation", fmt.Sprintf("%d, %s", s.Generation, s.State)},
 		{"version", versions(s)},
 		{"keeper", fmt.Sprintf("pid %d, up %s", s.KeeperPID, age(now.Sub(s.Started)))},
-		{"master", fmt.Sprintf("pid %d", s.MasterPID)},
+		{"master", masterText(s)},
 		{"workers", workersText(s)},
 		{"last reload", reloadText(s.LastReload, now)},
 	}
@@ -98,6 +98,17 @@ func versions(s master.Status) string {
 		return fmt.Sprintf("%s (keeper %s)", s.Version, s.Keeper)
 	}
 	return s.Version
+}
+
+func masterText(s master.Status) string {
+	text := fmt.Sprintf("pid %d", s.MasterPID)
+	if s.MasterPID == 0 {
+		text = "none"
+	}
+	if s.MasterRestarts > 0 {
+		text += fmt.Sprintf(", %s since the start", count(s.MasterRestarts, "restart"))
+	}
+	return text
 }
 
 func workersText(s master.Status) string {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/control"
 	"baton/worker"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
@@ -80,11 +81,20 @@ type keeper struct {
 	served     int64 // those that an attempt has served
 	results    []wire.Result
 	pace       pace
-	resize     int // asked for while there was no master
+	resizes    []wire.Resize // that no master has answered
+	resizeSeq  int64
 
-	crashes      int // of masters in a row
+	backoff      backoff
+	deaths       int    // of masters, since the last one that served
+	lastDeath    string // how
+	lost         int    // the PID of that master
+	restarts     int64
 	masterSince  time.Time
-	lastTimeouts wire.Preparing // of the last master
+	lastTimeouts wire.Preparing          // of the last master
+	dead         map[int]unix.WaitStatus // workers that ended while there was no master: what they said last is still to be read
+
+	control *control.Server // while there is no master
+	calls   chan func()     // from the control socket: run on the loop
 
 	stopping bool
 	killing  bool
@@ -96,7 +106,10 @@ type keeper struct {
 
 // deadlines are the moments at which the keeper has to do something; zero: not set.
 type deadlines struct {
-	attempt, kill, old, restart, reload time.Time
+	attempt, kill, old, reload time.Time
+
+	restart time.Time // start a master, or give up the one that starts
+	answer  time.Time // answer on the control socket if there is still no master
 }
 
 // Run is the keeper's life. It returns the exit code when no process of the tree is left.
@@ -106,6 +119,7 @@ func Run(opts Options) int {
 	k := &keeper{
 		opts: opts, sink: sink, log: logsink.Logger(sink, "text"), pid: os.Getpid(), started: time.Now(), args: os.Args,
 		packets: make(chan packetEvent), hellos: make(chan seqpacket.Packet), signals: make(chan os.Signal, 64), store: store{},
+		dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
 	}
 	debug.SetGCPercent(gcPercent)
 	if err := k.open(); err != nil {
@@ -179,6 +193,8 @@ func (k *keeper) loop() int {
 			k.onHello(p)
 		case ev := <-k.packets:
 			k.onPacket(ev)
+		case f := <-k.calls:
+			f()
 		case <-k.timer.C:
 			k.onTimer(time.Now())
 		}
@@ -203,7 +219,7 @@ func (k *keeper) finished() bool {
 // schedule sets the timer to the earliest deadline.
 func (k *keeper) schedule() {
 	var next time.Time
-	for _, t := range []time.Time{k.dl.attempt, k.dl.kill, k.dl.old, k.dl.restart, k.dl.reload} {
+	for _, t := range []time.Time{k.dl.attempt, k.dl.kill, k.dl.old, k.dl.restart, k.dl.reload, k.dl.answer} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
@@ -228,12 +244,15 @@ func (k *keeper) onTimer(now time.Time) {
 	if due(&k.dl.attempt, now) {
 		k.attemptTimeout()
 	}
-	if due(&k.dl.old, now) && k.old != nil && k.isChild(k.old.pid) {
+	if due(&k.dl.old, now) && k.old != nil {
 		k.log.Warn("keeper: the superseded master has not gone, killing it", "pid", k.old.pid)
-		_ = unix.Kill(k.old.pid, unix.SIGKILL)
+		k.kill(k.old)
 	}
 	if due(&k.dl.restart, now) {
 		k.restartMaster()
+	}
+	if due(&k.dl.answer, now) {
+		k.standIn()
 	}
 	due(&k.dl.reload, now) // startReload looks by itself
 	if due(&k.dl.kill, now) {

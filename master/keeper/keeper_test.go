@@ -21,7 +21,7 @@ func newKeeper(t *testing.T) *keeper {
 	t.Helper()
 	k := &keeper{
 		log: slog.New(slog.DiscardHandler), pid: os.Getpid(), started: time.Now(), store: store{},
-		packets: make(chan packetEvent, 100), opts: Options{Version: "v"},
+		packets: make(chan packetEvent, 100), opts: Options{Version: "v"}, dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
 	}
 	t.Cleanup(func() {
 		for name := range k.store {
@@ -42,7 +42,7 @@ type actor struct {
 func (k *keeper) newActor(t *testing.T, role string, pid int) actor {
 	t.Helper()
 	ours, theirs := talk(t)
-	return actor{Conn: theirs, t: t, k: k, s: &session{conn: ours, pid: pid, role: role}}
+	return actor{Conn: theirs, t: t, k: k, s: &session{conn: ours, pid: pid, pidfd: -1, role: role}}
 }
 
 // serving is a keeper with a master that can be asked to reload.
@@ -367,22 +367,22 @@ func TestRestartBacksOff(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t)
 	wait := func() time.Duration { return time.Until(k.dl.restart).Round(50 * time.Millisecond) }
-	for i, ms := range []int{0, 200, 400, 800, 1600, 3200, 6400, 10000, 10000} {
-		k.planRestart(false)
+	for i, ms := range []int{0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000} {
+		k.planRestart(0)
 		want := time.Duration(ms) * time.Millisecond
 		if got := wait(); got > want || got < want-time.Second {
 			t.Errorf("crash %d: restart in %v, want %v", i+1, got, want)
 		}
 	}
 	for range 100 {
-		k.planRestart(false)
+		k.planRestart(0)
 	}
 	if got := wait(); got > restartMax {
 		t.Errorf("restart in %v", got)
 	}
-	k.planRestart(true)
-	if k.crashes != 1 {
-		t.Error("a master that had lived long was not forgiven")
+	k.planRestart(time.Hour)
+	if got := wait(); got > 0 {
+		t.Errorf("a master that had lived long was not forgiven: restart in %v", got)
 	}
 }
 
@@ -410,6 +410,93 @@ func TestRestartedMaster(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	again.hearsNoMore()
+}
+
+// A request that the dead master may not have read is said again, one that it has answered is not.
+func TestResizeIsSaidUntilItIsAnswered(t *testing.T) {
+	t.Parallel()
+	k, master := serving(t)
+	k.resizeBy(1)
+	k.resizeBy(2)
+	k.resizeBy(4)
+	master.says(wire.Put{Name: EntryCount, Resized: 1})
+	master.dies()
+	again := k.newActor(t, wire.RoleRestart, 1<<29)
+	k.starting = again.s.pid
+	again.says(wire.Commit{})
+	again.hears(&wire.Committed{})
+	again.hears(&wire.Alone{})
+	again.hears(&wire.Item{}) // count
+	again.hears(&wire.End{})
+	for _, want := range []wire.Resize{{Delta: 2, Seq: 2}, {Delta: 4, Seq: 3}} {
+		var r wire.Resize
+		if again.hears(&r); r != want {
+			t.Errorf("%+v, want %+v", r, want)
+		}
+	}
+	again.says(wire.Put{Name: EntryCount, Resized: 3})
+	again.hearsNoMore()
+	if len(k.resizes) != 0 {
+		t.Errorf("%+v", k.resizes)
+	}
+}
+
+// What a superseded master has counted counts, until it has left.
+func TestLateWords(t *testing.T) {
+	t.Parallel()
+	k, master, successor := reloading(t)
+	k.resizeBy(1)
+	successor.says(wire.Commit{Seen: 1})
+	master.says(wire.Put{Name: EntryStats, Data: "1"})
+	master.says(wire.Put{Name: EntryCount, Data: "2", Resized: 1})
+	master.says(wire.Put{Name: "config", Data: "3"})
+	master.says(wire.Left{})
+	master.says(wire.Put{Name: EntryStats, Data: "4"})
+	if k.store[EntryStats].data != "1" || k.store[EntryCount].data != "2" || len(k.store) != 2 || len(k.resizes) != 0 {
+		t.Errorf("%+v, %+v", k.store, k.resizes)
+	}
+}
+
+// The last words of a worker that ends while there is no master are kept for the next one.
+func TestWorkerThatDiesWithoutAMaster(t *testing.T) {
+	t.Parallel()
+	k, master := serving(t)
+	h := hold(t)
+	k.store.put(WorkerEntry(77), entry{fd: h.fd, data: "{}"})
+	master.dies()
+	k.onReaped(77, unix.WaitStatus(9))
+	h.want(true, "while there is no master")
+	again := k.newActor(t, wire.RoleRestart, 1<<29)
+	k.starting = again.s.pid
+	again.says(wire.Commit{})
+	again.hears(&wire.Committed{})
+	again.hears(&wire.Alone{})
+	var it wire.Item
+	p := hear(t, again.Conn, &it)
+	if p.Close(); it.Name != WorkerEntry(77) || !it.HasFD {
+		t.Errorf("%+v", it)
+	}
+	again.hears(&wire.End{})
+	again.says(wire.Gone{PID: 77})
+	var e wire.Exited
+	if again.hears(&e); e != (wire.Exited{PID: 77, Status: 9, Known: true}) {
+		t.Errorf("%+v", e)
+	}
+	h.want(false, "once the master has asked")
+	again.says(wire.Gone{PID: 77})
+	again.hears(&e)
+	again.hearsNoMore()
+}
+
+func TestMasterThatDoesNotCommit(t *testing.T) {
+	k, master := serving(t)
+	master.dies()
+	child := sleeper(t)
+	k.starting = child.Process.Pid
+	k.restartMaster()
+	if !killed(child) || k.lastDeath == "" {
+		t.Error("it was not killed")
+	}
 }
 
 func TestRequestsCoalesce(t *testing.T) {

@@ -11,14 +11,6 @@ import (
 	"baton/worker/wire"
 )
 
-// Restart delays of a master that crashes again and again, while its workers serve on.
-const (
-	restartFirst = 100 * time.Millisecond
-	restartMax   = 10 * time.Second
-	// restartForget is how long a master must have lived for its crash to count as the first.
-	restartForget = 30 * time.Second
-)
-
 // onHello begins a session, if the process has a reason to be here.
 func (k *keeper) onHello(p seqpacket.Packet) {
 	defer p.Close()
@@ -31,8 +23,9 @@ func (k *keeper) onHello(p seqpacket.Packet) {
 		k.log.Error("keeper: hello", "error", err)
 		return
 	}
-	s := &session{conn: conn}
+	s := &session{conn: conn, pidfd: -1}
 	if s.pid, err = conn.PeerPID(); err == nil {
+		s.hold()
 		err = k.admit(s, p.Frame)
 	}
 	if err != nil {
@@ -40,6 +33,7 @@ func (k *keeper) onHello(p seqpacket.Packet) {
 		_ = conn.Post(wire.Refused{Error: err.Error()})
 		conn.Flush()
 		_ = conn.Close()
+		s.letGo()
 		return
 	}
 	k.welcome(s)
@@ -76,7 +70,7 @@ func (k *keeper) admit(s *session, f wire.Frame) error {
 func (k *keeper) welcome(s *session) {
 	w := wire.Welcome{
 		Role: s.role, Generation: k.generation, Seen: k.count, KeeperPID: k.pid, KeeperVer: k.opts.Version,
-		Started: k.started.Unix(), Results: k.results,
+		Started: k.started.Unix(), Restarts: k.restarts, Results: k.results,
 	}
 	if s.role != wire.RoleRestart {
 		w.Generation++
@@ -106,14 +100,26 @@ func (k *keeper) onPacket(ev packetEvent) {
 		s.undo(ev.packet)
 	}
 	if s.superseded {
-		if s == k.old && ev.packet.Frame.T == (wire.Left{}).Kind() {
-			s.left = true
-			k.announceAlone()
+		if s == k.old && !s.left {
+			k.onLateWord(ev.packet)
 		}
 		return
 	}
 	if err := k.handle(s, ev.packet); err != nil {
 		k.log.Error("keeper: message of a master", "pid", s.pid, "kind", ev.packet.Frame.T, "error", err)
+	}
+}
+
+// onLateWord is what a superseded master had still to say: it left, and what it has counted since the COMMIT.
+func (k *keeper) onLateWord(p *seqpacket.Packet) {
+	var m wire.Put
+	switch {
+	case p.Frame.T == (wire.Left{}).Kind():
+		k.old.left = true
+		k.announceAlone()
+	case p.Frame.T == m.Kind() && len(p.FDs) == 0 && p.Frame.Into(&m) == nil && (m.Name == EntryStats || m.Name == EntryCount):
+		k.resized(m.Resized)
+		k.store.put(m.Name, entry{data: m.Data, fd: -1})
 	}
 }
 
@@ -148,6 +154,7 @@ func (k *keeper) handle(s *session, p *seqpacket.Packet) error {
 		if k.attempt != nil && k.attempt.successor == s {
 			k.attempt.blame(m.Error)
 		}
+		s.lastWord = m.Error
 	case wire.UpgradeFailed{}.Kind():
 		var m wire.UpgradeFailed
 		if err := f.Into(&m); err != nil {
@@ -191,6 +198,9 @@ func (k *keeper) onPut(s *session, p *seqpacket.Packet) error {
 		return err
 	}
 	k.change(s, change{name: m.Name, e: entry{data: m.Data, unlink: m.Unlink, fd: p.TakeFD()}})
+	if s == k.current {
+		k.resized(m.Resized)
+	}
 	return nil
 }
 
@@ -227,6 +237,11 @@ func (k *keeper) onGone(s *session) {
 		k.masterLost(s)
 	case s == k.old && !k.isChild(s.pid):
 		k.oldGone() // it was reaped before it was superseded
+	case s.pid == k.lost && s.lastWord != "":
+		k.lastDeath = s.lastWord
+	}
+	if s != k.old { // else it may still have to be killed
+		s.letGo()
 	}
 	s.staged.discard()
 	s.staged = nil
@@ -235,6 +250,8 @@ func (k *keeper) onGone(s *session) {
 // masterLost: the current master is dead, or as good as dead, for it has closed its session.
 func (k *keeper) masterLost(s *session) {
 	k.current = nil
+	k.deaths, k.lastDeath, k.lost = 0, s.end, s.pid
+	k.dl.answer = time.Now().Add(answerAfter)
 	if k.attempt != nil {
 		k.attempt.blame(fmt.Sprintf("the master (pid %d) died", s.pid))
 		k.abandonSuccessor()
@@ -244,33 +261,49 @@ func (k *keeper) masterLost(s *session) {
 	if k.stopping {
 		return
 	}
-	if k.isChild(s.pid) {
-		_ = unix.Kill(s.pid, unix.SIGKILL)
-	}
+	k.kill(s)
 	k.log.Error("keeper: the master died, its workers serve on", "pid", s.pid)
-	k.planRestart(time.Since(k.masterSince) > restartForget)
+	k.planRestart(time.Since(k.masterSince))
 }
 
-func (k *keeper) planRestart(first bool) {
-	if first {
-		k.crashes = 0
-	}
-	k.crashes++
-	delay := min(restartMax, restartFirst<<min(k.crashes-1, 10))
-	if k.crashes == 1 {
-		delay = 0
-	}
+// planRestart plans the next start of a master, after one that has served for so long.
+func (k *keeper) planRestart(served time.Duration) {
+	k.deaths++
 	k.starting = 0
+	delay := k.backoff.crashed(served)
 	k.dl.restart = time.Now().Add(delay)
+	if delay > 0 {
+		k.standIn()
+	}
 }
 
+// restartMaster starts a master, or ends one that was started and has not taken over in time.
 func (k *keeper) restartMaster() {
-	if k.stopping || k.current != nil || k.starting != 0 {
-		return
+	switch {
+	case k.stopping || k.current != nil:
+	case k.starting != 0:
+		k.lastDeath = "not ready in time"
+		_ = unix.Kill(k.starting, unix.SIGKILL) // our child, and not reaped
+	default:
+		k.restarts++
+		if err := k.startMaster(); err != nil {
+			k.log.Error("keeper: restart", "error", err)
+			k.lastDeath = err.Error()
+			k.planRestart(0)
+			return
+		}
+		k.lastDeath, k.lost = "", k.starting
+		k.dl.restart = time.Now().Add(restartLimit)
 	}
-	if err := k.startMaster(); err != nil {
-		k.log.Error("keeper: restart", "error", err)
-		k.planRestart(false)
+}
+
+// kill kills a master, whoever's child it is.
+func (k *keeper) kill(s *session) {
+	switch {
+	case s.pidfd >= 0:
+		_ = unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
+	case k.isChild(s.pid):
+		_ = unix.Kill(s.pid, unix.SIGKILL)
 	}
 }
 
@@ -284,8 +317,18 @@ func (k *keeper) reap() (none bool) {
 }
 
 func (k *keeper) onReaped(pid int, ws unix.WaitStatus) {
+	if _, worker := k.store[WorkerEntry(pid)]; worker && k.current == nil && !k.stopping {
+		k.dead[pid] = ws // the next master is to read what it said last, and asks then
+		return
+	}
 	k.store.drop(WorkerEntry(pid))
 	k.post(wire.Exited{PID: pid, Status: uint32(ws), Known: true})
+	switch {
+	case k.current != nil && k.current.pid == pid:
+		k.current.end = describe(ws) // its last words come first
+	case k.lost == pid && k.lastDeath == "":
+		k.lastDeath = describe(ws)
+	}
 	switch {
 	case k.old != nil && k.old.pid == pid:
 		k.oldGone()
@@ -298,7 +341,7 @@ func (k *keeper) onReaped(pid int, ws unix.WaitStatus) {
 func (k *keeper) startFailed(pid int, ws unix.WaitStatus) {
 	if k.generation > 0 {
 		k.log.Error("keeper: the restarted master died", "pid", pid, "status", describe(ws))
-		k.planRestart(false)
+		k.planRestart(0)
 		return
 	}
 	k.starting = 0
@@ -322,6 +365,7 @@ func describe(ws unix.WaitStatus) string {
 
 // oldGone: the superseded master has ended.
 func (k *keeper) oldGone() {
+	k.old.letGo()
 	k.old = nil
 	k.dl.old = time.Time{}
 	k.announceAlone() // unless it had left before
@@ -337,9 +381,8 @@ func (k *keeper) announceAlone() {
 	s.alone = true
 	_ = s.conn.Post(wire.Alone{})
 	k.store.send(s.conn, EntryWorker+"/", EntryStats, EntryCount)
-	if k.resize != 0 {
-		_ = s.conn.Post(wire.Resize{Delta: k.resize})
-		k.resize = 0
+	for _, r := range k.resizes {
+		_ = s.conn.Post(r)
 	}
 }
 
@@ -355,11 +398,13 @@ func (k *keeper) isChild(pid int) bool {
 
 // onGoneQuestion answers when there is no such child, else when it is reaped.
 func (k *keeper) onGoneQuestion(pid int) {
-	if k.isChild(pid) {
+	ws, died := k.dead[pid]
+	if !died && k.isChild(pid) {
 		return
 	}
+	delete(k.dead, pid)
 	k.store.drop(WorkerEntry(pid))
-	k.post(wire.Exited{PID: pid})
+	k.post(wire.Exited{PID: pid, Status: uint32(ws), Known: died})
 }
 
 // switchLog makes the keeper log where the master says.

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"baton/worker/wire"
 )
 
@@ -69,7 +67,7 @@ func (k *keeper) abandonSuccessor() {
 	a := k.attempt
 	a.killed = true
 	if s := a.successor; s != nil {
-		_ = unix.Kill(s.pid, unix.SIGKILL)
+		k.kill(s)
 	}
 	killAttempt(a.id)
 }
@@ -113,6 +111,8 @@ func (k *keeper) commitSuccessor(s *session, m wire.Commit) {
 // commitStarted: the first master, or a restarted one, is ready.
 func (k *keeper) commitStarted(s *session) {
 	k.starting = 0
+	k.dl.restart, k.dl.answer = time.Time{}, time.Time{}
+	k.standDown()
 	if s.role == wire.RoleFirst {
 		k.generation++
 		k.served = k.count

@@ -3,6 +3,8 @@ package keeper
 import (
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -11,7 +13,9 @@ import (
 type session struct {
 	conn *seqpacket.Conn
 	pid  int
-	role string
+	// pidfd is the process itself, which a number may not be any more; -1 where the kernel has no such thing.
+	pidfd int
+	role  string
 
 	staged     staged // before COMMIT
 	superseded bool   // another master is current; nothing that it says counts any more
@@ -21,6 +25,29 @@ type session struct {
 	gone       bool   // end-of-file was read
 
 	timeouts wire.Preparing // of the config that it has loaded
+
+	lastWord string // why it is about to exit, in its own words
+	end      string // how it ended, if it was reaped before its last words were read
+}
+
+// hold keeps a handle on the process. The number is its own as long as it has not hung up.
+func (s *session) hold() {
+	fd, err := unix.PidfdOpen(s.pid, 0)
+	if err != nil {
+		return
+	}
+	if s.conn.HungUp() {
+		_ = unix.Close(fd)
+		return
+	}
+	s.pidfd = fd
+}
+
+func (s *session) letGo() {
+	if s.pidfd >= 0 {
+		_ = unix.Close(s.pidfd)
+	}
+	s.pidfd = -1
 }
 
 // attempt is one reload, from the message to the master until it is committed or everything of it is gone.

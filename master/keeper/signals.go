@@ -55,11 +55,19 @@ func (k *keeper) request(source string, unattended bool) int64 {
 }
 
 func (k *keeper) resizeBy(delta int) {
-	if k.current == nil {
-		k.resize += delta
-		return
+	k.resizeSeq++
+	r := wire.Resize{Delta: delta, Seq: k.resizeSeq}
+	k.resizes = append(k.resizes, r)
+	if k.current != nil && k.current.alone { // else it is told as soon as it is
+		k.post(r)
 	}
-	k.post(wire.Resize{Delta: delta})
+}
+
+// resized: the number of slots that is in the store has everything in it that was asked for up to seq.
+func (k *keeper) resized(seq int64) {
+	for len(k.resizes) > 0 && k.resizes[0].Seq <= seq {
+		k.resizes = k.resizes[1:]
+	}
 }
 
 // stop ends everything: all are told at once, and what is left at the deadline is killed. The deadline is the keeper's,

@@ -18,8 +18,10 @@ const (
 	EntryLog    = "log"    // what the log is written to; its data is the format
 	EntryListen = "listen" // listen/<key>: a listening socket
 	EntryCount  = "count"  // how many workers there are to be
-	EntryStats  = "stats"  // what the masters have counted
-	EntryWorker = "worker" // worker/<pid>: a worker's control socket
+	EntryStats  = "stats"  // what the masters have counted, under the names that it has in wire.Status
+	// EntryControl is the control socket. The keeper answers on it while there is no master.
+	EntryControl = "control"
+	EntryWorker  = "worker" // worker/<pid>: a worker's control socket
 )
 
 // WorkerEntry is the name under which the control socket of a worker is stored until it is reaped.

@@ -295,6 +295,17 @@ func (c *Conn) PeerPID() (int, error) {
 	return int(cred.Pid), nil
 }
 
+// HungUp reports whether nobody is left at the other side. What it said may still have to be read.
+func (c *Conn) HungUp() bool {
+	gone := true
+	_ = c.raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd)}}
+		n, err := unix.Poll(p, 0)
+		gone = err == nil && n > 0 && p[0].Revents&unix.POLLHUP != 0
+	})
+	return gone
+}
+
 // Close ends the conversation; a Recv that waits returns.
 func (c *Conn) Close() error {
 	c.mu.Lock()

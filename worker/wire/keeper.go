@@ -17,13 +17,15 @@ type Hello struct {
 
 // Welcome answers Hello on the session; the store follows as [Item]s up to an [End].
 type Welcome struct {
-	Role       string   `json:"role"`
-	Generation int      `json:"generation"` // the one that this master is going to be, or is
-	Seen       int64    `json:"seen"`       // reload requests so far
-	KeeperPID  int      `json:"keeper_pid"`
-	KeeperVer  string   `json:"keeper_version"`
-	Started    int64    `json:"started"` // of the keeper, Unix seconds
-	Results    []Result `json:"results,omitempty"`
+	Role       string `json:"role"`
+	Generation int    `json:"generation"` // the one that this master is going to be, or is
+	Seen       int64  `json:"seen"`       // reload requests so far
+	KeeperPID  int    `json:"keeper_pid"`
+	KeeperVer  string `json:"keeper_version"`
+	Started    int64  `json:"started"` // of the keeper, Unix seconds
+	// Restarts is how often a master was started in the place of one that died, this one included.
+	Restarts int64    `json:"restarts,omitempty"`
+	Results  []Result `json:"results,omitempty"`
 }
 
 // Refused answers Hello or Commit.
@@ -47,6 +49,8 @@ type Put struct {
 	Data string `json:"data,omitempty"`
 	// Unlink is a path that is removed when the entry goes: with a staged one that is dropped, and at the end.
 	Unlink string `json:"unlink,omitempty"`
+	// Resized says, with the number of slots, that this and all earlier [Resize] messages are in it.
+	Resized int64 `json:"resized,omitempty"`
 }
 
 // Drop removes an entry; staged like Put.
@@ -147,9 +151,10 @@ type Stop struct {
 	Now      bool  `json:"now,omitempty"`
 }
 
-// Resize asks the master for Delta workers more.
+// Resize asks the master for Delta workers more. It is said again to the next master unless a [Put] has answered it.
 type Resize struct {
-	Delta int `json:"delta"`
+	Delta int   `json:"delta"`
+	Seq   int64 `json:"seq,omitempty"` // counts the requests from 1
 }
 
 // Reopen asks the master to open its log file anew.

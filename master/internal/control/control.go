@@ -7,7 +7,7 @@
 //	POST /resize?workers=N
 //	POST /stop[?now=1|?quit=1]       answers at once; the tree ends after it
 //
-// 503 means that another master has taken over: ask again.
+// 503 means that another master has taken over: ask again. With a Retry-After above 0 there is none at the moment.
 package control
 
 import (
@@ -15,8 +15,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -24,6 +26,28 @@ import (
 
 // ErrSuperseded is what a backend returns when its process is no longer the master.
 var ErrSuperseded = errors.New("another master has taken over, ask again")
+
+// AbsentError is what a backend returns that needs a master and has none.
+type AbsentError struct {
+	Reason string
+	Again  time.Duration // until there may be one
+}
+
+func (e *AbsentError) Error() string { return e.Reason }
+
+// Listener makes a listener of a raw descriptor, which it owns from then on. The path stays when it is closed.
+func Listener(fd int) (net.Listener, error) {
+	f := os.NewFile(uintptr(fd), "control")
+	defer func() { _ = f.Close() }()
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("control: %w", err)
+	}
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return ln, nil
+}
 
 // Backend answers. Its methods may block, until their context ends.
 type Backend interface {
@@ -155,8 +179,14 @@ func (h handlers) stop(w http.ResponseWriter, r *http.Request) {
 }
 
 func answer(w http.ResponseWriter, code int, v any, err error) {
-	if errors.Is(err, ErrSuperseded) {
+	var absent *AbsentError
+	switch {
+	case errors.Is(err, ErrSuperseded):
 		w.Header().Set("Retry-After", "0")
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	case errors.As(err, &absent):
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(absent.Again.Seconds())))))
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

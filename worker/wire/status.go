@@ -1,13 +1,18 @@
-package master
+package wire
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
-// Status is what `baton status --json` prints and GET /status on the control socket answers.
+// Status is what `baton status --json` prints and GET /status on the control socket answers: the master, or the keeper
+// while there is none.
 type Status struct {
 	Generation int       `json:"generation"`
 	Version    string    `json:"version"` // of the master
 	KeeperPID  int       `json:"keeper_pid"`
-	MasterPID  int       `json:"master_pid"`
+	MasterPID  int       `json:"master_pid"` // 0: there is none, and the keeper answers
 	Keeper     string    `json:"keeper_version"`
 	Started    time.Time `json:"started"` // of the keeper
 
@@ -15,7 +20,7 @@ type Status struct {
 	WorkersWanted int `json:"workers_wanted"`
 	WorkersConfig int `json:"workers_config"`
 
-	// State is "serving", "reloading" or "stopping".
+	// State is "serving", "reloading" or "stopping"; "no master" while the keeper answers.
 	State     string           `json:"state"`
 	Workers   []WorkerStatus   `json:"workers"`
 	Listeners []ListenerStatus `json:"listeners"`
@@ -37,6 +42,9 @@ type Status struct {
 
 	// Crashing are the slots whose workers crash one after the other, and those that are empty until their next start.
 	Crashing []CrashingSlot `json:"crashing"`
+
+	// MasterRestarts is how often the keeper has started a master in the place of one that died, since the start.
+	MasterRestarts int64 `json:"master_restarts"`
 }
 
 // CrashingSlot is a slot in trouble. It is no more listed when it has a worker that has lived a while.
@@ -48,6 +56,13 @@ type CrashingSlot struct {
 	Looping   bool    `json:"looping"`    // it crashes again and again; warnings says so as well
 	Empty     bool    `json:"empty"`      // no worker is in it
 	NextStart float64 `json:"next_start"` // seconds until one is started in it, if it is empty
+}
+
+// Slots is the number of slots, and the number that the config said when it was chosen. It is the line of data of an entry
+// in the keeper's store.
+type Slots struct {
+	Count  int `json:"count"`
+	Config int `json:"config"`
 }
 
 // HandoverStatus counts idle connections on their way between workers.
@@ -100,4 +115,16 @@ type ReloadAnswer struct {
 	Drained        bool  `json:"drained,omitempty"`
 	CutRequests    int64 `json:"cut_requests,omitempty"`
 	CutConnections int64 `json:"cut_connections,omitempty"`
+}
+
+// SortWorkers puts the newest generation first, and its workers by slot.
+func SortWorkers(all []WorkerStatus) {
+	slices.SortFunc(all, func(a, b WorkerStatus) int {
+		return cmp.Or(cmp.Compare(b.Generation, a.Generation), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.PID, b.PID))
+	})
+}
+
+// Report is how the attempt ended, for people.
+func (r Result) Report() ReloadStatus {
+	return ReloadStatus{ID: r.Seen, OK: r.OK, Error: r.Error, At: time.UnixMilli(r.At)}
 }
