@@ -22,6 +22,16 @@ func (s *soak) warmUp() {
 	s.await("rest at the start", s.baton.settled)
 }
 
+// asAtFirst undoes what makes baton bigger or smaller, so that it can be compared with what it was.
+func (s *soak) asAtFirst() {
+	s.site.workers, s.site.extra = 2, ""
+	s.edit(rand.New(rand.NewPCG(s.seed, 3)))
+	s.resizeTo(2)
+	for range 2 {
+		s.mustReload()
+	}
+}
+
 // actAll has the two actors act until the time is over: one deploys, the other kills whatever it meets. Each has chances of
 // its own, so that a seed gives both the same events in the same order again, whatever the timing.
 func (s *soak) actAll(ctx context.Context) {

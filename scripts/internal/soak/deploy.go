@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -36,12 +37,13 @@ var deploys = []event{
 // mustReload asks for a reload until one succeeds; it may fail only if something was killed meanwhile.
 func (s *soak) mustReload() {
 	for {
-		before := s.killsSoFar()
+		s.awaitUp()
+		kills := s.killsSoFar()
 		out, err := s.baton.command(s.tool, "reload")
 		if err == nil {
 			return
 		}
-		if s.killsSoFar() == before {
+		if !s.killedSince(kills) {
 			s.oddity("baton reload: %v: %s", err, out)
 			return
 		}
@@ -50,8 +52,8 @@ func (s *soak) mustReload() {
 
 // mustNotReload asks for a reload that has to fail, and to say why.
 func (s *soak) mustNotReload() {
-	before := s.killsSoFar()
-	if out, err := s.baton.command(s.tool, "reload"); (err == nil || out == "") && s.killsSoFar() == before {
+	kills := s.killsSoFar()
+	if out, err := s.baton.command(s.tool, "reload"); (err == nil || out == "") && !s.killedSince(kills) {
 		s.oddity("a reload that had to fail succeeded: %s", out)
 	}
 }
@@ -73,7 +75,7 @@ func (s *soak) reloadBySignal(sig syscall.Signal) {
 		if err != nil {
 			return err
 		}
-		if now.Generation <= st.Generation && s.killsSoFar() == kills {
+		if now.Generation <= st.Generation && !s.killedSince(kills) {
 			return fmt.Errorf("generation %d still", now.Generation)
 		}
 		return nil
@@ -85,9 +87,21 @@ func (s *soak) reloadBySignal(sig syscall.Signal) {
 
 // killedMeanwhile is [soak.oddity], unless something was killed since.
 func (s *soak) killedMeanwhile(kills int, format string, args ...any) {
-	if s.killsSoFar() == kills {
+	if !s.killedSince(kills) {
 		s.oddity(format, args...)
 	}
+}
+
+func (s *soak) killedSince(kills int) bool { return s.killsSoFar() != kills || s.held.isDown() }
+
+// awaitUp waits while there is no baton.
+func (s *soak) awaitUp() {
+	s.await("another baton", func() error {
+		if s.held.isDown() {
+			return errors.New("none yet")
+		}
+		return nil
+	})
 }
 
 func (s *soak) storm(r *rand.Rand) {
@@ -132,6 +146,7 @@ func (s *soak) awaitText() {
 			kills = now
 			s.mustReload()
 		}
+		s.awaitUp()
 		got, err := s.text()
 		if err == nil && got != want {
 			err = fmt.Errorf("%q is served", got)
@@ -157,7 +172,10 @@ func (s *soak) text() (string, error) {
 }
 
 func (s *soak) resize(r *rand.Rand) {
-	n := 1 + r.IntN(6)
+	s.resizeTo(1 + r.IntN(6))
+}
+
+func (s *soak) resizeTo(n int) {
 	kills := s.killsSoFar()
 	out, err := s.baton.command(s.tool, "resize", fmt.Sprint(n))
 	if err != nil {

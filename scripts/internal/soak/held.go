@@ -58,6 +58,14 @@ func (h held) up() {
 	(*h.dead)[len(*h.dead)-1].to = time.Now()
 }
 
+// isDown reports whether there is no baton at the moment.
+func (h held) isDown() bool {
+	h.Lock()
+	defer h.Unlock()
+	n := len(*h.dead)
+	return n > 0 && (*h.dead)[n-1].to.IsZero()
+}
+
 // excuse is for [load.Config]. A dead connection excuses one failure.
 func (h held) excuse(f load.Failure) string {
 	h.Lock()

@@ -91,6 +91,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		s.actAll(ctx)
 	}
 	s.stopLoads()
+	s.asAtFirst()
 	s.await("rest at the end", s.baton.settled)
 	after := s.baton.measure()
 	s.end()

@@ -36,6 +36,7 @@ func (s site) String() string {
 	if s.extra != "" {
 		fmt.Fprintf(&b, "[[listen]]\nname = \"extra\"\naddress = %q\n", s.extra)
 	}
+	b.WriteString("[http]\nidle_timeout = \"25s\"\n")
 	route := func(path, what string) { fmt.Fprintf(&b, "[[route]]\npath = %q\n%s\n", path, what) }
 	route("/", "whoami = true")
 	route("/echo", "echo = true")
