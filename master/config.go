@@ -37,6 +37,18 @@ type Config struct {
 	// of open files allows: that, less an eighth (32 to 1024) for files and upstreams.
 	MaxConnections int
 
+	// MaxRequests is after how many requests a worker is replaced, MaxAge after how long, and MaxMemory beyond how many
+	// bytes of resident memory (as ps shows it: what it shares with others counts as well), at which the master looks once a
+	// second. If 0, never. For each process they are up to a tenth less, by chance, so that not all are due at once.
+	//
+	// The new worker starts first and takes over when it is ready; the old one drains as in a reload. That is one slot at
+	// a time: the next one's turn comes when the old worker has gone. A reload that is in progress is waited for. Where it
+	// does not help, because the new worker fails or has as much memory at once, the pauses grow from a second to five
+	// minutes, and status has a warning.
+	MaxRequests int
+	MaxAge      time.Duration
+	MaxMemory   int64
+
 	// Control is the path of the control socket. If empty, there is none.
 	Control string
 

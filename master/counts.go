@@ -18,6 +18,7 @@ type counts struct {
 	cuts
 	AtCommit cuts  `json:"at_commit"` // of the running generation
 	Crashes  int64 `json:"crashes"`
+	Recycled int64 `json:"recycled"`
 
 	Handed wire.Handed `json:"handed"` // by workers that have gone
 }
@@ -32,6 +33,7 @@ func (m *master) recallCounts() {
 		}
 	}
 	m.counts.Crashes += mine.Crashes
+	m.counts.Recycled += mine.Recycled
 	m.counts.Handed.Add(mine.Handed)
 	m.counts.CutRequests += mine.CutRequests
 	m.counts.CutConnections += mine.CutConnections

@@ -47,6 +47,7 @@ type procView struct {
 	started        moment
 	deadline       moment // of its drain
 	killed         moment // when KILL was asked for last
+	recycling
 }
 
 // view is all that decide looks at.
@@ -63,6 +64,7 @@ type view struct {
 
 	procs     []procView
 	notBefore map[int]moment // when a slot may be filled again, after a crash
+	recycle   recycleView
 }
 
 // action is one thing that the loop is to do.
@@ -102,6 +104,8 @@ func decide(v view) (todo []action, next moment) {
 	for _, p := range v.procs {
 		d.one(p)
 	}
+	d.retire()
+	d.replace()
 	d.boundGenerations()
 	return d.todo, d.next
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -205,6 +206,18 @@ func apply(v *view, todo []action, lastPID *int) error {
 			if p != nil {
 				p.state = procServing
 			}
+		case replaceAction:
+			old := find(a.pid)
+			if old == nil || old.state != procServing {
+				return fmt.Errorf("%+v: of %+v", a, old)
+			}
+			*lastPID++
+			v.procs = append(v.procs, procView{pid: *lastPID, gen: v.generation, slot: old.slot, started: v.now, recycling: recycling{replaces: a.pid}})
+			continue
+		case retireAction:
+			if p = find(a.pid); p != nil {
+				p.state, p.deadline = procDraining, a.deadline
+			}
 		case drainAction:
 			if p = find(a.pid); p != nil {
 				p.state, p.deadline = procDraining, a.deadline
@@ -225,6 +238,39 @@ func apply(v *view, todo []action, lastPID *int) error {
 	return nil
 }
 
+// bury does what the loop does when processes have gone: what they were replaced by replaces nobody.
+func bury(v *view) {
+	for i := range v.procs {
+		if !slices.ContainsFunc(v.procs, func(p procView) bool { return p.pid == v.procs[i].replaces }) {
+			v.procs[i].replaces = 0
+		}
+	}
+}
+
+// wantOneSlotAtATime: no slot has more than two workers of the generation, of which one at least is no replacement's
+// victim, and at most one slot has two that were not there because of a resize.
+func wantOneSlotAtATime(v view) error {
+	of := map[int][]procView{}
+	replacing := 0
+	for _, p := range v.procs {
+		if p.gen == v.generation && p.state != procDraining {
+			of[p.slot] = append(of[p.slot], p)
+		}
+		if p.gen == v.generation && p.replaces != 0 {
+			replacing++
+		}
+	}
+	for slot, ps := range of {
+		if len(ps) > 2 || len(ps) == 2 && ps[0].replaces == 0 && ps[1].replaces == 0 {
+			return fmt.Errorf("slot %d has %+v", slot, ps)
+		}
+	}
+	if replacing > 1 {
+		return fmt.Errorf("%d are being replaced", replacing)
+	}
+	return nil
+}
+
 // TestNothingIsAskedForTwice: whatever happens, once what decide asks for is done it asks for nothing more, until
 // something happens or the moment comes that it has named; and in the end every slot serves and nobody else is there.
 func TestNothingIsAskedForTwice(t *testing.T) {
@@ -232,11 +278,17 @@ func TestNothingIsAskedForTwice(t *testing.T) {
 	for seed := range uint64(500) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		v := at(func(v *view) { v.maxGenerations = 1 + r.IntN(3); v.want = r.IntN(4) })
+		if r.IntN(3) == 0 {
+			v.recycle.maxAge = time.Minute
+		}
 		pid := 0
 		settle := func(event string) {
 			t.Helper()
 			todo, _ := decide(v)
 			if err := apply(&v, todo, &pid); err != nil {
+				t.Fatalf("seed %d, %s: %v", seed, event, err)
+			}
+			if err := wantOneSlotAtATime(v); err != nil {
 				t.Fatalf("seed %d, %s: %v", seed, event, err)
 			}
 			if again, next := decide(v); len(again) != 0 || next != 0 && next <= v.now {
@@ -247,6 +299,7 @@ func TestNothingIsAskedForTwice(t *testing.T) {
 			settle(happen(r, &v))
 		}
 		v.want, v.notBefore = max(v.want, 1), nil
+		v.recycle = recycleView{}
 		settle("the end begins")
 		for range 20 {
 			finish(&v)
@@ -269,7 +322,7 @@ func TestNothingIsAskedForTwice(t *testing.T) {
 // happen changes the world, and says how.
 func happen(r *rand.Rand, v *view) string {
 	one := func() int { return r.IntN(len(v.procs)) }
-	switch n := r.IntN(12); {
+	switch n := r.IntN(16); {
 	case n == 0 && !v.stopping:
 		v.generation++
 		return "a reload"
@@ -286,7 +339,18 @@ func happen(r *rand.Rand, v *view) string {
 		i := one()
 		v.notBefore[v.procs[i].slot] = v.now + moment(r.Int64N(int64(2*time.Second)))
 		v.procs = append(v.procs[:i:i], v.procs[i+1:]...)
+		bury(v)
 		return "a death"
+	case n == 13 && len(v.procs) > 0:
+		v.procs[one()].due = v.now
+		return "a worker is due"
+	case n == 14 && len(v.procs) > 0:
+		v.procs[one()].fat = v.now - moment(r.Int64N(int64(time.Second)))
+		return "a worker is fat"
+	case n == 15:
+		v.recycle.wait = !v.recycle.wait
+		v.recycle.notBefore = v.now + moment(r.Int64N(int64(2*time.Second)))
+		return "another pause"
 	case len(v.procs) > 0:
 		if i := one(); v.procs[i].state == procStarting {
 			v.procs[i].state = procReady
@@ -308,4 +372,5 @@ func finish(v *view) {
 		}
 	}
 	v.procs = left
+	bury(v)
 }

@@ -47,6 +47,7 @@ func (m *master) loop() int {
 
 // settle does what is to be done about the workers, and sets the timer for the next time.
 func (m *master) settle(timer *time.Timer) {
+	m.measure()
 	todo, next := decide(m.view())
 	for _, a := range todo {
 		m.perform(a)
@@ -56,7 +57,7 @@ func (m *master) settle(timer *time.Timer) {
 	}
 	m.checkEmpty()
 	m.answerWaiters()
-	next = m.checkTickets(m.checkQueries(m.checkCrashes(next)))
+	next = sooner(m.checkTickets(m.checkQueries(m.checkCrashes(next))), m.recycle.measureAt)
 	if next == 0 {
 		timer.Stop()
 		return
@@ -68,7 +69,7 @@ func (m *master) view() view {
 	v := view{
 		now: monotonic(), generation: m.gen, want: m.want, committed: m.committed && m.workersKnown(), stopping: m.stopping, stopAt: m.stopAt,
 		drainTimeout: m.cfg.drainTimeout(), readyTimeout: m.cfg.readyTimeout(), maxGenerations: m.cfg.maxGenerations(),
-		notBefore: map[int]moment{},
+		notBefore: map[int]moment{}, recycle: m.recycleView(),
 	}
 	for _, p := range m.procs {
 		v.procs = append(v.procs, p.procView)
@@ -262,6 +263,7 @@ func (m *master) onAlone() {
 		}
 		m.adopt(pid, it.data, it.fd)
 	}
+	m.forgetReplaced()
 	want := m.want
 	m.chooseCount() // somebody may have asked the predecessor for another number since
 	m.want, want = want, m.want

@@ -59,6 +59,7 @@ type master struct {
 	procs   map[int]*proc
 	crashes crashes
 	counts  counts
+	recycle recycleState
 
 	asked     bool // for COMMIT
 	committed bool

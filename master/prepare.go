@@ -63,7 +63,7 @@ func (m *master) prepare() error {
 	}
 	step.At(step.Bound)
 	for slot := range m.want {
-		if err := m.startWorker(slot); err != nil {
+		if err := m.startWorker(slot, 0); err != nil {
 			return err
 		}
 	}

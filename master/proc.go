@@ -30,6 +30,9 @@ type proc struct {
 	stats  wire.Stats
 	bye    bool
 	why    string // we have killed it, and this is why
+
+	recycled string // why another one takes its place
+	rss      int64  // bytes, when it was looked at last
 }
 
 // procEvent is a message of a worker; packet is nil at end-of-file.
@@ -38,8 +41,9 @@ type procEvent struct {
 	packet *seqpacket.Packet
 }
 
-// startWorker starts a process in a slot of the generation that this master is, or is going to be.
-func (m *master) startWorker(slot int) error {
+// startWorker starts a process in a slot of the generation that this master is, or is going to be. It replaces another one
+// when it is ready, unless replaces is 0.
+func (m *master) startWorker(slot, replaces int) error {
 	ours, theirs, err := seqpacket.Pair()
 	if err != nil {
 		return fmt.Errorf("worker %d: %w", slot, err)
@@ -53,8 +57,11 @@ func (m *master) startWorker(slot int) error {
 		_ = unix.Close(ours)
 		return fmt.Errorf("worker %d: %w", slot, err)
 	}
-	rec := wire.WorkerRecord{Generation: m.gen, Slot: slot, Started: time.Now().UnixMilli(), Listeners: m.keysOf(slot)}
+	rec := wire.WorkerRecord{
+		Generation: m.gen, Slot: slot, Started: time.Now().UnixMilli(), Listeners: m.keysOf(slot), Starting: m.committed, Replaces: replaces,
+	}
 	p := &proc{procView: procView{pid: pid, gen: m.gen, slot: slot, started: monotonic()}, own: true, record: rec}
+	p.replaces = replaces
 	m.procs[pid] = p
 	m.store(keeper.WorkerEntry(pid), rec, ours)
 	if p.conn, err = seqpacket.New(ours); err != nil {
@@ -97,7 +104,7 @@ func (m *master) sendSetup(p *proc) error {
 	s := wire.Setup{
 		Generation: m.gen, Slot: p.slot, Version: m.opts.Version, Payload: len(m.cfg.Payload),
 		LogFormat: m.cfg.LogFormat, StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
-		MaxConnections: m.cfg.MaxConnections,
+		MaxConnections: m.cfg.MaxConnections, MaxRequests: about(int64(m.cfg.MaxRequests), p.pid),
 	}
 	fds := []int{m.payload, m.queue[0], m.queue[1]}
 	for _, so := range m.socketsOf(p.slot) {
@@ -128,6 +135,7 @@ func (m *master) adopt(pid int, data string, fd int) {
 		p.state, p.deadline = procDraining, moment(p.record.Deadline)
 	} else if p.gen == m.gen {
 		p.state = procReady // GO once more does no harm
+		p.replaces = p.record.Replaces
 	}
 	conn, err := seqpacket.New(fd)
 	if err != nil {
@@ -136,6 +144,10 @@ func (m *master) adopt(pid int, data string, fd int) {
 	}
 	p.conn = conn
 	m.procs[pid] = p
+	if p.state == procReady && p.record.Starting { // has said Ready to us, or has not
+		p.state, p.started = procStarting, monotonic()
+		_ = p.conn.Post(wire.StatsRequest{})
+	}
 	go m.readWorker(p)
 }
 
@@ -172,12 +184,15 @@ func (m *master) onWorker(ev procEvent) {
 	f := ev.packet.Frame
 	switch f.T {
 	case wire.Ready{}.Kind():
-		if p.state == procStarting {
-			p.state = procReady
-		}
+		m.isReady(p)
+	case wire.Due{}.Kind():
+		p.due = sooner(p.due, monotonic())
 	case wire.Stats{}.Kind():
 		if f.Into(&p.stats) == nil {
 			m.gotStats(p)
+			if p.stats.State == "ready" {
+				m.isReady(p)
+			}
 		}
 	case wire.Bye{}.Kind():
 		var bye wire.Bye
@@ -185,6 +200,18 @@ func (m *master) onWorker(ev procEvent) {
 			p.bye = true
 			m.countCut(bye)
 		}
+	}
+}
+
+// isReady notes that a worker has said Ready, for a master that adopts it as well.
+func (m *master) isReady(p *proc) {
+	if p.state != procStarting {
+		return
+	}
+	p.state = procReady
+	if p.record.Starting {
+		p.record.Starting = false
+		m.store(keeper.WorkerEntry(p.pid), p.record, -1)
 	}
 }
 
@@ -217,6 +244,7 @@ func (m *master) gone(p *proc) {
 		return
 	}
 	delete(m.procs, p.pid)
+	m.forgetReplaced()
 	attrs := []any{"generation", p.gen, "slot", p.slot, "pid", p.pid}
 	if p.bye && p.status.ExitStatus() == 0 && p.state != procDraining {
 		// Somebody has told it to drain, and it was not us: the keeper is stopping, its word to us is on the way.
@@ -237,6 +265,9 @@ func (m *master) gone(p *proc) {
 	m.counts.Crashes++
 	m.saveCounts()
 	m.log.Error("worker crashed", append(attrs, "status", p.end())...)
+	if m.replacementFailed(p) {
+		return
+	}
 	if p.gen == m.gen && !m.stopping {
 		m.slotCrashed(p.slot, time.Duration(monotonic()-p.started), p.end())
 	}
@@ -262,7 +293,7 @@ func describe(ws syscall.WaitStatus) string {
 func (m *master) perform(a action) {
 	switch a := a.(type) {
 	case startAction:
-		if err := m.startWorker(a.slot); err != nil {
+		if err := m.startWorker(a.slot, 0); err != nil {
 			m.log.Error("master: start", "error", err)
 			m.slotCrashed(a.slot, 0, err.Error())
 		}
@@ -271,6 +302,10 @@ func (m *master) perform(a action) {
 		p.state = procServing
 		_ = p.conn.Post(wire.Go{})
 		m.steer()
+	case replaceAction:
+		m.startReplacement(m.procs[a.pid], a.why)
+	case retireAction:
+		m.retire(m.procs[a.pid], a.deadline)
 	case drainAction:
 		m.drain(m.procs[a.pid], a.deadline)
 	case cutAction:

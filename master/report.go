@@ -38,16 +38,21 @@ func (m *master) status(q *query) Status {
 		Generation: m.gen, Version: m.opts.Version, KeeperPID: m.welcome.KeeperPID, MasterPID: os.Getpid(),
 		Keeper: m.welcome.KeeperVer, Started: time.Unix(m.welcome.Started, 0),
 		WorkersWanted: m.want, WorkersConfig: m.cfg.workers(), State: m.state(), MasterRestarts: m.welcome.Restarts,
-		Workers: []WorkerStatus{}, Crashes: m.counts.Crashes,
+		Workers: []WorkerStatus{}, Crashes: m.counts.Crashes, Recycled: m.counts.Recycled,
 		CutRequests: m.counts.CutRequests, CutConnections: m.counts.CutConnections, LastReload: m.lastReload(),
 	}
 	st.Crashing, st.Warnings = m.crashReport()
+	st.Warnings = append(st.Warnings, m.recycle.warnings()...)
 	handed := m.counts.Handed
 	for _, p := range m.procs {
 		if !p.bye { // else it is in the sum already
 			handed.Add(p.stats.Handed)
 		}
-		st.Workers = append(st.Workers, p.report(q.waiting[p.pid]))
+		w := p.report(q.waiting[p.pid])
+		if p.state == procServing && m.replacementOf(p) != nil {
+			w.State = "recycling"
+		}
+		st.Workers = append(st.Workers, w)
 	}
 	st.Handover = HandoverStatus(handed)
 	wire.SortWorkers(st.Workers)

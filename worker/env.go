@@ -15,7 +15,7 @@ import (
 
 // Counters is what a worker process counts; `baton status` shows it. A Worker adds to it.
 type Counters struct {
-	Requests    atomic.Int64 // answered
+	Requests    RequestCount // answered
 	Conns       ConnCount    // open
 	Active      atomic.Int64 // requests in progress
 	Shed        atomic.Int64 // closed idle because there was no room for others
@@ -78,6 +78,7 @@ func newEnv(s wire.Setup, log *slog.Logger) *Env {
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	env := &Env{Log: log, Counters: &Counters{}, world: w, ready: make(chan struct{})}
+	env.Counters.Requests.limitTo(s.MaxRequests)
 	w.gate = &gate{env: env, limit: roomFor(s.MaxConnections)}
 	return env
 }

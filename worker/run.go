@@ -135,7 +135,8 @@ type process struct {
 	served  chan error            // what Serve returned
 	packets chan seqpacket.Packet // from the master; closed at end-of-file
 
-	granted, draining bool
+	ready, granted, draining bool
+	due                      bool // has answered as many requests as it may
 }
 
 func (p *process) run(w Worker) int {
@@ -145,8 +146,11 @@ func (p *process) run(w Worker) int {
 	for {
 		select {
 		case <-ready:
-			ready = nil
+			ready, p.ready = nil, true
 			_ = p.conn.Post(wire.Ready{})
+		case <-p.env.Counters.Requests.reached:
+			p.due = true
+			p.sayDue()
 		case err := <-p.served:
 			return p.exit(err)
 		case packet, ok := <-p.packets:
@@ -193,6 +197,13 @@ func (p *process) receive() {
 	}
 }
 
+// sayDue asks the master for another worker in this one's place.
+func (p *process) sayDue() {
+	if p.due {
+		_ = p.conn.Post(wire.Due{Reason: wire.DueRequests})
+	}
+}
+
 // orphaned: keeper and masters are dead. What the last drain said still holds.
 func (p *process) orphaned() {
 	if !p.draining {
@@ -205,6 +216,7 @@ func (p *process) handle(packet *seqpacket.Packet) {
 	var err error
 	switch packet.Frame.T {
 	case wire.Go{}.Kind():
+		p.sayDue() // another master has come, perhaps
 		if !p.granted {
 			p.granted = true
 			close(p.env.granted)
@@ -254,6 +266,8 @@ func (p *process) stats(id int64) wire.Stats {
 		state = "draining"
 	case p.granted:
 		state = "serving"
+	case !p.ready:
+		state = "starting"
 	}
 	return wire.Stats{ID: id, State: state, Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(), Handed: p.handed(), Held: p.env.gate.heldBecause(), Shed: c.Shed.Load()}
 }

@@ -50,6 +50,10 @@ var roles = map[string]Func{
 			env.Counters.Requests.Add(1)
 		}
 	},
+	"never ready": func(ctx context.Context, _ *Env) error {
+		<-ctx.Done()
+		return nil
+	},
 	"panics":  func(context.Context, *Env) error { panic("on purpose") },
 	"fails":   func(context.Context, *Env) error { return errors.New("no disk") },
 	"returns": func(context.Context, *Env) error { return nil },
@@ -75,6 +79,8 @@ type child struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	log bytes.Buffer // what it wrote to standard error
+
+	edit func(*wire.Setup) // nil, or what else is in its setup
 }
 
 // start starts a worker, which has got no setup.
@@ -120,6 +126,9 @@ func (c *child) setUp(lns ...net.Listener) *child {
 		name := string(rune('0' + i))
 		setup.Listeners = append(setup.Listeners, wire.Listener{Key: name, Name: name, Address: ln.Addr().String(), Transport: "tcp"})
 		fds = append(fds, dupOf(c.t, ln))
+	}
+	if c.edit != nil {
+		c.edit(&setup)
 	}
 	c.post(setup, fds...)
 	seqpacket.CloseAll(fds)
@@ -212,6 +221,51 @@ func TestLife(t *testing.T) {
 	if _, err := c.Recv(); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
+	c.exits(exitOK)
+}
+
+// TestDue: a worker that has answered as many requests as it may says so once, and once more to a master that adopts it.
+func TestDue(t *testing.T) {
+	t.Parallel()
+	ln := shared(t, "tcp", "127.0.0.1:0")
+	c := start(t, "serves")
+	c.edit = func(s *wire.Setup) { s.MaxRequests = 3 }
+	c.setUp(ln)
+	c.says(&wire.Ready{})
+	c.post(wire.Go{})
+	for i := range 5 {
+		if i < 3 {
+			if s := c.stats(); s.Requests >= 3 {
+				t.Errorf("after %d requests: %+v", i, s)
+			}
+		}
+		if b, err := io.ReadAll(dial(t, ln.Addr())); err != nil || string(b) != "hello" {
+			t.Fatalf("%q, %v", b, err)
+		}
+	}
+	for range 2 {
+		var due wire.Due
+		if c.says(&due); due.Reason != wire.DueRequests {
+			t.Errorf("%+v", due)
+		}
+		c.stats() // it says nothing more
+		c.post(wire.Go{})
+	}
+	c.says(&wire.Due{})
+	c.post(within(time.Hour))
+	c.says(&wire.Bye{})
+	c.exits(exitOK)
+}
+
+// TestNotReadyYet: a master that adopts a worker asks it whether it is ready.
+func TestNotReadyYet(t *testing.T) {
+	t.Parallel()
+	c := start(t, "never ready").setUp()
+	if s := c.stats(); s.State != "starting" {
+		t.Errorf("%+v", s)
+	}
+	c.post(within(time.Hour))
+	c.says(&wire.Bye{})
 	c.exits(exitOK)
 }
 

@@ -35,13 +35,17 @@ type File struct {
 	// HangTimeout is how long a worker may give no sign of life before it is replaced. "0s", the default: for ever.
 	HangTimeout duration `toml:"hang_timeout"`
 
-	// MaxRequests is after about how many requests a worker is replaced. 0, the default: never.
+	// MaxRequests is after about how many requests a worker is replaced: another one is started in its slot, and when that
+	// one serves the old one drains, one slot at a time. Each process may have up to a tenth less, by chance. 0, the
+	// default: never.
 	MaxRequests int `toml:"max_requests"`
 
-	// MaxAge is after how long a worker is replaced. "0s", the default: never.
+	// MaxAge is after about how long a worker is replaced, in the same way. "0s", the default: never.
 	MaxAge duration `toml:"max_age"`
 
-	// MaxMemory is beyond how many bytes a worker is replaced. 0, the default: never.
+	// MaxMemory is beyond about how many bytes of resident memory (RSS, as ps shows it) a worker is replaced, in the same
+	// way. It is looked at once a second. A limit that a new worker is above as well is of no use: status says so, and
+	// the pauses between replacements grow to five minutes. 0, the default: never.
 	MaxMemory int `toml:"max_memory"`
 
 	// MaxConnections is how many connections one worker takes. What comes beyond waits in the kernel, where other workers

@@ -63,6 +63,9 @@ drain_timeout = "1m"
 stop_timeout = "2s"
 ready_timeout = "3s"
 max_generations = 4
+max_requests = 1000
+max_age = "24h"
+max_memory = 1_000_000_000
 control = "run/c.sock"
 pid_file = "/run/pid"
 log_file = "log"
@@ -73,9 +76,6 @@ group = "4712"
 
 # These happen anyway.
 hang_timeout = "0s"
-max_requests = 0
-max_age = "0s"
-max_memory = 0
 max_connections = 0
 
 [http]
@@ -124,7 +124,8 @@ func TestEveryKey(t *testing.T) {
 	no, empty := false, ""
 	want := File{
 		Workers: int64(3), WorkerCPUs: 2, DrainTimeout: duration(time.Minute), StopTimeout: duration(2 * time.Second),
-		ReadyTimeout: duration(3 * time.Second), MaxGenerations: 4, Control: "/run/c.sock", PIDFile: "/run/pid",
+		ReadyTimeout: duration(3 * time.Second), MaxGenerations: 4,
+		MaxRequests: 1000, MaxAge: duration(24 * time.Hour), MaxMemory: 1e9, Control: "/run/c.sock", PIDFile: "/run/pid",
 		LogFile: "/log", LogFormat: "json", User: "4711", Group: "4712",
 		runAs: &master.User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"},
 		HTTP:  HTTP{duration(500 * time.Millisecond), duration(30 * time.Second), 1000},

@@ -10,9 +10,6 @@ import (
 // it is set to what happens anyway. Whoever implements one takes it out here.
 var pending = map[string][]string{ // key → the values that are no error, besides "", 0, "0s" and false
 	"hang_timeout": nil,
-	"max_requests": nil,
-	"max_age":      nil,
-	"max_memory":   nil,
 }
 
 // notSupportedYet finds the keys that would be silently ignored.

@@ -82,6 +82,9 @@ func statusHead(s master.Status, now time.Time) [][2]string {
 	if s.Crashes > 0 {
 		head = append(head, [2]string{"crashes", fmt.Sprint(s.Crashes)})
 	}
+	if s.Recycled > 0 {
+		head = append(head, [2]string{"recycled", count(s.Recycled, "worker")})
+	}
 	for _, text := range s.Warnings {
 		head = append(head, [2]string{"warning", text})
 	}

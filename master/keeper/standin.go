@@ -144,8 +144,11 @@ func (k *keeper) workers() []wire.WorkerStatus {
 			Generation: r.Generation, Slot: r.Slot, PID: pid, State: "serving", Silent: true,
 			Age: float64(time.Now().UnixMilli()-r.Started) / 1000,
 		}
-		if r.Draining {
+		switch {
+		case r.Draining:
 			w.State = "draining"
+		case r.Starting:
+			w.State = "starting"
 		}
 		all = append(all, w)
 	}

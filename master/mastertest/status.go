@@ -27,6 +27,7 @@ type Status struct {
 	CutRequests    int64            `json:"cut_requests"`
 	CutConnections int64            `json:"cut_connections"`
 	Crashes        int64            `json:"crashes"`
+	Recycled       int64            `json:"recycled"`
 	Handover       HandoverStatus   `json:"handover"`
 	Crashing       []CrashingSlot   `json:"crashing"`
 }

@@ -40,6 +40,9 @@ type Status struct {
 	// Crashes are the workers that ended unasked since the start.
 	Crashes int64 `json:"crashes"`
 
+	// Recycled are the workers that were replaced because of max_requests, max_age or max_memory since the start.
+	Recycled int64 `json:"recycled"`
+
 	// Crashing are the slots whose workers crash one after the other, and those that are empty until their next start.
 	Crashing []CrashingSlot `json:"crashing"`
 
@@ -78,7 +81,7 @@ type WorkerStatus struct {
 	Generation  int     `json:"generation"`
 	Slot        int     `json:"slot"`
 	PID         int     `json:"pid"`
-	State       string  `json:"state"` // starting, ready, serving or draining
+	State       string  `json:"state"` // starting, ready, serving, recycling (serves, and its replacement starts) or draining
 	Age         float64 `json:"age"`   // seconds
 	Requests    int64   `json:"requests"`
 	Connections int64   `json:"connections"` // open

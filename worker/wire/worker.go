@@ -35,6 +35,8 @@ type Setup struct {
 	LogFormat  string     `json:"log_format,omitempty"`
 	// Tickets are the keys of TLS session tickets, see [Tickets].
 	Tickets [][]byte `json:"tickets,omitempty"`
+	// MaxRequests is after how many requests the worker says [Due]. 0: never.
+	MaxRequests int64 `json:"max_requests,omitempty"`
 	// StopTimeout is how long the worker drains when everybody who could tell it is dead, in nanoseconds.
 	StopTimeout int64 `json:"stop_timeout"`
 	// MaxConnections is how many connections the worker takes. 0: as many as its limit of open files allows.
@@ -46,6 +48,15 @@ type Ready struct{}
 
 // Go says that the worker may accept: its generation is committed.
 type Go struct{}
+
+// Due says that the worker is to be replaced: another one first, then a [Drain]. It is said once, and again after every
+// [Go], which an adopting master says once more.
+type Due struct {
+	Reason string `json:"reason"`
+}
+
+// DueRequests is the Reason of a worker that has answered MaxRequests.
+const DueRequests = "max_requests"
 
 // Drain says that the worker takes nothing new and finishes what it has. A later Drain may only
 // shorten the deadline.
@@ -67,7 +78,7 @@ type StatsRequest struct {
 // Stats is what a worker counts.
 type Stats struct {
 	ID       int64  `json:"id"`
-	State    string `json:"state"`
+	State    string `json:"state"` // starting, ready, serving or draining
 	Requests int64  `json:"requests"`
 	Conns    int64  `json:"conns"`
 	Active   int64  `json:"active"`
@@ -113,6 +124,7 @@ func (Setup) Kind() string        { return "setup" }
 func (AcceptAlso) Kind() string   { return "accept-also" }
 func (Ready) Kind() string        { return "ready" }
 func (Go) Kind() string           { return "go" }
+func (Due) Kind() string          { return "due" }
 func (Drain) Kind() string        { return "drain" }
 func (StatsRequest) Kind() string { return "stats?" }
 func (Stats) Kind() string        { return "stats" }
@@ -129,4 +141,9 @@ type WorkerRecord struct {
 	Listeners  []string `json:"listeners"`
 	Draining   bool     `json:"draining,omitempty"`
 	Deadline   int64    `json:"deadline,omitempty"` // of the drain, on the monotonic clock, in nanoseconds
+
+	// Starting is set until the worker has said Ready, unless COMMIT says it for all.
+	Starting bool `json:"starting,omitempty"`
+	// Replaces is the PID of the worker in the same slot that is to drain when this one serves. 0: none, or it has gone.
+	Replaces int `json:"replaces,omitempty"`
 }
