@@ -183,6 +183,14 @@ func (m *master) handleKeeper(p *seqpacket.Packet) error {
 		m.storeCount() // in any case: it is the answer
 	case wire.Reopen{}.Kind():
 		m.reopenLog()
+	case wire.Keeper{}.Kind():
+		var k wire.Keeper
+		if err := f.Into(&k); err != nil {
+			return err
+		}
+		m.onKeeperChanged(k)
+	case wire.Compare{}.Kind():
+		m.compare()
 	}
 	return nil
 }

@@ -43,6 +43,9 @@ func (m *master) status(q *query) Status {
 	}
 	st.Crashing, st.Warnings = m.crashReport()
 	st.Warnings = append(st.Warnings, m.recycle.warnings()...)
+	if m.welcome.Problem != "" {
+		st.Warnings = append(st.Warnings, m.welcome.Problem)
+	}
 	handed := m.counts.Handed
 	for _, p := range m.procs {
 		if !p.bye { // else it is in the sum already

@@ -79,6 +79,7 @@ func becomeKeeper() error {
 	}
 	argv := append([]string{path, worker.RoleKeeper}, os.Args[1:]...)
 	env := append(os.Environ(), worker.RoleEnv+"="+worker.RoleKeeper)
+	keeper.HoldSignals()
 	if err := syscall.Exec("/proc/self/exe", argv, env); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}

@@ -6,12 +6,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"baton/master/keeper/internal/early"
 	"baton/worker"
 )
 
 // private are the variables that end with the process that they were meant for.
 var private = []string{
-	worker.RoleEnv, DoorEnv, DirEnv, AttemptEnv, "TABLEFLIP_HAS_PARENT_7DIU3",
+	worker.RoleEnv, DoorEnv, DirEnv, AttemptEnv, early.Env, "TABLEFLIP_HAS_PARENT_7DIU3",
 	"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE", "MAINPID",
 }
 

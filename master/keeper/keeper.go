@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/control"
+	"baton/master/keeper/internal/early"
 	"baton/worker"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
@@ -63,11 +64,11 @@ type keeper struct {
 	dir     string
 	tty     *terminal
 
-	door    *seqpacket.Conn // our end
-	doorFD  int             // the masters' end, raw
-	packets chan packetEvent
-	hellos  chan seqpacket.Packet
-	signals chan os.Signal
+	door       *seqpacket.Conn // our end
+	doorFD     int             // the masters' end, raw
+	packets    chan packetEvent
+	doorPaused bool // nobody reads it, see pauseReaders
+	signals    chan os.Signal
 
 	store      store
 	current    *session // the master; nil while there is none
@@ -100,13 +101,15 @@ type keeper struct {
 	killing  bool
 	exit     int // code
 
+	follow follow
+
 	timer *time.Timer // the one deadline, see deadlines
 	dl    deadlines
 }
 
 // deadlines are the moments at which the keeper has to do something; zero: not set.
 type deadlines struct {
-	attempt, kill, old, reload time.Time
+	attempt, kill, old, reload, follow time.Time
 
 	restart time.Time // start a master, or give up the one that starts
 	answer  time.Time // answer on the control socket if there is still no master
@@ -114,34 +117,47 @@ type deadlines struct {
 
 // Run is the keeper's life. It returns the exit code when no process of the tree is left.
 func Run(opts Options) int {
+	if early.Check {
+		return dryRun(early.State)
+	}
 	sink := logsink.NewForeground(2)
 	defer sink.Flush(200 * time.Millisecond)
 	k := &keeper{
 		opts: opts, sink: sink, log: logsink.Logger(sink, "text"), pid: os.Getpid(), started: time.Now(), args: os.Args,
-		packets: make(chan packetEvent), hellos: make(chan seqpacket.Packet), signals: make(chan os.Signal, 64), store: store{},
+		packets: make(chan packetEvent), store: store{}, follow: follow{self: statFile("/proc/self/exe")},
 		dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
 	}
 	debug.SetGCPercent(gcPercent)
-	if err := k.open(); err != nil {
-		k.log.Error("keeper: start", "error", err)
-		return exitSystem
-	}
 	worker.SetTitle(worker.RoleKeeper, -1)
-	if err := k.startMaster(); err != nil {
+	if err := k.begin(); err != nil {
 		k.log.Error("keeper: start", "error", err)
 		return exitSystem
 	}
 	return k.loop()
 }
 
-func (k *keeper) open() error {
+// begin starts the first master, or goes on where the keeper has left off that has executed us.
+func (k *keeper) begin() error {
+	k.timer = time.NewTimer(0)
+	k.timer.Stop()
 	signal.Ignore(syscall.SIGPIPE)
-	k.tty = openTerminal(signal.Ignored(syscall.SIGHUP))
-	signal.Notify(k.signals, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT,
-		syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGUSR1, syscall.SIGCHLD)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("subreaper: %w", err)
 	}
+	if early.State >= 0 {
+		k.signals = early.Caught
+		return k.takeOver(early.State)
+	}
+	if err := k.open(); err != nil {
+		return err
+	}
+	return k.startMaster()
+}
+
+func (k *keeper) open() error {
+	k.tty = openTerminal(signal.Ignored(syscall.SIGHUP))
+	k.signals = make(chan os.Signal, 64)
+	k.obeySignals()
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "/"
@@ -156,20 +172,14 @@ func (k *keeper) open() error {
 		return fmt.Errorf("door: %w", err)
 	}
 	go k.readDoor()
-	k.timer = time.NewTimer(0)
-	k.timer.Stop()
 	return nil
 }
 
 // startMaster starts the first master, or one that takes the place of a crashed one: the executable of the last COMMIT,
 // however broken the file at its path is by now.
 func (k *keeper) startMaster() error {
-	exe := "/proc/self/exe"
-	if e, ok := k.store[EntryExe]; ok {
-		exe = fmt.Sprintf("/proc/%d/fd/%d", k.pid, e.fd) // not /proc/self: the child's own descriptors are other ones
-	}
 	argv := append([]string{k.args[0], fmt.Sprintf("%s %d", worker.RoleMaster, max(1, k.generation))}, k.args[1:]...)
-	pid, err := syscall.ForkExec(exe, argv, &syscall.ProcAttr{
+	pid, err := spawnFrom(k.exePath(), argv, &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   masterEnv(os.Environ(), k.dir),
 		Files: []uintptr{0, 1, 2, uintptr(k.doorFD)},
@@ -189,8 +199,6 @@ func (k *keeper) loop() int {
 		select {
 		case sig := <-k.signals:
 			k.onSignal(sig)
-		case p := <-k.hellos:
-			k.onHello(p)
 		case ev := <-k.packets:
 			k.onPacket(ev)
 		case f := <-k.calls:
@@ -199,6 +207,7 @@ func (k *keeper) loop() int {
 			k.onTimer(time.Now())
 		}
 		k.startReload(time.Now())
+		k.tryFollow(time.Now())
 		if k.finished() {
 			return k.exit
 		}
@@ -219,7 +228,7 @@ func (k *keeper) finished() bool {
 // schedule sets the timer to the earliest deadline.
 func (k *keeper) schedule() {
 	var next time.Time
-	for _, t := range []time.Time{k.dl.attempt, k.dl.kill, k.dl.old, k.dl.restart, k.dl.reload, k.dl.answer} {
+	for _, t := range []time.Time{k.dl.attempt, k.dl.kill, k.dl.old, k.dl.restart, k.dl.reload, k.dl.answer, k.dl.follow} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
@@ -255,6 +264,9 @@ func (k *keeper) onTimer(now time.Time) {
 		k.standIn()
 	}
 	due(&k.dl.reload, now) // startReload looks by itself
+	if due(&k.dl.follow, now) {
+		k.onFollowTime()
+	}
 	if due(&k.dl.kill, now) {
 		k.killAll("stop timeout")
 	}

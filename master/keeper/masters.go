@@ -70,7 +70,7 @@ func (k *keeper) admit(s *session, f wire.Frame) error {
 func (k *keeper) welcome(s *session) {
 	w := wire.Welcome{
 		Role: s.role, Generation: k.generation, Seen: k.count, KeeperPID: k.pid, KeeperVer: k.opts.Version,
-		Started: k.started.Unix(), Restarts: k.restarts, Results: k.results,
+		Started: k.started.Unix(), Restarts: k.restarts, Results: k.results, Problem: k.follow.problem,
 	}
 	if s.role != wire.RoleRestart {
 		w.Generation++
@@ -91,7 +91,20 @@ func fits(m wire.Message) error {
 // onPacket is one message of a master, or its end.
 func (k *keeper) onPacket(ev packetEvent) {
 	s := ev.from
-	if ev.packet == nil {
+	switch {
+	case s == nil && ev.packet != nil:
+		k.onHello(*ev.packet)
+		return
+	case s == nil && ev.paused:
+		k.doorPaused = true
+		return
+	case s == nil:
+		k.log.Error("keeper: the door is broken, no reload will work")
+		return
+	case ev.paused:
+		s.paused = true
+		return
+	case ev.packet == nil:
 		k.onGone(s)
 		return
 	}
@@ -166,7 +179,7 @@ func (k *keeper) handle(s *session, p *seqpacket.Packet) error {
 		if err := f.Into(&m); err != nil {
 			return err
 		}
-		id := k.request(m.Source, m.Source == wire.SourceWatch)
+		id := k.request(m.Source, m.Source == wire.SourceWatch || m.Source == wire.SourceCompare)
 		_ = s.conn.Post(wire.Requested{Tag: m.Tag, ID: id})
 	case wire.Stop{}.Kind():
 		var m wire.Stop
@@ -330,6 +343,8 @@ func (k *keeper) onReaped(pid int, ws unix.WaitStatus) {
 		k.lastDeath = describe(ws)
 	}
 	switch {
+	case k.follow.pid == pid:
+		k.dryRunEnded(ws)
 	case k.old != nil && k.old.pid == pid:
 		k.oldGone()
 	case k.starting == pid && !k.stopping:

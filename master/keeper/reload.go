@@ -98,6 +98,7 @@ func (k *keeper) commitSuccessor(s *session, m wire.Commit) {
 	k.generation++
 	k.makeCurrent(s)
 	_ = s.conn.Post(wire.Committed{Generation: k.generation})
+	k.noteExe()
 	r := k.publish(wire.Result{Seen: m.Seen, OK: true})
 
 	_ = s.conn.Post(r)

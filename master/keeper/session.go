@@ -1,6 +1,8 @@
 package keeper
 
 import (
+	"errors"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +25,7 @@ type session struct {
 	left       bool   // superseded, and about to exit
 	alone      bool   // it has been told that no predecessor meddles
 	gone       bool   // end-of-file was read
+	paused     bool   // nobody reads what it says, see pauseReaders
 
 	timeouts wire.Preparing // of the config that it has loaded
 
@@ -75,10 +78,12 @@ func (a *attempt) blame(reason string) {
 	}
 }
 
-// packetEvent is a message of a master; packet is nil at end-of-file.
+// packetEvent is a message of a master, or of nobody yet where it comes from the door; packet is nil at end-of-file. It is
+// the last one of its reader if there is no packet.
 type packetEvent struct {
 	from   *session
 	packet *seqpacket.Packet
+	paused bool // the reader has stopped for pauseReaders, and not at end-of-file
 }
 
 // read turns what a master says into events, in order, and ends with the conversation.
@@ -86,21 +91,21 @@ func (k *keeper) read(s *session) {
 	for {
 		p, err := s.conn.Recv()
 		if err != nil {
-			k.packets <- packetEvent{from: s}
+			k.packets <- packetEvent{from: s, paused: errors.Is(err, os.ErrDeadlineExceeded)}
 			return
 		}
 		k.packets <- packetEvent{from: s, packet: &p}
 	}
 }
 
-// readDoor turns hellos into events.
+// readDoor turns hellos into events, from is nil.
 func (k *keeper) readDoor() {
 	for {
 		p, err := k.door.Recv()
 		if err != nil {
-			k.log.Error("keeper: door", "error", err)
+			k.packets <- packetEvent{paused: errors.Is(err, os.ErrDeadlineExceeded)}
 			return
 		}
-		k.hellos <- p
+		k.packets <- packetEvent{packet: &p}
 	}
 }

@@ -2,11 +2,14 @@ package keeper
 
 import (
 	"os"
+	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/keeper/internal/early"
 	"baton/worker"
 	"baton/worker/wire"
 )
@@ -36,6 +39,63 @@ func (k *keeper) onSignal(sig os.Signal) {
 		k.post(wire.Reopen{})
 	}
 }
+
+// heldSignals stay pending while no keeper can obey them, over an execve too.
+var heldSignals = sigset(unix.SIGUSR1, unix.SIGUSR2, unix.SIGTTIN, unix.SIGTTOU)
+
+func sigset(signals ...unix.Signal) (set unix.Sigset_t) {
+	for _, s := range signals {
+		set.Val[0] |= 1 << (s - 1)
+	}
+	return set
+}
+
+// HoldSignals is called by the process that is about to execute the keeper. A Go program goes on with the signals blocked
+// that it starts with, in every thread but the one that os/signal has: so these four are blocked there as soon as nobody
+// is notified of them, see holdSignals. The thread is the caller's from then on.
+func HoldSignals() {
+	runtime.LockOSThread()
+	_ = unix.PthreadSigmask(unix.SIG_BLOCK, &heldSignals, nil)
+}
+
+// spawnFrom starts a process, in which no signal is blocked on our account.
+func spawnFrom(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before unix.Sigset_t
+	_ = unix.PthreadSigmask(unix.SIG_UNBLOCK, &heldSignals, &before)
+	pid, err = syscall.ForkExec(path, argv, attr)
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	return pid, err
+}
+
+// holdSignals is the last thing before an execve. What has come so far is obeyed; false: that has been something.
+//
+// What comes from now on, until the new program is notified:
+//
+//	USR1, USR2, TTIN, TTOU  stay pending, and are obeyed then
+//	HUP                     is ignored, in a Go program as well until it is notified; the master is asked to compare
+//	CHLD                    is not needed: the new program reaps first thing
+//	TERM, QUIT, INT         end the keeper, and its end stops everything, gracefully, but the exit code is that of a signal
+//
+// The last line cannot be better in Go: its runtime unblocks these three (and HUP) in every thread as it starts, and
+// installs handlers that end the process, for TERM and QUIT also where they are ignored (runtime.blockableSig,
+// sigInstallGoHandler). INT could be ignored, but then a Ctrl-C would be lost, and the end is what it asks for.
+func (k *keeper) holdSignals() (quiet bool) {
+	signal.Ignore(syscall.SIGHUP)
+	signal.Stop(k.signals) // waits for those that are on their way into the channel
+	for {
+		select {
+		case sig := <-k.signals:
+			k.onSignal(sig)
+		default:
+			return k.atRest() && k.current.conn.Idle()
+		}
+	}
+}
+
+// obeySignals undoes it.
+func (k *keeper) obeySignals() { signal.Notify(k.signals, early.Signals...) }
 
 // post sends to the current master, if there is one.
 func (k *keeper) post(m wire.Message) {
@@ -85,6 +145,9 @@ func (k *keeper) stop(s wire.Stop) {
 	if k.attempt != nil {
 		k.attempt.blame("stopping")
 		k.abandonSuccessor()
+	}
+	if k.follow.pid != 0 {
+		_ = unix.Kill(k.follow.pid, unix.SIGKILL)
 	}
 	if k.current == nil && k.starting != 0 {
 		_ = unix.Kill(k.starting, unix.SIGKILL) // it has not taken over anything

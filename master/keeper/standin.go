@@ -125,6 +125,9 @@ func (k *keeper) status() wire.Status {
 		st.LastReload = k.results[n-1].Report()
 	}
 	st.Warnings = []string{k.absence()}
+	if k.follow.problem != "" {
+		st.Warnings = append(st.Warnings, k.follow.problem)
+	}
 	if k.stopping {
 		st.State = "stopping"
 	}

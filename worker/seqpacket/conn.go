@@ -280,6 +280,24 @@ func (c *Conn) Flush() {
 // the peer sends from then on is for whoever else holds the socket.
 func (c *Conn) StopReading() { _ = c.uc.SetReadDeadline(time.Unix(1, 0)) }
 
+// ResumeReading undoes StopReading.
+func (c *Conn) ResumeReading() { _ = c.uc.SetReadDeadline(time.Time{}) }
+
+// FD is the number of the descriptor, which stays the Conn's. It is for a process that executes another program, in which
+// a [New] of that number goes on.
+func (c *Conn) FD() (int, error) {
+	n := -1
+	err := c.raw.Control(func(fd uintptr) { n = int(fd) })
+	return n, err
+}
+
+// Idle reports whether all that was posted has been handed to the kernel, or is lost with the peer.
+func (c *Conn) Idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.writing
+}
+
 // PeerPID is the process that made the socketpair.
 func (c *Conn) PeerPID() (int, error) {
 	var cred *unix.Ucred

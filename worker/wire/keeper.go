@@ -26,7 +26,18 @@ type Welcome struct {
 	// Restarts is how often a master was started in the place of one that died, this one included.
 	Restarts int64    `json:"restarts,omitempty"`
 	Results  []Result `json:"results,omitempty"`
+	Problem  string   `json:"problem,omitempty"` // see Keeper
 }
+
+// Keeper tells the master what the keeper is now. Problem is why it is of another version than the binary of the last
+// COMMIT; empty if it is not, or not for long.
+type Keeper struct {
+	Version string `json:"version"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// Compare asks the master for a reload if its binary or its config is not what is on disk.
+type Compare struct{}
 
 // Refused answers Hello or Commit.
 type Refused struct {
@@ -91,8 +102,11 @@ type Fail struct {
 	Code  int    `json:"code"`
 }
 
-// SourceWatch is the Source of a request that a changed file makes.
-const SourceWatch = "watch"
+// Sources of requests that nobody waits for.
+const (
+	SourceWatch   = "watch"   // a changed file
+	SourceCompare = "compare" // the answer to Compare
+)
 
 // Request asks for a reload. It is answered by Requested.
 type Request struct {
@@ -185,3 +199,5 @@ func (Kill) Kind() string          { return "kill" }
 func (Stop) Kind() string          { return "stop" }
 func (Resize) Kind() string        { return "resize" }
 func (Reopen) Kind() string        { return "reopen" }
+func (Keeper) Kind() string        { return "keeper" }
+func (Compare) Kind() string       { return "compare" }

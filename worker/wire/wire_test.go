@@ -15,7 +15,7 @@ import (
 var messages = []Message{
 	&Hello{}, &Welcome{}, &Refused{}, &Item{}, &End{}, &Put{}, &Drop{}, &Preparing{}, &Commit{}, &Committed{}, &Superseded{}, &Left{},
 	&Alone{}, &Fail{}, &Request{}, &Requested{}, &Reload{}, &UpgradeFailed{}, &Result{}, &Exited{}, &Gone{}, &Kill{}, &Stop{},
-	&Resize{}, &Reopen{},
+	&Resize{}, &Reopen{}, &Keeper{}, &Compare{},
 	&Setup{}, &Ready{}, &Go{}, &Due{}, &Drain{}, &StatsRequest{}, &AcceptAlso{}, &Stats{}, &Bye{}, &LogFile{}, &Tickets{}, &Handover{}, &Ack{},
 }
 

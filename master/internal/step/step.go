@@ -19,6 +19,13 @@ const (
 	Alone     Step = "alone"     // the predecessor is gone, its workers are told to drain
 )
 
+// Moments of a keeper that follows a new binary. They are not in All.
+const (
+	Checking  Step = "checking"  // the dry run has read the state, and has not said so
+	Following Step = "following" // signals are held, the next thing is execve
+	Followed  Step = "followed"  // the new binary has the state, and has not reaped yet
+)
+
 // All lists them.
 var All = []Step{Started, Welcomed, Loaded, Bound, Spawned, Ready, Committed, Granted, Flipped, Alone}
 

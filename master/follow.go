@@ -1,0 +1,46 @@
+package master
+
+import (
+	"context"
+	"os"
+
+	"baton/worker/wire"
+)
+
+// onKeeperChanged notes what the keeper is now: it has followed to another binary, or could not.
+func (m *master) onKeeperChanged(k wire.Keeper) {
+	m.welcome.KeeperVer, m.welcome.Problem = k.Version, k.Problem
+}
+
+// compare asks for a reload if what is on disk is not what runs. The keeper wants to know when it may have lost a HUP.
+// Changed files are asked for by the watch, if there is one.
+func (m *master) compare() {
+	if m.stopping || !m.committed {
+		return
+	}
+	cfg, path := m.cfg, m.args[0]
+	go func() {
+		if otherBinary(path) || len(cfg.Watch) == 0 && m.otherConfig(cfg) {
+			_ = m.keeper.Post(wire.Request{Source: wire.SourceCompare})
+		}
+	}()
+}
+
+// otherBinary reports whether path is another file than the one that is executed. A file that is not there is none.
+func otherBinary(path string) bool {
+	there, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	ours, err := os.Stat("/proc/self/exe")
+	return err == nil && !os.SameFile(there, ours)
+}
+
+// otherConfig reports whether a reload would not load cfg. One that would fail is one that somebody is to hear of.
+func (m *master) otherConfig(cfg Config) bool {
+	now, err := m.opts.Load(context.Background())
+	if now.Control != "" {
+		now.Control = m.path(now.Control) // as in openControl
+	}
+	return err != nil || !sameJSON(now, cfg)
+}
