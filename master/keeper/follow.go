@@ -56,7 +56,7 @@ func statFile(path string) fileID {
 	if err := unix.Stat(path, &st); err != nil {
 		return fileID{}
 	}
-	return fileID{dev: uint64(st.Dev), ino: st.Ino}
+	return fileID{dev: st.Dev, ino: st.Ino}
 }
 
 // exePath names the executable of the last COMMIT for a child, whose own descriptors are other ones.
