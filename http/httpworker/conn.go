@@ -37,6 +37,7 @@ type conn struct {
 	gone     bool // the client has closed, or is given up: there is nothing to linger for
 	closing  bool
 	closed   bool
+	corked   bool // an incomplete segment waits for the close
 
 	tls      *tlsSocket           // nil: there is no TLS
 	state    *tls.ConnectionState // for requests

@@ -32,6 +32,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.handler(c).ServeHTTP(w, r)
 	}
 	s.env.Counters.Requests.Add(1)
+	if ours {
+		c.lastWord(r, last)
+	}
 }
 
 // handler is that of the listener that the connection came by.

@@ -15,6 +15,7 @@ func (c *conn) onState(state http.ConnState) {
 	case http.StateActive:
 		c.begin()
 	case http.StateIdle:
+		c.uncork()
 		c.finish()
 	case http.StateHijacked:
 		c.finish()
