@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -59,20 +60,23 @@ func descendants(pid int) []int {
 	return all
 }
 
-// killAttempt kills what carries the mark of an attempt, below this process.
-func killAttempt(id string) {
+// killAttempt kills, below this process, the workers that the attempt has reported and what else carries its mark. The
+// mark alone is not enough: workers that run as another user show it only to a root that has CAP_SYS_PTRACE.
+func killAttempt(id string, workers []int) {
 	mark := []byte(AttemptEnv + "=" + id)
 	for _, pid := range descendants(os.Getpid()) {
-		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		if err != nil {
-			continue
-		}
-		for _, kv := range bytes.Split(env, []byte{0}) {
-			if bytes.Equal(kv, mark) {
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
+		if slices.Contains(workers, pid) || slices.ContainsFunc(environment(pid), func(kv []byte) bool { return bytes.Equal(kv, mark) }) {
+			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}
+}
+
+func environment(pid int) [][]byte {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return nil
+	}
+	return bytes.Split(b, []byte{0})
 }
 
 // killChildren kills every direct child; theirs come to this process, and are killed when it reaps.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -112,8 +113,9 @@ func TestKillAttempt(t *testing.T) {
 	mine := sleeper(t, AttemptEnv+"=1.2.3")
 	parent, _ := family(t, AttemptEnv+"=1.2.3")
 	others := []*exec.Cmd{sleeper(t, AttemptEnv+"=1.2.33"), sleeper(t, "X"+AttemptEnv+"=1.2.3"), sleeper(t)}
-	killAttempt("1.2.3")
-	if !killed(mine) || !killed(parent) {
+	reported := sleeper(t)
+	killAttempt("1.2.3", []int{reported.Process.Pid, os.Getppid()})
+	if !killed(mine) || !killed(parent) || !killed(reported) {
 		t.Error("a process of the attempt lives on")
 	}
 	for _, cmd := range others {
@@ -180,5 +182,69 @@ func TestReapWhileOneLives(t *testing.T) {
 		}
 	}) || got != pid {
 		t.Errorf("reaped %d, want %d and none left", got, pid)
+	}
+}
+
+// TestDismissStrangers: nobody is told to go while one of ours is left.
+func TestDismissStrangers(t *testing.T) {
+	obeys, ours := fork(t, "exec sleep 100"), fork(t, "exec sleep 100")
+	k := newKeeper(t)
+	k.stopping = true
+	now := time.Now()
+	for what, is := range map[string]func(yes bool){
+		"a worker": func(yes bool) {
+			k.store.drop(WorkerEntry(ours))
+			if yes {
+				k.store.put(WorkerEntry(ours), entry{fd: -1})
+			}
+		},
+		"a master": func(yes bool) {
+			if k.current = nil; yes {
+				k.current = &session{pid: ours}
+			}
+		},
+		"a master that starts": func(yes bool) {
+			if k.starting = 0; yes {
+				k.starting = ours
+			}
+		},
+		"a master that is about to end": func(yes bool) {
+			if k.leaving = nil; yes {
+				k.leaving = []int{ours}
+			}
+		},
+		"a successor": func(yes bool) {
+			if k.attempt = nil; yes {
+				k.attempt = &attempt{successor: &session{pid: ours}}
+			}
+		},
+		"somebody who has not said all": func(yes bool) {
+			if k.live = 0; yes {
+				k.live = 1
+			}
+		},
+	} {
+		is(true)
+		if k.dismissStrangers(now); k.dismissed || !k.dl.kill.IsZero() {
+			t.Errorf("strangers were dismissed while there was %s", what)
+		}
+		is(false)
+	}
+	k.dl.kill = now.Add(time.Hour)
+	k.dismissStrangers(now)
+	if !k.dismissed || !k.dl.kill.Equal(now.Add(strangerGrace)) {
+		t.Errorf("%v, KILL at %v", k.dismissed, k.dl.kill)
+	}
+	for _, pid := range []int{obeys, ours} {
+		await(t, pid)
+	}
+	reap(func(pid int, ws unix.WaitStatus) {
+		if ws.Signal() != unix.SIGTERM {
+			t.Errorf("%d ended with %s", pid, describe(ws))
+		}
+	})
+	k.dismissed, k.dl.kill = false, now.Add(time.Millisecond)
+	if k.dismissStrangers(now); !k.dl.kill.Equal(now.Add(time.Millisecond)) {
+		t.Error("the end of the stop was moved")
 	}
 }

@@ -6,7 +6,7 @@
 // again that crashed.
 //
 // One goroutine owns all of it (see [keeper.loop]); others read a socket or a signal and send one event. It never waits
-// for a master, and the only signal that it sends is KILL.
+// for a master, and the only signal that it sends to masters and workers is KILL.
 //
 // # Signals
 //
@@ -17,4 +17,9 @@
 //	USR1       reopen the log file
 //
 // A HUP that comes because the terminal was closed stops everything.
+//
+// # Other people's processes
+//
+// Orphans from below come to the keeper, and as PID 1 of a container it gets all that there are. It reaps them. When
+// everything stops and only they are left, they get TERM, and KILL a second later.
 package keeper

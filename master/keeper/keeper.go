@@ -75,6 +75,7 @@ type keeper struct {
 	old        *session // superseded, not gone yet
 	starting   int      // PID of a master that we have started and that is not current yet
 	live       int      // sessions whose end has not been read
+	leaving    []int    // PIDs of masters whose session has ended, and who have not been reaped yet
 	generation int      // committed
 	attempt    *attempt
 	attempts   int64 // how many there were
@@ -97,9 +98,10 @@ type keeper struct {
 	control *control.Server // while there is no master
 	calls   chan func()     // from the control socket: run on the loop
 
-	stopping bool
-	killing  bool
-	exit     int // code
+	stopping  bool
+	dismissed bool // strangers have been told to end
+	killing   bool
+	exit      int // code
 
 	follow follow
 
@@ -199,6 +201,7 @@ func (k *keeper) loop() int {
 		select {
 		case sig := <-k.signals:
 			k.onSignal(sig)
+			k.reap() // a word of a death is dropped when other signals have filled the channel
 		case ev := <-k.packets:
 			k.onPacket(ev)
 		case f := <-k.calls:
@@ -216,7 +219,14 @@ func (k *keeper) loop() int {
 
 // finished reports, and cleans up, when no process is left.
 func (k *keeper) finished() bool {
-	if !k.stopping || !k.reap() || k.live > 0 { // what the dead have said last may be a path that they have made
+	if !k.stopping {
+		return false
+	}
+	if !k.reap() {
+		k.dismissStrangers(time.Now())
+		return false
+	}
+	if k.live > 0 { // what the dead have said last may be a path that they have made
 		return false
 	}
 	for name := range k.store {

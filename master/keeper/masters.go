@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -147,6 +148,9 @@ func (k *keeper) handle(s *session, p *seqpacket.Packet) error {
 		if err := f.Into(&m); err != nil {
 			return err
 		}
+		if k.attempt != nil {
+			k.attempt.forget(WorkerPID(m.Name))
+		}
 		k.change(s, change{name: m.Name, drop: true})
 	case wire.Preparing{}.Kind():
 		if err := f.Into(&s.timeouts); err != nil {
@@ -210,6 +214,9 @@ func (k *keeper) onPut(s *session, p *seqpacket.Packet) error {
 	if err := p.Frame.Into(&m); err != nil {
 		return err
 	}
+	if pid := WorkerPID(m.Name); pid > 0 && k.attempt != nil && k.attempt.successor == s {
+		k.attempt.workers = append(k.attempt.workers, pid)
+	}
 	k.change(s, change{name: m.Name, e: entry{data: m.Data, unlink: m.Unlink, fd: p.TakeFD()}})
 	if s == k.current {
 		k.resized(m.Resized)
@@ -242,6 +249,9 @@ func (k *keeper) onGone(s *session) {
 	_ = s.conn.Close()
 	s.gone = true
 	k.live--
+	if k.isChild(s.pid) {
+		k.leaving = append(k.leaving, s.pid)
+	}
 	switch {
 	case k.attempt != nil && k.attempt.successor == s:
 		k.attempt.successor = nil
@@ -335,6 +345,10 @@ func (k *keeper) onReaped(pid int, ws unix.WaitStatus) {
 		return
 	}
 	k.store.drop(WorkerEntry(pid))
+	k.leaving = slices.DeleteFunc(k.leaving, func(p int) bool { return p == pid })
+	if k.attempt != nil {
+		k.attempt.forget(pid)
+	}
 	k.post(wire.Exited{PID: pid, Status: uint32(ws), Known: true})
 	switch {
 	case k.current != nil && k.current.pid == pid:

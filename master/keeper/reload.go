@@ -69,7 +69,7 @@ func (k *keeper) abandonSuccessor() {
 	if s := a.successor; s != nil {
 		k.kill(s)
 	}
-	killAttempt(a.id)
+	killAttempt(a.id, a.workers)
 }
 
 // onCommit is the one point of truth: before it nothing has happened, after it nothing can be undone by a death.
@@ -149,7 +149,7 @@ func (k *keeper) failAttempt() {
 		s.staged = nil
 		s.superseded, s.failed = true, true
 	}
-	killAttempt(a.id)
+	killAttempt(a.id, a.workers)
 	k.log.Error("keeper: reload failed, nothing has changed", "error", a.reason)
 	k.post(k.publish(wire.Result{Seen: a.seen, Error: a.reason}))
 }

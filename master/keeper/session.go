@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -62,6 +63,11 @@ type attempt struct {
 	reason    string        // why it failed, as the successor or the keeper said; the first word counts
 	killed    bool          // the successor is gone, or on its way
 	limit     time.Duration // that it has
+	workers   []int         // PIDs that the successor has reported and that have not been reaped
+}
+
+func (a *attempt) forget(pid int) {
+	a.workers = slices.DeleteFunc(a.workers, func(p int) bool { return p == pid })
 }
 
 // undo takes back what a successor has put before it heard, or died, of the end of its attempt.

@@ -43,6 +43,10 @@ type Options struct {
 	// keeper is then what status says it is. If empty, the program is started directly.
 	Shell string
 
+	// Namespace makes the program PID 1 of a PID namespace. [Baton.PID] and what takes a PID mean the number outside of it;
+	// status says the numbers inside, which [Baton.Outside] translates. See [NeedNamespace].
+	Namespace bool
+
 	// NoWait returns at once and not when the first generation serves.
 	NoWait bool
 }
@@ -56,6 +60,7 @@ type Baton struct {
 	tb     testing.TB
 	cmd    *exec.Cmd
 	tool   string   // a binary outside Dir, for commands
+	inside bool     // it is PID 1 of a namespace, which unshare(1) has made
 	ptmx   *os.File // our side of the terminal, or nil
 	log    *logBook
 	exited chan struct{}
@@ -114,7 +119,10 @@ func (b *Baton) start(opts Options) error {
 			args = append(args, "--config", "site.toml")
 		}
 	}
-	if opts.Shell != "" {
+	b.inside = opts.Namespace
+	if opts.Namespace {
+		b.cmd = exec.Command("unshare", append(append(namespaceFlags(), b.Path("baton")), args...)...)
+	} else if opts.Shell != "" {
 		b.cmd = exec.Command("/bin/sh", append([]string{"-c", opts.Shell, "sh"}, args...)...)
 	} else {
 		b.cmd = exec.Command(b.Path("baton"), args...)
@@ -142,7 +150,7 @@ func (b *Baton) start(opts Options) error {
 		return err
 	}
 	b.log = newLogBook(ours)
-	if opts.Shell == "" {
+	if opts.Shell == "" && !b.inside {
 		b.keeper = b.cmd.Process.Pid
 	}
 	go func() {
@@ -174,7 +182,9 @@ func (b *Baton) PID() int {
 	b.mu.Lock()
 	pid := b.keeper
 	b.mu.Unlock()
-	if pid == 0 {
+	if pid == 0 && b.inside {
+		Await(b.tb, Says("the first process of the namespace"), func() bool { pid = b.first(); return pid != 0 })
+	} else if pid == 0 {
 		pid = b.Status().KeeperPID
 	}
 	return pid
@@ -320,7 +330,10 @@ func (b *Baton) cleanup() {
 
 // PIDOrStarted is the keeper if it is known, else the process that was started.
 func (b *Baton) PIDOrStarted() int {
-	if s, err := askStatus(b.Path("baton.sock")); err == nil && s.KeeperPID > 0 {
+	if pid := b.first(); b.inside && pid > 0 {
+		return pid
+	}
+	if s, err := askStatus(b.Path("baton.sock")); err == nil && s.KeeperPID > 0 && !b.inside {
 		return s.KeeperPID
 	}
 	return b.cmd.Process.Pid
@@ -370,7 +383,9 @@ func (b *Baton) TryStatus() (Status, error) {
 	s, err := askStatus(b.Path("baton.sock"))
 	if err == nil {
 		b.mu.Lock()
-		b.keeper = s.KeeperPID
+		if b.keeper = s.KeeperPID; b.inside {
+			b.keeper = b.first()
+		}
 		for _, l := range s.Listeners {
 			b.addresses[l.Address] = true
 		}
