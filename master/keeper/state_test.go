@@ -20,7 +20,7 @@ var notCarried = map[string]string{
 	"opts": "the new binary's", "log": "of the store", "sink": "of the store", "pid": "the same", "args": "the same",
 	"packets": "no reader runs", "signals": "caught anew", "doorPaused": "resumed", "timer": "none is set at rest", "dl": "none is set at rest",
 	"old": "not at rest", "starting": "not at rest", "attempt": "not at rest", "stopping": "not at rest", "killing": "not at rest",
-	"dead": "empty at rest", "control": "none with a master", "calls": "nobody calls",
+	"leaving": "they are reaped by then", "dismissed": "at a stop", "dead": "empty at rest", "control": "none with a master", "calls": "nobody calls",
 	"exit": "0 unless stopping", "follow": "done",
 }
 
