@@ -2,6 +2,7 @@ package master
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"baton/master/internal/sockets"
@@ -138,16 +139,17 @@ func (m *master) shrinkSockets(n int) {
 	}
 }
 
-// acceptAlso gives a socket to workers of this generation that serve.
+// acceptAlso gives a socket to those workers of this generation that do not have it.
 func (m *master) acceptAlso(s sock, to func(slot int) bool) {
 	w := s.wire()
 	w.Extra = true
 	for _, p := range m.procs {
-		if p.gen != m.gen || p.state == procDraining || !to(p.slot) {
+		if p.gen != m.gen || p.state == procDraining || !to(p.slot) || slices.Contains(p.record.Listeners, s.key) {
 			continue
 		}
 		if p.conn.Post(wire.AcceptAlso{Listener: w}, s.fd) == nil {
 			p.record.Listeners = append(p.record.Listeners, s.key)
+			m.store(keeper.WorkerEntry(p.pid), p.record, -1)
 		}
 	}
 }

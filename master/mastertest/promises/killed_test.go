@@ -1,0 +1,148 @@
+package promises_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"baton/master/mastertest"
+	"baton/master/mastertest/load"
+)
+
+// TestWorkerKilled is P6 for workers: under load, one is killed at a random moment, again and again. It is replaced in its
+// slot, the others are the same processes as before, and no request fails but those of connections that the killed one
+// held, which are counted apart. What waits in a queue is served: also that of a slot of its own, with reuse_port.
+func TestWorkerKilled(t *testing.T) {
+	t.Parallel()
+	for name, socket := range map[string]string{"one queue": "", "a queue for each slot": "reuse_port = true"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			heavy(t)
+			s := quiet(t)
+			s.workers, s.socket = 5, socket
+			// Without the race detector, which would make every start a long one.
+			k := newKiller(t, mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})}))
+			clients, err := load.ParseClasses("new=4,reader=6,writer=6,idle=4,silent=2,pipelined=1,dribble=1,continue=1,upload=1,download=1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: clients, Seed: k.seed, Excuse: k.excuse})
+			mastertest.Await(t, mastertest.Says("the first answers"), func() bool { return r.Answers() > 200 })
+			for range 2 { // in each generation every slot twice: a third crash would be a reason to wait longer
+				slots := append(k.rand.Perm(s.workers), k.rand.Perm(s.workers)...)
+				for _, slot := range slots {
+					pass(time.Duration(k.rand.IntN(60)) * time.Millisecond)
+					k.kill(slot)
+				}
+				k.b.Reload()
+			}
+			report := wantNoLoss(t, r)
+			k.wantAll(20, report)
+		})
+	}
+}
+
+// killer kills workers, and knows which connections died with them.
+type killer struct {
+	tb   testing.TB
+	b    *mastertest.Baton
+	seed uint64
+	rand *rand.Rand
+
+	mu    sync.Mutex
+	held  map[string]bool // the clients' ends of connections that a killed worker held, until they are excused
+	kills int
+}
+
+// killSeed makes the moments and the slots the same again: BATON_TEST_SEED=….
+func killSeed(tb testing.TB) uint64 {
+	tb.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("BATON_TEST_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	tb.Logf("BATON_TEST_SEED=%d", seed)
+	return seed
+}
+
+func newKiller(tb testing.TB, b *mastertest.Baton) *killer {
+	tb.Helper()
+	seed := killSeed(tb)
+	return &killer{tb: tb, b: b, seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), held: map[string]bool{}}
+}
+
+// excuse is for a connection that died with a worker: one failure, and no other.
+func (k *killer) excuse(f load.Failure) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.held[f.Local] {
+		return ""
+	}
+	delete(k.held, f.Local)
+	return fmt.Sprintf("held by a killed worker (%s)", f.Kind)
+}
+
+// kill kills the worker in a slot, and waits until there is another one.
+func (k *killer) kill(slot int) {
+	k.tb.Helper()
+	before := k.b.AwaitSettled()
+	victim := inSlot(before, slot)
+	patience := time.Duration(k.rand.IntN(15)) * time.Millisecond
+	killed := mastertest.KillHolding(victim, func(peers map[string]bool) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		for peer := range peers {
+			k.held[peer] = true
+		}
+		pass(patience) // what comes meanwhile is in a queue
+	})
+	if !killed {
+		k.tb.Fatalf("worker %d was not there to be killed", victim)
+	}
+	after := k.b.AwaitStatus(fmt.Sprintf("another worker in slot %d", slot), func(st mastertest.Status) bool {
+		return st.Settled() && st.Crashes == before.Crashes+1
+	})
+	for _, w := range before.Workers {
+		if now := inSlot(after, w.Slot); (now == w.PID) != (w.Slot != slot) {
+			k.tb.Errorf("killed %d in slot %d: slot %d had process %d, and has %d", victim, slot, w.Slot, w.PID, now)
+		}
+	}
+	k.kills++
+}
+
+// inSlot is the worker in a slot of a baton at rest.
+func inSlot(st mastertest.Status, slot int) int {
+	for _, w := range st.Workers {
+		if w.Slot == slot && w.Generation == st.Generation {
+			return w.PID
+		}
+	}
+	return 0
+}
+
+// wantAll fails the test unless n workers were killed, and somebody has felt it.
+func (k *killer) wantAll(n int, report *load.Report) {
+	k.tb.Helper()
+	st := k.b.AwaitSettled()
+	if k.kills != n || st.Crashes != int64(n) {
+		k.tb.Errorf("%d workers were killed, status says %d, want %d", k.kills, st.Crashes, n)
+	}
+	if len(st.Warnings)+len(st.Crashing) != 0 {
+		k.tb.Errorf("in the end: %+v", st)
+	}
+	var excused int64
+	for _, count := range report.Total.Excused {
+		excused += count
+	}
+	if excused == 0 {
+		k.tb.Error("no client has noticed that its worker was killed; were there any?")
+	}
+	k.tb.Logf("\n%s", report)
+}

@@ -1,0 +1,165 @@
+package promises_test
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"baton/master/mastertest"
+	"baton/master/mastertest/load"
+)
+
+// fickle is an init function that notes every start of a worker, and makes it crash if it is told to: at once, or, after it
+// has said that it is ready, a moment later.
+const fickle = `package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"baton/worker"
+)
+
+func init() {
+	dir := os.Getenv("BATON_TEST_FICKLE")
+	if !worker.Spawned() || dir == "" {
+		return
+	}
+	line, _ := os.ReadFile("/proc/self/cmdline")
+	slot := strings.Split(string(line), "\x00")[1] // "worker 1"; in os.Args it is no more
+	if f, err := os.OpenFile(filepath.Join(dir, "starts"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
+		f.WriteString(slot + "\n")
+		f.Close()
+	}
+	switch how, _ := os.ReadFile(filepath.Join(dir, slot)); string(how) {
+	case "at once":
+		os.Exit(3)
+	case "later":
+		time.AfterFunc(300*time.Millisecond, func() { os.Exit(4) })
+	}
+}
+`
+
+// fickleDir is where the workers of a fickle binary are told what to do.
+type fickleDir struct {
+	tb  testing.TB
+	dir string
+}
+
+func startFickle(tb testing.TB, s site) (*mastertest.Baton, fickleDir) {
+	tb.Helper()
+	f := fickleDir{tb, tb.TempDir()}
+	return mastertest.Start(tb, mastertest.Options{
+		Config: s.String(), Env: []string{"BATON_TEST_FICKLE=" + f.dir},
+		Binary: mastertest.Build(tb, mastertest.BuildOptions{NoRace: true, Add: map[string]string{"zz_fickle.go": fickle}}),
+	}), f
+}
+
+// tell says how the workers of a slot are to behave: "at once", "later", or "" for well.
+func (f fickleDir) tell(slot int, how string) {
+	f.tb.Helper()
+	path := filepath.Join(f.dir, fmt.Sprintf("worker %d", slot))
+	if err := os.WriteFile(path+".new", []byte(how), 0o600); err != nil {
+		f.tb.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		f.tb.Fatal(err)
+	}
+}
+
+// starts is how many workers have been started.
+func (f fickleDir) starts() int {
+	text, _ := os.ReadFile(filepath.Join(f.dir, "starts"))
+	return strings.Count(string(text), "\n")
+}
+
+// TestCrashLoop: a slot whose workers crash at once is tried again less and less often, status is loud about it, the other
+// slots serve on, and what is in the slot's own queue as well; and when its workers live again, nothing is left of it.
+func TestCrashLoop(t *testing.T) {
+	t.Parallel()
+	for name, socket := range map[string]string{"one queue": "", "a queue for each slot": "reuse_port = true"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := quiet(t)
+			s.workers, s.socket = 3, socket
+			b, workers := startFickle(t, s)
+			before := b.AwaitSettled()
+			fds := openFiles(t, before.Workers[0].PID)
+			begun, started := time.Now(), workers.starts()
+			workers.tell(1, "at once")
+			b.Kill(inSlot(before, 1))
+			r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: load.Mix(2, 2, 2), MinPause: 5 * time.Millisecond, MaxPause: 20 * time.Millisecond})
+			st := b.AwaitStatus("five crashes", func(st mastertest.Status) bool {
+				return st.Crashes >= 5 && len(st.Crashing) == 1 && st.Crashing[0].Empty
+			})
+			c := st.Crashing[0]
+			if c.Slot != 1 || !c.Looping || c.Crashes < 5 || c.NextStart <= 0 || c.Last != "exit status 3" || len(st.Workers) != 2 {
+				t.Errorf("%+v", st)
+			}
+			wantWarning(t, st, "slot 1 crashes again and again: ", "last: exit status 3; next start in ")
+			var text string
+			mastertest.Await(t, func() string { return "words of baton status for people; the last:\n" + text }, func() bool {
+				text = b.CLI("status").Stdout
+				return strings.Contains(text, "starts in ") && strings.Contains(text, "slot 1 crashes again and again")
+			})
+			if log := b.Log(); !strings.Contains(log, `msg="a slot crashes again and again"`) {
+				t.Error("the log is silent")
+			}
+			report := wantNoLoss(t, r)
+			t.Logf("\n%s", report)
+
+			// The n-th start in a row comes no sooner than 0.1 s · (2^(n-2) - 1) after the first.
+			took, count := time.Since(begun), workers.starts()-started
+			if most := int(math.Log2(took.Seconds()*10*1.1+1)) + 3; count > most || count < 5 {
+				t.Errorf("%d starts in %v, want 5 to %d", count, took, most)
+			}
+			workers.tell(1, "")
+			after := b.AwaitStatus("the end of the trouble", func(st mastertest.Status) bool {
+				return st.Settled() && len(st.Crashing) == 0 && len(st.Warnings) == 0
+			})
+			for _, slot := range []int{0, 2} {
+				if inSlot(after, slot) != inSlot(before, slot) {
+					t.Errorf("slot %d had process %d, and has %d", slot, inSlot(before, slot), inSlot(after, slot))
+				}
+			}
+			mastertest.Await(t, mastertest.Says("the log to say that the slot serves"), func() bool {
+				return strings.Contains(b.Log(), `msg="a slot that had crashed again and again serves"`)
+			})
+			if now := openFiles(t, before.Workers[0].PID); now > fds+5 {
+				t.Errorf("another slot's worker had %d open files, and has %d after %d crashes", fds, now, after.Crashes)
+			}
+		})
+	}
+}
+
+// wantWarning looks for a warning with these parts.
+func wantWarning(tb testing.TB, st mastertest.Status, parts ...string) {
+	tb.Helper()
+	for _, w := range st.Warnings {
+		found := 0
+		for _, p := range parts {
+			if strings.Contains(w, p) {
+				found++
+			}
+		}
+		if found == len(parts) {
+			return
+		}
+	}
+	tb.Errorf("warnings %q, want one with %q", st.Warnings, parts)
+}
+
+func openFiles(tb testing.TB, pid int) int {
+	tb.Helper()
+	n := 0
+	for _, count := range restingFDs(tb, pid) {
+		n += count
+	}
+	return n
+}
