@@ -30,7 +30,8 @@ type Config struct {
 	// ReadyTimeout is how long a new worker may take to say READY, else the reload fails. If 0, 10 seconds.
 	ReadyTimeout time.Duration
 
-	// MaxGenerations is how many generations may drain at once; beyond it the oldest is cut. If 0, 8.
+	// MaxGenerations is how many generations may drain at once. Beyond it the oldest is cut: it has two seconds left for
+	// its goodbye, and none if there are more than twice as many. If 0, 8.
 	MaxGenerations int
 
 	// MaxConnections is how many connections a worker takes; what comes beyond waits in the kernel. If 0, what its limit

@@ -33,7 +33,7 @@ const (
 const crashHeal = time.Second
 
 // crashYoung: a row that begins within it after COMMIT is laid to the new generation.
-const crashYoung = 5 * time.Second
+const crashYoung = 10 * time.Second
 
 // crashes is what a generation remembers of its dead. The zero value is a generation without any.
 type crashes struct {

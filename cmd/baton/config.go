@@ -29,7 +29,8 @@ type File struct {
 	// old generation serves on. Default "10s".
 	ReadyTimeout duration `toml:"ready_timeout"`
 
-	// MaxGenerations is how many old generations may drain at once; beyond it the oldest is cut. Default 8.
+	// MaxGenerations is how many old generations may drain at once; beyond it the oldest is cut, two seconds later, or at
+	// once if there are more than twice as many. Default 8.
 	MaxGenerations int `toml:"max_generations"`
 
 	// HangTimeout is how long a worker may give no sign of life before it is replaced. "0s", the default: for ever.

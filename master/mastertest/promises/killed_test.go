@@ -5,10 +5,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"baton/master/keeper"
 	"baton/master/mastertest"
 	"baton/master/mastertest/load"
 )
@@ -145,4 +147,44 @@ func (k *killer) wantAll(n int, report *load.Report) {
 		k.tb.Error("no client has noticed that its worker was killed; were there any?")
 	}
 	k.tb.Logf("\n%s", report)
+}
+
+// TestWorkerKilledInReload: a worker that is killed while a successor starts is replaced by one like it: with the arguments
+// that were typed, and without a mark of the reload.
+func TestWorkerKilledInReload(t *testing.T) {
+	t.Parallel()
+	steps := mastertest.NewSteps(t)
+	s := quiet(t)
+	b := mastertest.Start(t, mastertest.Options{
+		Config: s.String(), Env: []string{steps.Env()},
+		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
+	})
+	before := b.AwaitSettled()
+	victim := inSlot(before, 1)
+	line := mastertest.CommandLine(victim)
+	await := steps.HoldAt("bound")
+	reload := b.StartCLI("reload")
+	held := await()
+	b.Kill(victim)
+	st := b.AwaitStatus("another worker in slot 1", func(st mastertest.Status) bool {
+		return st.Crashes == 1 && len(st.PIDs("serving")) == 2
+	})
+	pid := inSlot(st, 1)
+	if got := mastertest.CommandLine(pid); pid == victim || got != line || !strings.HasSuffix(line, " run --config site.toml") {
+		t.Errorf("process %d is %q, want %q", pid, got, line)
+	}
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil || strings.Contains(string(env), keeper.AttemptEnv+"=") {
+		t.Errorf("the worker belongs to a reload that has nothing to do with it: %q, %v", env, err)
+	}
+	if inSlot(st, 0) != inSlot(before, 0) || st.Generation != 1 {
+		t.Errorf("before %+v\nafter %+v", before, st)
+	}
+	held.Release()
+	if r := reload(); r.Code != 0 {
+		t.Errorf("baton reload: exit code %d, %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	if st := b.AwaitSettled(); st.Generation != 2 || st.Crashes != 1 {
+		t.Errorf("%+v", st)
+	}
 }

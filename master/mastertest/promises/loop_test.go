@@ -13,8 +13,8 @@ import (
 	"baton/master/mastertest/load"
 )
 
-// fickle is an init function that notes every start of a worker, and makes it crash if it is told to: at once, or, after it
-// has said that it is ready, a moment later.
+// fickle is an init function that notes every start of a worker, and makes it crash if it is told to: at once, or as soon
+// as there is a file that says so.
 const fickle = `package main
 
 import (
@@ -41,7 +41,14 @@ func init() {
 	case "at once":
 		os.Exit(3)
 	case "later":
-		time.AfterFunc(300*time.Millisecond, func() { os.Exit(4) })
+		go func() {
+			for {
+				if _, err := os.Stat(filepath.Join(dir, "now")); err == nil {
+					os.Exit(4)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
 	}
 }
 `
@@ -64,8 +71,19 @@ func startFickle(tb testing.TB, s site) (*mastertest.Baton, fickleDir) {
 // tell says how the workers of a slot are to behave: "at once", "later", or "" for well.
 func (f fickleDir) tell(slot int, how string) {
 	f.tb.Helper()
-	path := filepath.Join(f.dir, fmt.Sprintf("worker %d", slot))
-	if err := os.WriteFile(path+".new", []byte(how), 0o600); err != nil {
+	f.write(fmt.Sprintf("worker %d", slot), how)
+}
+
+// now makes those crash that were to do so later.
+func (f fickleDir) now() {
+	f.tb.Helper()
+	f.write("now", "")
+}
+
+func (f fickleDir) write(name, text string) {
+	f.tb.Helper()
+	path := filepath.Join(f.dir, name)
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		f.tb.Fatal(err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
@@ -116,8 +134,8 @@ func TestCrashLoop(t *testing.T) {
 
 			// The n-th start in a row comes no sooner than 0.1 s · (2^(n-2) - 1) after the first.
 			took, count := time.Since(begun), workers.starts()-started
-			if most := int(math.Log2(took.Seconds()*10*1.1+1)) + 3; count > most || count < 5 {
-				t.Errorf("%d starts in %v, want 5 to %d", count, took, most)
+			if most := int(math.Log2(took.Seconds()*10*1.1+1)) + 3; count > most || count < 4 {
+				t.Errorf("%d starts in %v, want 4 to %d", count, took, most)
 			}
 			workers.tell(1, "")
 			after := b.AwaitStatus("the end of the trouble", func(st mastertest.Status) bool {
@@ -131,10 +149,55 @@ func TestCrashLoop(t *testing.T) {
 			mastertest.Await(t, mastertest.Says("the log to say that the slot serves"), func() bool {
 				return strings.Contains(b.Log(), `msg="a slot that had crashed again and again serves"`)
 			})
-			if now := openFiles(t, before.Workers[0].PID); now > fds+5 {
+			if now := openFiles(t, before.Workers[0].PID); now > fds+2 {
 				t.Errorf("another slot's worker had %d open files, and has %d after %d crashes", fds, now, after.Crashes)
 			}
 		})
+	}
+}
+
+// TestNewGenerationCrashes: a reload has succeeded, and then its workers begin to crash, while the old generation drains.
+// Status and log say so in words of their own, until the next reload.
+func TestNewGenerationCrashes(t *testing.T) {
+	t.Parallel()
+	s := quiet(t)
+	b, workers := startFickle(t, s)
+	request := hold(t, s.listen[0])
+	for slot := range 2 {
+		workers.tell(slot, "later")
+	}
+	b.Reload()
+	workers.now()
+	const loud = "THE NEW GENERATION CRASHES"
+	isLoud := func(st mastertest.Status) bool {
+		return len(st.Warnings) > 0 && strings.HasPrefix(st.Warnings[0], loud)
+	}
+	st := b.AwaitStatus("a loud warning", isLoud)
+	wantWarning(t, st, loud+": generation 2 took over ", "while generation 1 still drains")
+	if len(st.PIDs("draining")) == 0 || st.LastReload.Error != "" {
+		t.Errorf("%+v", st)
+	}
+	if !strings.Contains(b.Log(), `msg="`+loud+`"`) {
+		t.Error("the log is silent")
+	}
+	b.WriteConfig("colour = 1\n")
+	if r := b.CLI("reload"); r.Code != 1 {
+		t.Errorf("a broken config: exit code %d", r.Code)
+	}
+	if st := b.Status(); !isLoud(st) {
+		t.Errorf("after a reload that has failed: %q", st.Warnings)
+	}
+	for slot := range 2 {
+		workers.tell(slot, "")
+	}
+	b.WriteConfig(s.String())
+	b.Reload()
+	if st := b.Status(); len(st.Warnings)+len(st.Crashing) != 0 {
+		t.Errorf("after the next reload: %q, %+v", st.Warnings, st.Crashing)
+	}
+	request.wantFinished()
+	if st := b.AwaitSettled(); st.Generation != 3 || st.CutRequests != 0 {
+		t.Errorf("%+v", st)
 	}
 }
 
