@@ -227,13 +227,7 @@ func (m *master) openPIDFile() error {
 	if had && old.data == path {
 		return nil
 	}
-	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
-	err := os.WriteFile(tmp, []byte(strconv.Itoa(m.welcome.KeeperPID)+"\n"), 0o644)
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
+	if err := writeFile(path, strconv.Itoa(m.welcome.KeeperPID)+"\n"); err != nil {
 		return fmt.Errorf("pid file: %w", err)
 	}
 	if had {
@@ -241,6 +235,29 @@ func (m *master) openPIDFile() error {
 	}
 	m.put(wire.Put{Name: entryPID, Unlink: path}, path, -1)
 	return nil
+}
+
+// writeFile replaces a file in one step. In a folder that others may write to, it follows no link of theirs: the new file
+// has a name that nobody had before, and a rename replaces a link.
+func writeFile(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
 }
 
 // openControl takes over the control socket, or makes it.

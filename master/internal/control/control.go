@@ -79,7 +79,7 @@ func Serve(ln net.Listener, keeperPID int, b Backend) *Server {
 	mux.HandleFunc("GET /reload/{id}", h.await)
 	mux.HandleFunc("POST /resize", h.resize)
 	mux.HandleFunc("POST /stop", h.stop)
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ConnState: s.count}
+	s.http = &http.Server{Handler: ownerOnly(mux), ReadHeaderTimeout: 10 * time.Second, ConnState: s.count, ConnContext: notePeer}
 	// A kept connection would stay with this master when the next one has taken over.
 	s.http.SetKeepAlivesEnabled(false)
 	go func() {

@@ -78,6 +78,9 @@ func bindUnix(fd int, path string, mode os.FileMode) error {
 		return err
 	}
 	defer done()
+	if err := boundMode(fd, mode); err != nil {
+		return err
+	}
 	sa := &unix.SockaddrUnix{Name: short}
 	err = unix.Bind(fd, sa)
 	if errors.Is(err, unix.EADDRINUSE) && stale(path, short) {
@@ -88,7 +91,7 @@ func bindUnix(fd int, path string, mode os.FileMode) error {
 	if err != nil {
 		return os.NewSyscallError("bind", err)
 	}
-	return os.Chmod(path, mode)
+	return giveMode(short, mode)
 }
 
 func stale(path, short string) bool {
