@@ -14,15 +14,16 @@ func (m *master) onKeeperChanged(k wire.Keeper) {
 
 // compare asks for a reload if what is on disk is not what runs. The keeper wants to know when it may have lost a HUP.
 // Changed files are asked for by the watch, if there is one.
-func (m *master) compare() {
+func (m *master) compare(c wire.Compare) {
 	if m.stopping || !m.committed {
 		return
 	}
 	cfg, path := m.cfg, m.args[0]
 	go func() {
-		if otherBinary(path) || len(cfg.Watch) == 0 && m.otherConfig(cfg) {
+		if otherBinary(path) || (c.Whole || len(cfg.Watch) == 0) && m.otherConfig(cfg) {
 			_ = m.keeper.Post(wire.Request{Source: wire.SourceCompare})
 		}
+		_ = m.keeper.Post(wire.Compared{})
 	}()
 }
 

@@ -19,7 +19,7 @@ var rules = []rule{
 	{from: "baton/worker/wire", only: []string{}},
 	{from: "baton/worker/logsink", only: []string{"golang.org/x/sys"}},
 	{from: "baton/master", not: []string{"baton/cmd"}},
-	{from: "baton/master/keeper", only: []string{"golang.org/x/sys", "baton/worker", "baton/master/internal", "baton/master/keeper"}},
+	{from: "baton/master/keeper", only: []string{"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal", "baton/master/keeper"}},
 	{from: "baton/master/internal", not: []string{"baton/master/keeper"}},
 	{from: "baton/http", not: []string{"baton/master", "baton/cmd"}},
 }

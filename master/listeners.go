@@ -33,12 +33,15 @@ type sockRecord struct {
 	Slot  int    `json:"slot"` // or sockets.Shared
 	Host  string `json:"host"`
 	Order int    `json:"order"` // in which the sockets on this very address have listened, or will
+
+	// Passed is systemd's name for a socket of one of its socket units; empty for all that this program has made.
+	Passed string `json:"passed,omitempty"`
 }
 
 func (s sock) wire() wire.Listener {
 	return wire.Listener{
 		Key: s.key, Group: s.Group, Name: s.name(), Address: s.Address, Transport: s.transport(), Process: s.Process,
-		Handover: !s.NoHandover, Extra: s.extra,
+		Handover: !s.NoHandover, Extra: s.extra, Kept: s.Passed != "",
 	}
 }
 
@@ -115,6 +118,9 @@ func (m *master) openListener(l Listen) error {
 	if !l.ReusePort || addr.Network != "tcp" {
 		return m.openSocket(l, addr, sockets.Shared)
 	}
+	if err := m.refusePassed(l, addr); err != nil {
+		return err
+	}
 	addr.ReusePort = true
 	for slot := range m.want {
 		if err := m.openSocket(l, addr, slot); err != nil {
@@ -130,11 +136,18 @@ func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
 	if it, ok := m.take(entry); ok {
 		var r sockRecord
 		if json.Unmarshal([]byte(it.data), &r) == nil {
-			s.Order = r.Order
+			s.Order, s.Passed = r.Order, r.Passed
 		}
 		s.fd = it.fd
 		m.sockets = append(m.sockets, s)
 		return nil
+	}
+	if ok, err := m.adoptPassed(l, addr, &s); ok || err != nil {
+		if ok {
+			m.put(wire.Put{Name: entry}, s.sockRecord, s.fd)
+			m.sockets = append(m.sockets, s)
+		}
+		return err
 	}
 	fd, err := sockets.Bind(addr, 0o666)
 	if errors.Is(err, unix.EADDRINUSE) && m.shareOwn(s.Group) {
@@ -142,7 +155,7 @@ func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
 		fd, err = sockets.Bind(addr, 0o666)
 	}
 	if err != nil {
-		return err
+		return m.hintPassed(err, s.Group)
 	}
 	s.fd, s.fresh, s.Order = fd, true, m.nextOrder(s.Group, s.Host)
 	m.put(wire.Put{Name: entry, Unlink: addr.Path}, s.sockRecord, s.fd)

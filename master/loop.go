@@ -190,7 +190,11 @@ func (m *master) handleKeeper(p *seqpacket.Packet) error {
 		}
 		m.onKeeperChanged(k)
 	case wire.Compare{}.Kind():
-		m.compare()
+		var c wire.Compare
+		if err := f.Into(&c); err != nil {
+			return err
+		}
+		m.compare(c)
 	}
 	return nil
 }

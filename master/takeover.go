@@ -32,7 +32,7 @@ func (m *master) maybeCommit() {
 		m.failure(err)
 		return
 	}
-	if err := m.keeper.Post(wire.Commit{Seen: m.welcome.Seen}); err != nil {
+	if err := m.keeper.Post(wire.Commit{Seen: m.welcome.Seen, Serves: true}); err != nil {
 		m.failure(fmt.Errorf("master: commit: %w", err))
 	}
 }
@@ -100,6 +100,7 @@ func (m *master) onCommitted(c wire.Committed) {
 	for _, a := range todo {
 		m.perform(a)
 	}
+	m.serving()
 	step.At(step.Granted)
 	// An error means that the predecessor is dead already; then there is nobody to tell.
 	_ = m.upg.Ready()
@@ -108,8 +109,12 @@ func (m *master) onCommitted(c wire.Committed) {
 	for _, w := range m.cfg.Warnings {
 		m.warn(w)
 	}
+	m.warnUnused()
 	m.serveControl()
 }
+
+// serving tells the keeper, and through it systemd, that whoever connects now is served.
+func (m *master) serving() { _ = m.keeper.Post(wire.Serving{Workers: m.want}) }
 
 // serveControl answers on the control socket. The predecessor stops to in this very moment.
 func (m *master) serveControl() {
@@ -136,6 +141,9 @@ func (m *master) warn(text string) {
 // removePaths removes what the keeper would have removed: of a successor the paths that it has made, of a master all.
 func (m *master) removePaths(onlyFresh bool) {
 	for _, s := range m.sockets {
+		if s.Passed != "" || m.welcome.Stores && !onlyFresh {
+			continue // systemd has the socket as well
+		}
 		if path, ok := strings.CutPrefix(s.key, "unix/"); ok && (s.fresh || !onlyFresh) {
 			_ = os.Remove(path)
 		}
@@ -186,4 +194,5 @@ func (m *master) resize(n int) {
 	m.want = n
 	m.steer()
 	m.storeCount()
+	m.serving()
 }

@@ -115,8 +115,8 @@ func udpAddr(sa unix.Sockaddr) net.Addr {
 	return nil
 }
 
-// drain ends the reading: at once, or with ends when the queue is empty.
-func (p *packetConn) drain(ends bool) {
+// drain ends the reading: at once, or with ends when the queue is empty. deaf: another socket takes over the port, if any.
+func (p *packetConn) drain(ends, deaf bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.reading != readOpen {
@@ -124,7 +124,9 @@ func (p *packetConn) drain(ends bool) {
 	}
 	p.reading = readEnded
 	if ends {
-		p.deafen()
+		if deaf {
+			p.deafen()
+		}
 		p.reading = readEnding
 	}
 	close(p.done)
@@ -173,6 +175,6 @@ func (p *packetConn) LocalAddr() net.Addr                        { return p.udp.
 
 // Close gives up this process's hold on the socket.
 func (p *packetConn) Close() error {
-	p.drain(false)
+	p.drain(false, false)
 	return p.udp.Close()
 }

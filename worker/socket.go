@@ -94,7 +94,7 @@ func (s *socket) drain(ends []string, all bool) {
 	case s.ln != nil:
 		s.ln.drain(over, endGrace)
 	case s.pc != nil:
-		s.pc.drain(over)
+		s.pc.drain(over, !all && !s.Kept)
 	case s.fd >= 0:
 		_ = unix.Close(s.fd)
 		s.fd = -1

@@ -7,10 +7,9 @@ package httpworker
 // The header's end is found here. What follows it the handler says, see [framing.body].
 type framing struct {
 	part   part
-	faults faults // of the last header that has ended
-	head   lines  // in partHead
-	size   int    // bytes of head
-	left   int64  // in partLength
+	head   lines // in partHead
+	size   int   // bytes of head
+	left   int64 // in partLength
 	chunks chunks
 }
 
@@ -31,7 +30,7 @@ func (f *framing) take(p []byte) int {
 		n, end := f.head.scan(p)
 		f.size += n
 		if end {
-			f.part, f.faults = partHeadEnded, f.head.faults
+			f.part = partHeadEnded
 		}
 		return n
 	case partHeadEnded:

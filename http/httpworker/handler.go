@@ -24,11 +24,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	if ours && r.ProtoMajor == 1 {
-		if why := c.handle(r, last); why != "" {
-			w.Header().Set("Connection", "close")
-			http.Error(w, "400 Bad Request: "+why, http.StatusBadRequest)
-			return
-		}
+		c.handle(r.ContentLength, last)
 	}
 	if r.RequestURI == "*" && r.Method == http.MethodOptions {
 		serveOptions(w, r)

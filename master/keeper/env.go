@@ -13,7 +13,7 @@ import (
 // private are the variables that end with the process that they were meant for.
 var private = []string{
 	worker.RoleEnv, DoorEnv, DirEnv, AttemptEnv, early.Env, "TABLEFLIP_HAS_PARENT_7DIU3",
-	"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE", "MAINPID",
+	"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE", "MAINPID",
 }
 
 // Scrub returns env without what is between the processes of the tree, or between the keeper and systemd.

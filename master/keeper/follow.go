@@ -99,7 +99,7 @@ func (k *keeper) setProblem(problem string) {
 // atRest reports whether nothing is going on but that workers serve, or drain.
 func (k *keeper) atRest() bool {
 	return k.attempt == nil && k.old == nil && k.count == k.served && k.starting == 0 && k.live == 1 && !k.stopping &&
-		len(k.dead) == 0 && k.current != nil && k.current.alone && k.current.end == ""
+		len(k.dead) == 0 && k.current != nil && k.current.alone && k.current.serving && k.current.end == ""
 }
 
 // tryFollow is called after every event.
@@ -118,7 +118,7 @@ func (k *keeper) tryFollow(now time.Time) {
 		if err := k.startDryRun(now); err != nil {
 			k.refuse(f.want, err)
 		}
-	case !k.current.conn.Idle():
+	case !k.current.conn.Idle() || !k.systemd.idle():
 		k.dl.follow = now.Add(followAgain)
 	default:
 		k.becomeOther()
@@ -242,7 +242,7 @@ func (k *keeper) becomeOther() {
 	if err != nil {
 		k.refuse(id, err)
 	}
-	k.post(wire.Compare{}) // a HUP was lost, perhaps
+	k.compare() // a HUP was lost, perhaps
 }
 
 // execute returns nil if something has come in between: then it is tried again at rest.
@@ -268,7 +268,8 @@ func (k *keeper) execute() error {
 	return execKeeping(append(st.fds(), fd), func() error {
 		// Our own descriptor: a path may be another file by now.
 		exe := fmt.Sprintf("/proc/self/fd/%d", k.store[EntryExe].fd)
-		return syscall.Exec(exe, k.keeperArgs(), followEnv(os.Environ(), fmt.Sprintf("state %d", fd)))
+		env := append(followEnv(os.Environ(), fmt.Sprintf("state %d", fd)), systemdEnv()...)
+		return syscall.Exec(exe, k.keeperArgs(), env)
 	})
 }
 
@@ -306,6 +307,7 @@ func (k *keeper) takeOver(fd int) error {
 	if err := errors.Join(closeOnExec(st.fds(), true), k.restore(st)); err != nil {
 		return err
 	}
+	k.systemd.resume(k.store)
 	step.At(step.Followed)
 	k.switchLog()
 	k.log.Info("keeper: has followed", "version", k.opts.Version, "before", st.Program)
@@ -319,7 +321,7 @@ func (k *keeper) takeOver(fd int) error {
 	if k.tty.hungUp() { // its HUP was lost
 		k.onSignal(syscall.SIGHUP)
 	}
-	k.post(wire.Compare{}) // another HUP was lost, perhaps
+	k.compare() // another HUP was lost, perhaps
 	return nil
 }
 
@@ -332,7 +334,7 @@ func (k *keeper) pauseReaders() bool {
 	for !s.paused && !s.gone || !k.doorPaused {
 		k.onPacket(<-k.packets)
 	}
-	return k.atRest() && k.current.conn.Idle()
+	return k.atRest() && k.current.conn.Idle() && k.systemd.idle()
 }
 
 // resumeReaders undoes it.

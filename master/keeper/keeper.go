@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -22,6 +23,7 @@ import (
 // Exit codes of the keeper besides those of a first master that failed.
 const (
 	exitOK     = 0
+	exitUser   = 100
 	exitSystem = 111
 )
 
@@ -77,6 +79,7 @@ type keeper struct {
 	live       int      // sessions whose end has not been read
 	leaving    []int    // PIDs of masters whose session has ended, and who have not been reaped yet
 	generation int      // committed
+	size       int      // workers of it, as the master says
 	attempt    *attempt
 	attempts   int64 // how many there were
 	count      int64 // reload requests
@@ -98,6 +101,8 @@ type keeper struct {
 	control *control.Server // while there is no master
 	calls   chan func()     // from the control socket: run on the loop
 
+	systemd systemd
+
 	stopping  bool
 	dismissed bool // strangers have been told to end
 	killing   bool
@@ -111,7 +116,7 @@ type keeper struct {
 
 // deadlines are the moments at which the keeper has to do something; zero: not set.
 type deadlines struct {
-	attempt, kill, old, reload, follow time.Time
+	attempt, kill, old, reload, follow, watchdog time.Time
 
 	restart time.Time // start a master, or give up the one that starts
 	answer  time.Time // answer on the control socket if there is still no master
@@ -130,12 +135,22 @@ func Run(opts Options) int {
 		dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
 	}
 	debug.SetGCPercent(gcPercent)
+	k.openSystemd()
+	defer k.endSystemd()
 	worker.SetTitle(worker.RoleKeeper, -1)
 	if err := k.begin(); err != nil {
 		k.log.Error("keeper: start", "error", err)
-		return exitSystem
+		return startCode(err)
 	}
 	return k.loop()
+}
+
+// startCode is the exit code of a keeper that could not start.
+func startCode(err error) int {
+	if errors.As(err, &acceptedError{}) {
+		return exitUser
+	}
+	return exitSystem
 }
 
 // begin starts the first master, or goes on where the keeper has left off that has executed us.
@@ -149,6 +164,9 @@ func (k *keeper) begin() error {
 	if early.State >= 0 {
 		k.signals = early.Caught
 		return k.takeOver(early.State)
+	}
+	if err := k.takePassed(); err != nil {
+		return err
 	}
 	if err := k.open(); err != nil {
 		return err
@@ -229,6 +247,7 @@ func (k *keeper) finished() bool {
 	if k.live > 0 { // what the dead have said last may be a path that they have made
 		return false
 	}
+	k.dropListeners()
 	for name := range k.store {
 		k.store.drop(name)
 	}
@@ -238,7 +257,7 @@ func (k *keeper) finished() bool {
 // schedule sets the timer to the earliest deadline.
 func (k *keeper) schedule() {
 	var next time.Time
-	for _, t := range []time.Time{k.dl.attempt, k.dl.kill, k.dl.old, k.dl.restart, k.dl.reload, k.dl.answer, k.dl.follow} {
+	for _, t := range []time.Time{k.dl.attempt, k.dl.kill, k.dl.old, k.dl.restart, k.dl.reload, k.dl.answer, k.dl.follow, k.dl.watchdog} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
@@ -276,6 +295,9 @@ func (k *keeper) onTimer(now time.Time) {
 	due(&k.dl.reload, now) // startReload looks by itself
 	if due(&k.dl.follow, now) {
 		k.onFollowTime()
+	}
+	if due(&k.dl.watchdog, now) {
+		k.beat(now)
 	}
 	if due(&k.dl.kill, now) {
 		k.killAll("stop timeout")

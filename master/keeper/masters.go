@@ -62,6 +62,7 @@ func (k *keeper) admit(s *session, f wire.Frame) error {
 		s.role = wire.RoleSuccessor
 		k.attempt.successor = s
 		k.attempt.seen = k.count // it has not read its config yet
+		k.sayReloading()
 	default:
 		return fmt.Errorf("nobody waits for a master of attempt %q", hello.Attempt)
 	}
@@ -72,6 +73,7 @@ func (k *keeper) welcome(s *session) {
 	w := wire.Welcome{
 		Role: s.role, Generation: k.generation, Seen: k.count, KeeperPID: k.pid, KeeperVer: k.opts.Version,
 		Started: k.started.Unix(), Restarts: k.restarts, Results: k.results, Problem: k.follow.problem,
+		Stores: k.systemd.store.max > 0,
 	}
 	if s.role != wire.RoleRestart {
 		w.Generation++
@@ -163,6 +165,14 @@ func (k *keeper) handle(s *session, p *seqpacket.Packet) error {
 			return err
 		}
 		k.onCommit(s, m)
+	case wire.Serving{}.Kind():
+		var m wire.Serving
+		if err := f.Into(&m); err != nil {
+			return err
+		}
+		k.onServing(s, m)
+	case wire.Compared{}.Kind():
+		k.onCompared(s)
 	case wire.Fail{}.Kind():
 		var m wire.Fail
 		if err := f.Into(&m); err != nil {
@@ -172,6 +182,12 @@ func (k *keeper) handle(s *session, p *seqpacket.Packet) error {
 			k.attempt.blame(m.Error)
 		}
 		s.lastWord = m.Error
+		if k.generation == 0 {
+			k.sayStartFailed(m.Error)
+		}
+		if k.generation == 0 {
+			k.sayStartFailed(m.Error)
+		}
 	case wire.UpgradeFailed{}.Kind():
 		var m wire.UpgradeFailed
 		if err := f.Into(&m); err != nil {
@@ -295,6 +311,7 @@ func (k *keeper) planRestart(served time.Duration) {
 	k.starting = 0
 	delay := k.backoff.crashed(served)
 	k.dl.restart = time.Now().Add(delay)
+	k.sayStatus()
 	if delay > 0 {
 		k.standIn()
 	}

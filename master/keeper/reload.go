@@ -10,7 +10,7 @@ import (
 
 // startReload begins an attempt if somebody has asked for one that no attempt has served, and the master can be asked.
 func (k *keeper) startReload(now time.Time) {
-	if k.count == k.served || k.attempt != nil || k.stopping || k.current == nil || !k.current.alone || k.old != nil {
+	if k.count == k.served || k.attempt != nil || k.stopping || k.current == nil || !k.current.alone || !k.current.serving || k.old != nil {
 		return
 	}
 	if wait := k.pace.wait(now); wait > 0 {
@@ -24,6 +24,7 @@ func (k *keeper) startReload(now time.Time) {
 		id: fmt.Sprintf("%d.%d.%d", k.pid, k.started.UnixNano(), k.attempts), seen: k.count, sponsor: k.current,
 	}
 	k.armAttempt(k.current.timeouts)
+	k.sayReloading()
 	k.post(wire.Reload{Attempt: k.attempt.id})
 }
 
@@ -80,7 +81,7 @@ func (k *keeper) onCommit(s *session, m wire.Commit) {
 	case s.role == wire.RoleSuccessor:
 		k.commitSuccessor(s, m)
 	case k.current == nil && k.starting == s.pid:
-		k.commitStarted(s)
+		k.commitStarted(s, m)
 	default:
 		_ = s.conn.Post(wire.Refused{Error: "another process is the master"})
 	}
@@ -107,20 +108,29 @@ func (k *keeper) commitSuccessor(s *session, m wire.Commit) {
 	old.superseded = true
 	k.old = old
 	k.dl.old = time.Now().Add(supersededLimit)
+	k.presumeServing(s, m)
 }
 
 // commitStarted: the first master, or a restarted one, is ready.
-func (k *keeper) commitStarted(s *session) {
+func (k *keeper) commitStarted(s *session, m wire.Commit) {
 	k.starting = 0
 	k.dl.restart, k.dl.answer = time.Time{}, time.Time{}
 	k.standDown()
 	if s.role == wire.RoleFirst {
 		k.generation++
-		k.served = k.count
+		k.served = m.Seen // a HUP since then came too late for the config that it has read
 	}
 	k.makeCurrent(s)
 	_ = s.conn.Post(wire.Committed{Generation: k.generation})
 	k.announceAlone()
+	k.presumeServing(s, m)
+}
+
+// presumeServing is for a master of a release that does not say it.
+func (k *keeper) presumeServing(s *session, m wire.Commit) {
+	if !m.Serves {
+		k.onServing(s, wire.Serving{Workers: k.size})
+	}
 }
 
 func (k *keeper) makeCurrent(s *session) {
@@ -152,6 +162,7 @@ func (k *keeper) failAttempt() {
 	killAttempt(a.id, a.workers)
 	k.log.Error("keeper: reload failed, nothing has changed", "error", a.reason)
 	k.post(k.publish(wire.Result{Seen: a.seen, Error: a.reason}))
+	k.sayReady()
 }
 
 // maxReason bounds what is kept of a reason, so that a result always fits into a message.

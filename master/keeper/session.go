@@ -27,6 +27,7 @@ type session struct {
 	alone      bool   // it has been told that no predecessor meddles
 	gone       bool   // end-of-file was read
 	paused     bool   // nobody reads what it says, see pauseReaders
+	serving    bool   // its sockets listen and its workers have GO, as it has promised to say, or else at COMMIT
 
 	timeouts wire.Preparing // of the config that it has loaded
 

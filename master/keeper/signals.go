@@ -141,6 +141,7 @@ func (k *keeper) stop(s wire.Stop) {
 	limit := k.stopLimit(s.Quit)
 	k.log.Info("keeper: stopping", "within", limit)
 	k.dl.kill = time.Now().Add(limit)
+	k.sayStopping(limit)
 	s.Deadline = worker.Monotonic() + int64(limit-stopMargin(limit))
 	if k.attempt != nil {
 		k.attempt.blame("stopping")
@@ -154,9 +155,7 @@ func (k *keeper) stop(s wire.Stop) {
 	}
 	k.post(s)
 	// Before the workers are told: what they find in the queue then is all there will be.
-	for _, name := range k.store.names(EntryListen + "/") {
-		k.store.drop(name)
-	}
+	k.dropListeners()
 	k.drainWorkers(s.Deadline)
 	if s.Now {
 		k.killAll("stop now")

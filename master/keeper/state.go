@@ -45,6 +45,7 @@ type state struct {
 	Deaths       deaths         `json:"deaths"`
 	MasterSince  int64          `json:"master_since"`  // Unix nanoseconds
 	LastTimeouts wire.Preparing `json:"last_timeouts"` // of the last master
+	Size         int            `json:"size"`
 }
 
 // deaths are those of masters.
@@ -85,7 +86,7 @@ func (k *keeper) snapshot() (*state, error) {
 		Generation: k.generation, Attempts: k.attempts, Count: k.count, Served: k.served, Results: k.results,
 		Reloaded: nanos(k.pace.started), MasterSince: nanos(k.masterSince), LastTimeouts: k.lastTimeouts,
 		Resizes: k.resizes, ResizeSeq: k.resizeSeq,
-		Deaths: deaths{Unforgiven: k.backoff.deaths, InARow: k.deaths, Last: k.lastDeath, PID: k.lost, Restarts: k.restarts},
+		Size: k.size, Deaths: deaths{Unforgiven: k.backoff.deaths, InARow: k.deaths, Last: k.lastDeath, PID: k.lost, Restarts: k.restarts},
 	}
 	var err error
 	if st.DoorOurs, err = k.door.FD(); err != nil {
@@ -164,6 +165,7 @@ func (k *keeper) restore(st *state) error {
 	}
 	k.generation, k.attempts, k.count, k.served, k.results = st.Generation, st.Attempts, st.Count, st.Served, st.Results
 	k.masterSince, k.lastTimeouts, k.resizes, k.resizeSeq = fromNanos(st.MasterSince), st.LastTimeouts, st.Resizes, st.ResizeSeq
+	k.size = st.Size
 	d := st.Deaths
 	k.backoff.deaths, k.deaths, k.lastDeath, k.lost, k.restarts = d.Unforgiven, d.InARow, d.Last, d.PID, d.Restarts
 	k.pace = pace{started: fromNanos(st.Reloaded)}
@@ -189,7 +191,7 @@ func (k *keeper) restoreSessions(st *state) error {
 	if k.door, err = seqpacket.New(st.DoorOurs); err != nil {
 		return fmt.Errorf("door: %w", err)
 	}
-	s := &session{pid: st.Master.PID, role: st.Master.Role, timeouts: st.Master.Timeouts, alone: true, pidfd: -1}
+	s := &session{pid: st.Master.PID, role: st.Master.Role, timeouts: st.Master.Timeouts, alone: true, serving: true, pidfd: -1}
 	if s.conn, err = seqpacket.New(st.Master.FD); err != nil {
 		return fmt.Errorf("master: %w", err)
 	}

@@ -22,6 +22,7 @@ var notCarried = map[string]string{
 	"old": "not at rest", "starting": "not at rest", "attempt": "not at rest", "stopping": "not at rest", "killing": "not at rest",
 	"leaving": "they are reaped by then", "dismissed": "at a stop", "dead": "empty at rest", "control": "none with a master", "calls": "nobody calls",
 	"exit": "0 unless stopping", "follow": "done",
+	"systemd": "of the environment, and of the store",
 }
 
 // restedKeeper is a keeper at rest with something in every field that is carried.
@@ -40,6 +41,7 @@ func restedKeeper(t *testing.T) (*keeper, actor) {
 	k.resizes, k.resizeSeq = []wire.Resize{{Delta: 1, Seq: 4}}, 4
 	k.backoff.deaths, k.deaths, k.lastDeath, k.lost, k.restarts = 2, 3, "killed", 77, 8
 	k.pace = pace{asked: []time.Time{time.Unix(0, 11), time.Unix(0, 12)}, started: time.Unix(0, 13)}
+	k.size = 6
 	k.masterSince, k.started = time.Unix(0, 14), time.Unix(0, 15)
 	k.lastTimeouts = wire.Preparing{StopTimeout: 5}
 	k.results = []wire.Result{{Seen: 9, OK: true, Generation: 1}}

@@ -101,7 +101,9 @@ func (s store) names(prefix string) []string {
 func (s store) send(c *seqpacket.Conn, prefixes ...string) {
 	for _, prefix := range prefixes {
 		for _, name := range s.names(prefix) {
-			s[name].send(c, name)
+			if name != entryStored {
+				s[name].send(c, name)
+			}
 		}
 	}
 	_ = c.Post(wire.End{})

@@ -47,6 +47,12 @@ type Options struct {
 	// status says the numbers inside, which [Baton.Outside] translates. See [NeedNamespace].
 	Namespace bool
 
+	// Pass are open files that the process finds from 3 on. They are closed here when it has them.
+	Pass []*os.File
+
+	// Held says that the test holds the listening sockets as well: the addresses are not free in the end.
+	Held bool
+
 	// NoWait returns at once and not when the first generation serves.
 	NoWait bool
 }
@@ -68,6 +74,7 @@ type Baton struct {
 
 	mu        sync.Mutex
 	keeper    int
+	held      bool // as Options say
 	killed    bool // nobody waits for the processes: they end when they notice
 	addresses map[string]bool
 }
@@ -84,7 +91,7 @@ func Start(tb testing.TB, opts Options) *Baton {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b := &Baton{Dir: dir, tb: tb, tool: opts.Binary, exited: make(chan struct{}), addresses: map[string]bool{}}
+	b := &Baton{Dir: dir, tb: tb, tool: opts.Binary, exited: make(chan struct{}), held: opts.Held, addresses: map[string]bool{}}
 	tb.Cleanup(func() { os.RemoveAll(dir) })
 	if err := linkOrCopy(b.tool, b.Path("baton")); err != nil {
 		tb.Fatal(err)
@@ -128,6 +135,7 @@ func (b *Baton) start(opts Options) error {
 		b.cmd = exec.Command(b.Path("baton"), args...)
 	}
 	b.cmd.Dir = b.Dir
+	b.cmd.ExtraFiles = opts.Pass
 	b.cmd.Env = append(append(environment(), "BATON="+b.Path("baton")), opts.Env...)
 	// A session of its own, by which its processes are known whoever becomes their parent.
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -148,6 +156,9 @@ func (b *Baton) start(opts Options) error {
 	if err := b.cmd.Start(); err != nil {
 		ours.Close()
 		return err
+	}
+	for _, f := range opts.Pass {
+		f.Close()
 	}
 	b.log = newLogBook(ours)
 	if opts.Shell == "" && !b.inside {
@@ -262,6 +273,9 @@ func (b *Baton) WantGone() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for address := range b.addresses {
+		if b.held {
+			break
+		}
 		if err := Bindable(address); err != nil {
 			b.tb.Errorf("left behind: %v", err)
 		}

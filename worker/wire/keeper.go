@@ -27,6 +27,9 @@ type Welcome struct {
 	Restarts int64    `json:"restarts,omitempty"`
 	Results  []Result `json:"results,omitempty"`
 	Problem  string   `json:"problem,omitempty"` // see Keeper
+
+	// Stores says that systemd keeps the listening sockets when the keeper ends. The paths of Unix sockets stay then.
+	Stores bool `json:"stores,omitempty"`
 }
 
 // Keeper tells the master what the keeper is now. Problem is why it is of another version than the binary of the last
@@ -36,8 +39,15 @@ type Keeper struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// Compare asks the master for a reload if its binary or its config is not what is on disk.
-type Compare struct{}
+// Compare asks the master for a reload if its binary or its config is not what is on disk. It is answered by Compared, after
+// the Request if there is one.
+type Compare struct {
+	// Whole: the config is compared even if its files are watched, which means that a change is noticed, but later.
+	Whole bool `json:"whole,omitempty"`
+}
+
+// Compared answers Compare.
+type Compared struct{}
 
 // Refused answers Hello or Commit.
 type Refused struct {
@@ -79,11 +89,19 @@ type Preparing struct {
 // Commit asks for COMMIT. Seen is the request count that was read before the config was.
 type Commit struct {
 	Seen int64 `json:"seen"`
+	// Serves promises [Serving].
+	Serves bool `json:"serves,omitempty"`
 }
 
 // Committed answers Commit: the sender is the master of Generation.
 type Committed struct {
 	Generation int `json:"generation"`
+}
+
+// Serving says that the sender's sockets listen and that its workers may accept: soon after Committed, and again when the
+// number of workers, and with it of sockets, has changed.
+type Serving struct {
+	Workers int `json:"workers"`
 }
 
 // Superseded tells a master that it no longer is the master.
@@ -184,6 +202,7 @@ func (Drop) Kind() string          { return "drop" }
 func (Preparing) Kind() string     { return "preparing" }
 func (Commit) Kind() string        { return "commit" }
 func (Committed) Kind() string     { return "committed" }
+func (Serving) Kind() string       { return "serving" }
 func (Superseded) Kind() string    { return "superseded" }
 func (Left) Kind() string          { return "left" }
 func (Alone) Kind() string         { return "alone" }
@@ -201,3 +220,4 @@ func (Resize) Kind() string        { return "resize" }
 func (Reopen) Kind() string        { return "reopen" }
 func (Keeper) Kind() string        { return "keeper" }
 func (Compare) Kind() string       { return "compare" }
+func (Compared) Kind() string      { return "compared" }

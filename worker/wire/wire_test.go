@@ -13,9 +13,9 @@ import (
 
 // messages are all that can be said. TestEveryMessageIsListed keeps it so.
 var messages = []Message{
-	&Hello{}, &Welcome{}, &Refused{}, &Item{}, &End{}, &Put{}, &Drop{}, &Preparing{}, &Commit{}, &Committed{}, &Superseded{}, &Left{},
+	&Hello{}, &Welcome{}, &Refused{}, &Item{}, &End{}, &Put{}, &Drop{}, &Preparing{}, &Commit{}, &Committed{}, &Serving{}, &Superseded{}, &Left{},
 	&Alone{}, &Fail{}, &Request{}, &Requested{}, &Reload{}, &UpgradeFailed{}, &Result{}, &Exited{}, &Gone{}, &Kill{}, &Stop{},
-	&Resize{}, &Reopen{}, &Keeper{}, &Compare{},
+	&Resize{}, &Reopen{}, &Keeper{}, &Compare{}, &Compared{},
 	&Setup{}, &Ready{}, &Go{}, &Due{}, &Drain{}, &StatsRequest{}, &AcceptAlso{}, &Stats{}, &Bye{}, &LogFile{}, &Tickets{}, &Handover{}, &Ack{},
 }
 

@@ -17,6 +17,9 @@ type Listener struct {
 
 	// Extra is one more socket for the listener that has the same name.
 	Extra bool `json:"extra,omitempty"`
+
+	// Kept says that somebody outside holds the socket as well, and goes on with it when this program does not.
+	Kept bool `json:"kept,omitempty"`
 }
 
 // AcceptAlso gives the worker one more socket for a listener that it has. It carries the descriptor.

@@ -191,7 +191,7 @@ func Closed(c net.Conn) bool {
 
 // dial connects; how long it took decides on [Late]. The connection can be used even then.
 func (c *Client) dial(ctx context.Context) (conn *Conn, took time.Duration, err error) {
-	c.local, c.remote = "", ""
+	c.local = ""
 	network, address := "tcp", c.cfg.Target
 	if path, ok := strings.CutPrefix(c.cfg.Target, "unix:"); ok {
 		network, address = "unix", path
@@ -204,7 +204,7 @@ func (c *Client) dial(ctx context.Context) (conn *Conn, took time.Duration, err 
 		return nil, 0, classify(connecting, err)
 	}
 	took = time.Since(start)
-	c.local, c.remote = nc.LocalAddr().String(), nc.RemoteAddr().String()
+	c.local = nc.LocalAddr().String()
 	if c.cfg.TLS != nil {
 		if nc, err = handshake(ctx, nc, c.cfg.TLS); err != nil {
 			return nil, 0, err

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"baton/master/mastertest"
 	"baton/master/mastertest/load"
 )
 
@@ -20,29 +19,29 @@ const heldFor = patience
 // held knows which connections were bound to fail.
 type held struct {
 	*sync.Mutex
-	served map[mastertest.Ends]time.Time // by killed workers, and when that was
-	dead   *[]span                       // of the keeper
+	peers map[string]time.Time // of killed workers, and when that was
+	dead  *[]span              // of the keeper
 }
 
 // span is a time in which nobody served; to is zero while it lasts.
 type span struct{ from, to time.Time }
 
 func newHeld() held {
-	return held{Mutex: &sync.Mutex{}, served: map[mastertest.Ends]time.Time{}, dead: &[]span{}}
+	return held{Mutex: &sync.Mutex{}, peers: map[string]time.Time{}, dead: &[]span{}}
 }
 
-// add notes what a worker serves that is about to be killed.
-func (h held) add(served map[mastertest.Ends]bool) {
+// add notes the peers of a worker that is about to be killed.
+func (h held) add(peers map[string]bool) {
 	h.Lock()
 	defer h.Unlock()
 	now := time.Now()
-	for e, at := range h.served {
+	for p, at := range h.peers {
 		if now.Sub(at) > heldFor {
-			delete(h.served, e)
+			delete(h.peers, p)
 		}
 	}
-	for e := range served {
-		h.served[e] = now
+	for p := range peers {
+		h.peers[p] = now
 	}
 }
 
@@ -71,9 +70,8 @@ func (h held) isDown() bool {
 func (h held) excuse(f load.Failure) string {
 	h.Lock()
 	defer h.Unlock()
-	ends := mastertest.Ends{Client: f.Local, Server: f.Remote}
-	if at, ok := h.served[ends]; ok && f.Time.Sub(at) <= heldFor {
-		delete(h.served, ends)
+	if at, ok := h.peers[f.Local]; ok && f.Time.Sub(at) <= heldFor {
+		delete(h.peers, f.Local)
 		return excuseWorker
 	}
 	for _, d := range *h.dead {

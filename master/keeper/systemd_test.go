@@ -1,0 +1,273 @@
+package keeper
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/wire"
+)
+
+// heardBy gives k a notifier that nobody empties, and returns what was said.
+func heardBy(k *keeper) (heard func() []string) {
+	n := &notifier{notes: make(chan note, maxNotes), log: slog.New(slog.DiscardHandler)}
+	k.systemd.notifier = n
+	return func() []string {
+		var all []string
+		for len(n.notes) > 0 {
+			m := <-n.notes
+			if m.fd >= 0 {
+				_ = unix.Close(m.fd)
+			}
+			all = append(all, m.text)
+		}
+		return all
+	}
+}
+
+func states(heard []string) string {
+	var all []string
+	for _, text := range heard {
+		for line := range strings.Lines(text) {
+			if word, ok := strings.CutSuffix(line, "=1\n"); ok {
+				all = append(all, word)
+			}
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+// A reason may come from a file that anybody has written. No line of it may become an assignment.
+func TestStatusIsOneAssignment(t *testing.T) {
+	t.Parallel()
+	for _, reason := range []string{
+		"a\nMAINPID=1", "a\r\nFDSTOREREMOVE=1\n", "\x00\x1b[31m", "\xff\xfe", strings.Repeat("ü", maxStatus),
+	} {
+		got := status("start failed: %s", reason)
+		if strings.ContainsAny(got, "\n\r\x00\x1b") || !strings.HasPrefix(got, "STATUS=start failed: ") || len(got) > maxStatus+20 ||
+			strings.ToValidUTF8(got, "") != got {
+			t.Errorf("%q becomes %q", reason, got)
+		}
+	}
+}
+
+// READY=1 is not said at COMMIT, when new sockets do not listen yet, to a master that promises to say when they do.
+func TestReadyWaitsForServing(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	k.systemd.owed = true
+	heard := heardBy(k)
+	a := k.newActor(t, wire.RoleFirst, 1<<30)
+	k.starting = a.s.pid
+	a.says(wire.Commit{Serves: true})
+	if got := heard(); len(got) > 0 {
+		t.Errorf("at COMMIT: %q", got)
+	}
+	a.says(wire.Serving{Workers: 3})
+	if got := heard(); states(got) != "READY" || !strings.Contains(got[0], "workers: 3") {
+		t.Errorf("%q", got)
+	}
+	a.says(wire.Serving{Workers: 4}) // a resize
+	if got := heard(); states(got) != "" || !strings.Contains(got[0], "workers: 4") {
+		t.Errorf("%q", got)
+	}
+}
+
+// A successor that dies between COMMIT and its word leaves an answer owed, which the restarted master's word pays.
+func TestReadyAfterTheSuccessorsDeath(t *testing.T) {
+	t.Parallel()
+	k, _, successor := reloading(t)
+	k.systemd.owed = true
+	heard := heardBy(k)
+	successor.says(wire.Commit{Seen: 1, Serves: true})
+	successor.dies()
+	if got := states(heard()); got != "" || !k.systemd.owed {
+		t.Errorf("%q is said of a reload of which nobody knows whether it serves", got)
+	}
+	k.old = nil
+	again := k.newActor(t, wire.RoleRestart, 1<<30)
+	k.starting = again.s.pid
+	again.says(wire.Commit{Serves: true})
+	again.says(wire.Serving{})
+	if got := states(heard()); got != "READY" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A stop is not answered by READY=1, and takes nothing out of systemd's store.
+func TestNothingButStoppingAtAStop(t *testing.T) {
+	t.Parallel()
+	k, master, _ := reloading(t)
+	k.systemd.owed = true
+	heard := heardBy(k)
+	k.systemd.store = fdstore{max: 10, kept: map[string]string{"listen/a": "baton/a"}}
+	k.stop(wire.Stop{})
+	k.failAttempt()
+	master.says(wire.Serving{})
+	if got := states(heard()); got != "STOPPING" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestHealthy(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		given func(k *keeper)
+		want  bool
+	}{
+		"at the start":               {func(*keeper) {}, true},
+		"with a master":              {func(k *keeper) { k.generation, k.current = 1, &session{} }, true},
+		"workers without a master":   {func(k *keeper) { k.generation = 1; k.store.put(WorkerEntry(7), entry{fd: -1}) }, true},
+		"nobody":                     {func(k *keeper) { k.generation = 1 }, false},
+		"nobody, for it is stopping": {func(k *keeper) { k.generation, k.stopping = 1, true }, true},
+	} {
+		k := newKeeper(t)
+		tt.given(k)
+		heard := heardBy(k)
+		k.systemd.watchdog = time.Minute
+		k.beat(time.Unix(100, 0))
+		if got := states(heard()); (got == "WATCHDOG") != tt.want || k.dl.watchdog != time.Unix(130, 0) {
+			t.Errorf("%s: %q, next at %v", name, got, k.dl.watchdog)
+		}
+	}
+}
+
+// listener is a listening socket, raw.
+func listener(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Listen(fd, 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// What does not fit is not given, and nobody believes that it was: a Unix socket's path goes with it at the end.
+func TestStoreThatIsTooSmall(t *testing.T) {
+	t.Parallel()
+	k, a := serving(t)
+	heard := heardBy(k)
+	k.systemd.store = fdstore{max: 3, kept: map[string]string{}}
+	paths := map[string]string{}
+	for _, name := range []string{"listen/a", "listen/b", "listen/c"} {
+		paths[name] = path(t, "sock")
+		k.store.put(name, entry{fd: listener(t), unlink: paths[name]})
+	}
+	a.says(wire.Serving{})
+	want := []string{"FDNAME=baton/list", "FDNAME=baton/a", "FDNAME=baton/b", "generation"}
+	got := heard()
+	if len(got) != len(want) {
+		t.Fatalf("%q", got)
+	}
+	for i, w := range want {
+		if !strings.Contains(got[i], w) {
+			t.Errorf("%q, want %q", got[i], w)
+		}
+	}
+	k.dropListeners()
+	for name, there := range map[string]bool{"listen/a": true, "listen/b": true, "listen/c": false} {
+		wantPath(t, paths[name], there, name)
+	}
+}
+
+func TestFDName(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 300)
+	f := fdstore{kept: map[string]string{}}
+	seen := map[string]bool{}
+	for _, entry := range []string{
+		"listen/tcp/127.0.0.1:80", "listen/tcp/127.0.0.1-80", "listen/tcp/[::1]:80/3", "listen/unix//run/ü x", "listen/list", "listen/" + long, "listen/" + long + "y",
+	} {
+		name := f.fdName(entry)
+		f.kept[entry] = name
+		if seen[name] || name == storedList || len(name) > 255 || !strings.HasPrefix(name, "baton/") ||
+			strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 127 || r == ':' }) {
+			t.Errorf("%s is called %q", entry, name)
+		}
+		seen[name] = true
+	}
+}
+
+// A list that an older keeper could not finish writing, or that nobody knows, does no harm.
+func TestReadStored(t *testing.T) {
+	t.Parallel()
+	const list = `{"version":1,"sockets":[{"fdname":"f","entry":"listen/a","data":"{}"}]}`
+	for text, want := range map[string]int{
+		list:                           1,
+		list + `ntry":"listen/b"}]}`:   1,
+		list[:40]:                      0,
+		"":                             0,
+		`{"version":2,"sockets":[{}]}`: 0,
+	} {
+		fd, err := unix.MemfdCreate("list", unix.MFD_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = unix.Write(fd, []byte(text))
+		if got := readStored(fd); len(got) != want {
+			t.Errorf("%q: %v", text, got)
+		}
+		_ = unix.Close(fd)
+	}
+	if got := readStored(-1); got != nil {
+		t.Errorf("%v", got)
+	}
+}
+
+// A full systemd takes no more, and holds nobody up.
+func TestNotifierNeverWaits(t *testing.T) {
+	t.Parallel()
+	n := &notifier{notes: make(chan note, 2), log: slog.New(slog.DiscardHandler)}
+	for i := range 5 {
+		n.tell(fmt.Sprint("STATUS=", i))
+	}
+	if err := n.give(listener(t), "FDSTORE=1\n"); err != nil {
+		t.Error(err)
+	}
+	n.flush(time.Minute)
+	if n.idle() || n.pending.Load() != 2 {
+		t.Errorf("%d wait", n.pending.Load())
+	}
+	var none *notifier
+	none.tell("READY=1")
+	none.flush(time.Minute)
+	if !none.idle() {
+		t.Error("nobody to tell, and something waits")
+	}
+}
+
+func TestNotifierSendsInOrder(t *testing.T) {
+	address := "@baton-test-" + fmt.Sprint(os.Getpid(), time.Now().UnixNano())
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: address, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv(notifyEnv, address)
+	n := newNotifier(slog.New(slog.DiscardHandler))
+	n.tell("READY=1", "STATUS=x")
+	if err := n.give(0, "FDSTORE=1\n"); err != nil {
+		t.Fatal(err)
+	}
+	n.tell("STOPPING=1")
+	n.flush(20 * time.Second)
+	if !n.idle() {
+		t.Error("flushed, and something waits")
+	}
+	for i, want := range []string{"READY=1\nSTATUS=x\n", "FDSTORE=1\n", "STOPPING=1\n"} {
+		buf, oob := make([]byte, 100), make([]byte, 100)
+		got, oobn, _, _, err := conn.ReadMsgUnix(buf, oob)
+		if err != nil || string(buf[:got]) != want || (oobn > 0) != (i == 1) {
+			t.Errorf("%q, %d bytes of control, %v; want %q", buf[:got], oobn, err, want)
+		}
+	}
+}
