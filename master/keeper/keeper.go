@@ -300,6 +300,10 @@ func (k *keeper) onTimer(now time.Time) {
 		k.beat(now)
 	}
 	if due(&k.dl.kill, now) {
-		k.killAll("stop timeout")
+		why := "stop timeout"
+		if k.dismissed {
+			why = "it does not end"
+		}
+		k.killAll(why)
 	}
 }

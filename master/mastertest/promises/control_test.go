@@ -1,6 +1,7 @@
 package promises_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,7 @@ func TestControlSocketIsTheOwners(t *testing.T) {
 		if err := os.Chmod(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if answer, err := askAs(t, 4711, path, asked); err != unix.EACCES {
+		if answer, err := askAs(t, 4711, path, asked); !errors.Is(err, unix.EACCES) {
 			t.Errorf("%s as user 4711: %v, %s", asked, err, answer)
 		}
 		if err := os.Chmod(path, 0o666); err != nil {

@@ -174,11 +174,24 @@ func wantUser(tb testing.TB, b *mastertest.Baton, uid, gid int, groups string) {
 			}
 		}
 	}
+	own := mainThread(tb, os.Getpid())
 	for _, pid := range []int{st.KeeperPID, st.MasterPID} {
-		if main := threads(tb, pid)[0]; main["Uid"] != "0 0 0 0" || main["NoNewPrivs"] != "0" || main["CapEff"] == none {
+		if main := mainThread(tb, pid); main["Uid"] != "0 0 0 0" || main["NoNewPrivs"] != own["NoNewPrivs"] || main["CapEff"] == none {
 			tb.Errorf("keeper or master: %v", main)
 		}
 	}
+}
+
+// mainThread is the one of threads that gives a process its number.
+func mainThread(tb testing.TB, pid int) map[string]string {
+	tb.Helper()
+	for _, thread := range threads(tb, pid) {
+		if thread["Pid"] == strconv.Itoa(pid) {
+			return thread
+		}
+	}
+	tb.Errorf("process %d is not there", pid)
+	return nil
 }
 
 // TestUserByName: the groups are those that the system gives the user.
@@ -300,7 +313,7 @@ func TestUserWithoutRoot(t *testing.T) {
 		b := mastertest.Start(t, mastertest.Options{Config: quiet(t).with(`user = "4711"`, `group = "4711"`).String(), Shell: as4711})
 		st := b.Status()
 		none := strings.Repeat("0", 16)
-		if master := threads(t, st.MasterPID)[0]; master["CapAmb"] == none {
+		if master := mainThread(t, st.MasterPID); master["CapAmb"] == none {
 			t.Errorf("the master has nothing that could be taken away: %v", master)
 		}
 		for _, pid := range st.PIDs("") {
