@@ -87,6 +87,9 @@ func (c *crashes) died(slot, n int, lived time.Duration, how string, now moment)
 	return begins
 }
 
+// had reports whether a worker in the slot has crashed.
+func (c *crashes) had(slot int) bool { return c.slots[slot].count > 0 }
+
 // delay is how long the slot stays empty.
 func (s slotCrashes) delay() time.Duration {
 	if s.level < crashFree {

@@ -270,8 +270,8 @@ func (m *master) gone(p *proc) {
 	}
 	if p.gen == m.gen && !m.stopping {
 		m.slotCrashed(p.slot, time.Duration(monotonic()-p.started), p.end())
+		m.coverSlot(p.slot)
 	}
-	m.coverSlot(p.slot)
 }
 
 // end is how the process has ended, in words.
@@ -302,6 +302,7 @@ func (m *master) perform(a action) {
 		p.state = procServing
 		_ = p.conn.Post(wire.Go{})
 		m.steer()
+		m.coverEmpty()
 	case replaceAction:
 		m.startReplacement(m.procs[a.pid], a.why)
 	case retireAction:

@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 
 	"baton/worker/wire"
@@ -138,5 +139,68 @@ func TestEndedKeys(t *testing.T) {
 	m := &master{sockets: []sock{{key: "a"}, {key: "b"}}}
 	if got := m.endedKeys([]string{"a", "c"}); len(got) != 1 || got[0] != "c" {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestGone: who ends unasked has crashed; in a slot of the running generation, the next one may have to wait for that.
+func TestGone(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name      string
+		p         procView
+		stopping  bool
+		committed bool
+		crashes   int64
+		inSlot    int
+		failed    string
+	}{
+		{"serving", procView{gen: 5, slot: 1, state: procServing}, false, true, 1, 1, ""},
+		{"starting", procView{gen: 5, slot: 1, state: procStarting}, false, true, 1, 1, ""},
+		{"of an old generation", procView{gen: 4, slot: 1, state: procServing}, false, true, 1, 0, ""},
+		{"draining", procView{gen: 5, slot: 1, state: procDraining}, false, true, 0, 0, ""},
+		{"at a stop", procView{gen: 5, slot: 1, state: procServing}, true, true, 1, 0, ""},
+		{"before COMMIT", procView{gen: 5, slot: 1, pid: 50}, false, false, 0, 0, "worker 1 (pid 50): ended before it was ready: late, exit status 3"},
+	} {
+		p := &proc{procView: tt.p, why: "late", status: 3 << 8}
+		m := &master{
+			gen: 5, want: 2, log: slog.New(slog.DiscardHandler), procs: map[int]*proc{tt.p.pid: p},
+			committed: tt.committed, stopping: tt.stopping,
+		}
+		m.gone(p)
+		m.gone(p) // that was all
+		if m.counts.Crashes != tt.crashes || m.crashes.slots[1].count != tt.inSlot || len(m.procs) != 0 {
+			t.Errorf("%s: %d crashes, %d of the slot", tt.name, m.counts.Crashes, m.crashes.slots[1].count)
+		}
+		if m.failed == nil && tt.failed != "" || m.failed != nil && m.failed.Error() != tt.failed {
+			t.Errorf("%s: failed with %v, want %q", tt.name, m.failed, tt.failed)
+		}
+	}
+}
+
+func TestServingSlots(t *testing.T) {
+	t.Parallel()
+	serving := func(slot int) *proc { return &proc{procView: procView{gen: 5, slot: slot, state: procServing}} }
+	for _, tt := range []struct {
+		name    string
+		procs   []*proc
+		crashed []int
+		want    int
+	}{
+		{"all", []*proc{serving(0), serving(1), serving(2)}, nil, 3},
+		{"the last is still to come", []*proc{serving(0), serving(1)}, nil, 2},
+		{"one has crashed: others accept for it", []*proc{serving(0), serving(2)}, []int{1}, 3},
+		{"one of another generation", []*proc{serving(0), {procView: procView{gen: 4, slot: 1, state: procServing}}}, nil, 1},
+		{"one that drains", []*proc{serving(0), {procView: procView{gen: 5, slot: 1, state: procDraining}}}, nil, 1},
+	} {
+		m := &master{gen: 5, want: 3, procs: map[int]*proc{}}
+		for pid, p := range tt.procs {
+			m.procs[pid] = p
+		}
+		for _, slot := range tt.crashed {
+			m.crashes.died(slot, 3, 0, "", now)
+		}
+		if got := m.servingSlots(); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
 	}
 }

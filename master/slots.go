@@ -77,19 +77,24 @@ func (m *master) nextOrder(group, host string) int {
 	return next
 }
 
-// servingSlots is how many slots from 0 on have a worker with GO.
+// servingSlots is how many slots from 0 on have a worker with GO, or others that accept for the one that has crashed.
 func (m *master) servingSlots() int {
+	serving := m.slotsWithGO()
+	n := 0
+	for n < m.want && (serving[n] || m.crashes.had(n)) {
+		n++
+	}
+	return n
+}
+
+func (m *master) slotsWithGO() map[int]bool {
 	serving := map[int]bool{}
 	for _, p := range m.procs {
 		if p.gen == m.gen && p.state == procServing {
 			serving[p.slot] = true
 		}
 	}
-	n := 0
-	for n < m.want && serving[n] {
-		n++
-	}
-	return n
+	return serving
 }
 
 // growSockets gives the slots up to n sockets of their own: those that they had, or new ones. They listen at once, but
@@ -160,6 +165,17 @@ func (m *master) coverSlot(slot int) {
 	for _, s := range m.sockets {
 		if s.Slot == slot && !s.extra {
 			m.acceptAlso(s, func(other int) bool { return other != slot })
+		}
+	}
+}
+
+// coverEmpty does the same for all slots that are empty after a crash: a worker that was started since knows nothing of
+// them.
+func (m *master) coverEmpty() {
+	serving := m.slotsWithGO()
+	for slot := range m.want {
+		if m.crashes.had(slot) && !serving[slot] {
+			m.coverSlot(slot)
 		}
 	}
 }

@@ -156,6 +156,70 @@ func TestCrashLoop(t *testing.T) {
 	}
 }
 
+// TestReplacementCoversEmptySlot: with a queue for each slot, a slot that stays empty is served by the others, also when
+// none of those is left that were there when its worker crashed.
+func TestReplacementCoversEmptySlot(t *testing.T) {
+	t.Parallel()
+	s := quiet(t)
+	s.socket = "reuse_port = true"
+	b, workers := startFickle(t, s)
+	before := b.AwaitSettled()
+	workers.tell(1, "at once")
+	b.Kill(inSlot(before, 1))
+	b.AwaitStatus("a crash loop in slot 1", func(st mastertest.Status) bool { return len(st.Crashing) == 1 && st.Crashing[0].Looping })
+	b.Kill(inSlot(before, 0))
+	b.AwaitStatus("another worker in slot 0", func(st mastertest.Status) bool {
+		return inSlot(st, 0) != inSlot(before, 0) && len(st.PIDs("serving")) == 1
+	})
+	for i, c := range connect(t, s.listen[0], 40) { // to both queues
+		ask(t, c)
+		if err := answered(c); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		c.Close()
+	}
+	if st := b.Status(); len(st.PIDs("serving")) != 1 {
+		t.Errorf("slot 1 was to be empty: %+v", st)
+	}
+}
+
+// TestManySlotsCrash: a crash loop of all slots together is bounded as well, and no longer a line for each in status.
+func TestManySlotsCrash(t *testing.T) {
+	t.Parallel()
+	const slots = 12
+	s := quiet(t)
+	s.workers = slots
+	b, workers := startFickle(t, s)
+	before := b.AwaitSettled()
+	begun, started := time.Now(), workers.starts()
+	for slot := range slots {
+		workers.tell(slot, "at once")
+	}
+	for _, pid := range before.PIDs("serving") {
+		b.Kill(pid)
+	}
+	st := b.AwaitStatus("a crash loop in all slots", func(st mastertest.Status) bool {
+		return len(st.Crashing) == slots && len(st.Warnings) > 0 && strings.HasPrefix(st.Warnings[len(st.Warnings)-1], "and 8 more slots")
+	})
+	for _, c := range st.Crashing {
+		if !c.Looping || c.Crashes < 3 {
+			t.Errorf("%+v", c)
+		}
+	}
+	// One start of each slot at once, then one every 0.1 s.
+	took, count := time.Since(begun), workers.starts()-started
+	if most := slots + 2 + int(took/(100*time.Millisecond)); count > most || count < 2*slots {
+		t.Errorf("%d starts in %v, want %d to %d", count, took, 2*slots, most)
+	}
+	for slot := range slots {
+		workers.tell(slot, "")
+	}
+	b.AwaitStatus("the end of the trouble", func(st mastertest.Status) bool { return st.Settled() && len(st.Warnings) == 0 })
+	if _, err := b.Whoami(s.listen[0]); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNewGenerationCrashes: a reload has succeeded, and then its workers begin to crash, while the old generation drains.
 // Status and log say so in words of their own, until the next reload.
 func TestNewGenerationCrashes(t *testing.T) {
