@@ -94,7 +94,7 @@ type keeper struct {
 	lastDeath    string // how
 	lost         int    // the PID of that master
 	restarts     int64
-	masterSince  time.Time
+	masterSince  time.Time               // no master has died since
 	lastTimeouts wire.Preparing          // of the last master
 	dead         map[int]unix.WaitStatus // workers that ended while there was no master: what they said last is still to be read
 

@@ -363,6 +363,21 @@ func TestMasterDiesBeforeCommit(t *testing.T) {
 	}
 }
 
+// TestReloadsDoNotHideHowLongMastersHaveLived: what makes up for a death is the time without another one, not the life of
+// a single master, which ends with the next reload.
+func TestReloadsDoNotHideHowLongMastersHaveLived(t *testing.T) {
+	t.Parallel()
+	k, _, successor := reloading(t)
+	k.masterSince = time.Now().Add(-time.Hour)
+	k.backoff.deaths = restartFree + 5
+	successor.says(wire.Commit{})
+	successor.hears(&wire.Committed{})
+	successor.dies()
+	if k.backoff.deaths != 1 {
+		t.Errorf("after an hour without a death, and one right after a reload: %d deaths count", k.backoff.deaths)
+	}
+}
+
 func TestRestartBacksOff(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t)

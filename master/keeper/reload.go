@@ -136,7 +136,9 @@ func (k *keeper) presumeServing(s *session, m wire.Commit) {
 func (k *keeper) makeCurrent(s *session) {
 	k.current = s
 	k.lastTimeouts = s.timeouts
-	k.masterSince = time.Now()
+	if s.role != wire.RoleSuccessor { // a master that has handed over did not die: its time counts for the next one
+		k.masterSince = time.Now()
+	}
 	k.applyStaged(s)
 }
 
