@@ -34,6 +34,12 @@ type Config struct {
 	// its goodbye, and none if there are more than twice as many. If 0, 8.
 	MaxGenerations int
 
+	// HangTimeout is how long a worker may be without a heartbeat before it is killed, and another one takes its slot as
+	// after a crash; workers that drain are watched as well. What is noticed, and what is not, is said at
+	// worker.Env.OnHeartbeat. Shorter than a second, a busy machine may look like a hang. Nobody is blamed for a time in
+	// which the master did not run either. If 0, nobody is watched.
+	HangTimeout time.Duration
+
 	// MaxConnections is how many connections a worker takes; what comes beyond waits in the kernel. If 0, what its limit
 	// of open files allows: that, less an eighth (32 to 1024) for files and upstreams.
 	MaxConnections int

@@ -19,6 +19,7 @@ type counts struct {
 	AtCommit cuts  `json:"at_commit"` // of the running generation
 	Crashes  int64 `json:"crashes"`
 	Recycled int64 `json:"recycled"`
+	Hung     int64 `json:"hung"`
 
 	Handed wire.Handed `json:"handed"` // by workers that have gone
 }
@@ -34,6 +35,7 @@ func (m *master) recallCounts() {
 	}
 	m.counts.Crashes += mine.Crashes
 	m.counts.Recycled += mine.Recycled
+	m.counts.Hung += mine.Hung
 	m.counts.Handed.Add(mine.Handed)
 	m.counts.CutRequests += mine.CutRequests
 	m.counts.CutConnections += mine.CutConnections

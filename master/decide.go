@@ -48,6 +48,7 @@ type procView struct {
 	deadline       moment // of its drain
 	killed         moment // when KILL was asked for last
 	recycling
+	heart heartbeat
 }
 
 // view is all that decide looks at.
@@ -156,6 +157,7 @@ func (d *decision) one(p procView) {
 			d.do(drainAction{pid: p.pid, deadline: d.stopAt})
 		}
 	case procReady, procServing:
+		d.killHung(p)
 		switch {
 		case d.stopping:
 			d.do(drainAction{pid: p.pid, deadline: d.stopAt})
@@ -169,6 +171,15 @@ func (d *decision) one(p procView) {
 			d.do(drainAction{pid: p.pid, deadline: d.stopAt})
 		}
 		d.killAt(p, p.deadline.add(killGrace), "drain deadline")
+		d.killHung(p)
+	}
+}
+
+// killHung kills a worker that has GO and shows no sign of life: what it holds is lost anyway, and its slot is filled as
+// after a crash.
+func (d *decision) killHung(p procView) {
+	if p.heart.timeout > 0 && p.state != procReady {
+		d.killAt(p, p.heart.at.add(p.heart.timeout), whyHung)
 	}
 }
 

@@ -47,8 +47,10 @@ func (m *master) loop() int {
 
 // settle does what is to be done about the workers, and sets the timer for the next time.
 func (m *master) settle(timer *time.Timer) {
-	m.measure()
-	todo, next := decide(m.view())
+	now := monotonic()
+	m.measure(now)
+	m.listen(now)
+	todo, next := decide(m.view(now))
 	for _, a := range todo {
 		m.perform(a)
 	}
@@ -57,7 +59,7 @@ func (m *master) settle(timer *time.Timer) {
 	}
 	m.checkEmpty()
 	m.answerWaiters()
-	next = sooner(m.checkTickets(m.checkQueries(m.checkCrashes(next))), m.recycle.measureAt)
+	next = sooner(m.checkTickets(m.checkQueries(m.checkCrashes(next))), sooner(m.recycle.measureAt, m.listenAt))
 	if next == 0 {
 		timer.Stop()
 		return
@@ -65,9 +67,9 @@ func (m *master) settle(timer *time.Timer) {
 	timer.Reset(time.Duration(next - monotonic()))
 }
 
-func (m *master) view() view {
+func (m *master) view(now moment) view {
 	v := view{
-		now: monotonic(), generation: m.gen, want: m.want, committed: m.committed && m.workersKnown(), stopping: m.stopping, stopAt: m.stopAt,
+		now: now, generation: m.gen, want: m.want, committed: m.committed && m.workersKnown(), stopping: m.stopping, stopAt: m.stopAt,
 		drainTimeout: m.cfg.drainTimeout(), readyTimeout: m.cfg.readyTimeout(), maxGenerations: m.cfg.maxGenerations(),
 		notBefore: map[int]moment{}, recycle: m.recycleView(),
 	}
@@ -281,6 +283,7 @@ func (m *master) onAlone() {
 	m.want, want = want, m.want
 	m.resize(want)
 	m.recallCounts()
+	m.dropHearts()
 	m.startWatch()
 	m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
 	step.At(step.Alone)

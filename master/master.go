@@ -60,6 +60,9 @@ type master struct {
 	crashes crashes
 	counts  counts
 	recycle recycleState
+	hearts  map[int]int // the memory files of the heartbeats, by generation
+
+	listenAt moment // the next look at the heartbeats; 0: nobody is watched
 
 	asked     bool // for COMMIT
 	committed bool
@@ -100,7 +103,7 @@ func runMaster(opts Options) int {
 	worker.DropSignals()
 	step.At(step.Started)
 	m := &master{
-		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, steered: map[string]steering{}, logFD: -1, payload: -1,
+		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, steered: map[string]steering{}, hearts: map[int]int{}, logFD: -1, payload: -1,
 		tags: map[int64]chan int64{}, packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
 		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), ended: make(chan struct{}), attempt: os.Getenv(keeper.AttemptEnv),
 		args: os.Args,

@@ -143,7 +143,7 @@ func (m *master) chooseCount() {
 
 // openAll opens what the configuration names: the log, the control socket, the listeners, the memory file for the workers.
 func (m *master) openAll() error {
-	for _, open := range []func() error{m.openLog, m.openControl, m.openListeners, m.openPIDFile, m.openQueue, m.openTickets} {
+	for _, open := range []func() error{m.openLog, m.openControl, m.openListeners, m.openPIDFile, m.openQueue, m.openTickets, m.openHeart} {
 		if err := open(); err != nil {
 			return err
 		}

@@ -33,6 +33,7 @@ type proc struct {
 
 	recycled string // why another one takes its place
 	rss      int64  // bytes, when it was looked at last
+	beat     uint64 // the heartbeat that was seen last
 }
 
 // procEvent is a message of a worker; packet is nil at end-of-file.
@@ -62,8 +63,9 @@ func (m *master) startWorker(slot, replaces int) error {
 	}
 	p := &proc{procView: procView{pid: pid, gen: m.gen, slot: slot, started: monotonic()}, own: true, record: rec}
 	p.replaces = replaces
+	m.giveHeart(p)
 	m.procs[pid] = p
-	m.store(keeper.WorkerEntry(pid), rec, ours)
+	m.store(keeper.WorkerEntry(pid), p.record, ours)
 	if p.conn, err = seqpacket.New(ours); err != nil {
 		m.unstart(p)
 		return fmt.Errorf("worker %d: %w", slot, err)
@@ -105,14 +107,18 @@ func (m *master) sendSetup(p *proc) error {
 		Generation: m.gen, Slot: p.slot, Version: m.opts.Version, Payload: len(m.cfg.Payload),
 		LogFormat: m.cfg.LogFormat, StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
 		MaxConnections: m.cfg.MaxConnections, MaxRequests: about(int64(m.cfg.MaxRequests), p.pid),
+		HangTimeout: p.record.HangTimeout, Heart: p.record.Heart,
 	}
 	fds := []int{m.payload, m.queue[0], m.queue[1]}
 	for _, so := range m.socketsOf(p.slot) {
 		s.Listeners = append(s.Listeners, so.wire())
 		fds = append(fds, so.fd)
 	}
+	if p.record.HangTimeout > 0 {
+		fds = append(fds, m.hearts[p.gen])
+	}
 	if len(fds) > wire.MaxFDs {
-		return fmt.Errorf("%d listeners are too many, %d is the limit", len(m.sockets), wire.MaxFDs-3)
+		return fmt.Errorf("%d listeners are too many, %d is the limit", len(m.sockets), wire.MaxFDs-4)
 	}
 	if err := p.conn.Post(s, fds...); err != nil {
 		return err
@@ -144,6 +150,7 @@ func (m *master) adopt(pid int, data string, fd int) {
 	}
 	p.conn = conn
 	m.procs[pid] = p
+	m.findHeart(p)
 	if p.state == procReady && p.record.Starting { // has said Ready to us, or has not
 		p.state, p.started = procStarting, monotonic()
 		_ = p.conn.Post(wire.StatsRequest{})
@@ -245,6 +252,7 @@ func (m *master) gone(p *proc) {
 	}
 	delete(m.procs, p.pid)
 	m.forgetReplaced()
+	m.dropHearts()
 	attrs := []any{"generation", p.gen, "slot", p.slot, "pid", p.pid}
 	if p.bye && p.status.ExitStatus() == 0 && p.state != procDraining {
 		// Somebody has told it to drain, and it was not us: the keeper is stopping, its word to us is on the way.
@@ -315,6 +323,10 @@ func (m *master) perform(a action) {
 		m.drain(p, a.deadline)
 	case killAction:
 		p := m.procs[a.pid]
+		if a.why == whyHung && p.why != whyHung {
+			m.counts.Hung++
+			m.saveCounts()
+		}
 		p.killed, p.why = monotonic(), a.why
 		m.log.Warn("master: killing a worker", "generation", p.gen, "slot", p.slot, "pid", p.pid, "because", a.why)
 		m.kill(p)

@@ -134,12 +134,11 @@ func (m *master) replacementOf(p *proc) *proc {
 }
 
 // measure looks at the memory of the workers, once a second where there is a limit.
-func (m *master) measure() {
+func (m *master) measure(now moment) {
 	if m.cfg.MaxMemory == 0 || !m.committed || m.stopping {
 		m.recycle.measureAt = 0
 		return
 	}
-	now := monotonic()
 	if now < m.recycle.measureAt {
 		return
 	}

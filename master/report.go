@@ -38,7 +38,7 @@ func (m *master) status(q *query) Status {
 		Generation: m.gen, Version: m.opts.Version, KeeperPID: m.welcome.KeeperPID, MasterPID: os.Getpid(),
 		Keeper: m.welcome.KeeperVer, Started: time.Unix(m.welcome.Started, 0),
 		WorkersWanted: m.want, WorkersConfig: m.cfg.workers(), State: m.state(), MasterRestarts: m.welcome.Restarts,
-		Workers: []WorkerStatus{}, Crashes: m.counts.Crashes, Recycled: m.counts.Recycled,
+		Workers: []WorkerStatus{}, Crashes: m.counts.Crashes, Recycled: m.counts.Recycled, Hung: m.counts.Hung,
 		CutRequests: m.counts.CutRequests, CutConnections: m.counts.CutConnections, LastReload: m.lastReload(),
 	}
 	st.Crashing, st.Warnings = m.crashReport()

@@ -96,7 +96,7 @@ func (m *master) onCommitted(c wire.Committed) {
 		m.crashes.committed = monotonic()
 	}
 	m.listenFresh()
-	todo, _ := decide(m.view())
+	todo, _ := decide(m.view(monotonic()))
 	for _, a := range todo {
 		m.perform(a)
 	}

@@ -56,6 +56,7 @@ type world struct {
 	handover         *handover.Exchange
 	tickets          tickets
 	gate             *gate
+	heart            heartbeat
 
 	granted chan struct{} // closed by GO
 
@@ -74,6 +75,7 @@ type world struct {
 func newEnv(s wire.Setup, log *slog.Logger) *Env {
 	w := &world{
 		generation: s.Generation, slot: s.Slot, version: s.Version, stopTimeout: s.StopTimeout,
+		heart:   heartbeat{fd: -1},
 		granted: make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}), moved: make(chan struct{}),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())

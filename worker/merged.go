@@ -22,6 +22,8 @@ type merged struct {
 	added  chan struct{} // closed, and made anew, when a socket has come or a pump has gone
 	closed chan struct{}
 	once   sync.Once
+
+	loop acceptLoop
 }
 
 type accepted struct {
@@ -60,6 +62,8 @@ func (m *merged) wake() {
 // Accept waits for a connection on any of the sockets. It returns net.ErrClosed when all of them have ended, and not
 // before all that was accepted was returned.
 func (m *merged) Accept() (net.Conn, error) {
+	m.loop.enter()
+	defer m.loop.leave()
 	for {
 		m.mu.Lock()
 		fan, pumps, added := m.fan, m.pumps, m.added

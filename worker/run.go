@@ -87,7 +87,11 @@ func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
 	if err := p.Frame.Into(&s); err != nil {
 		return nil, err
 	}
-	if want := len(s.Listeners) + 3; len(p.FDs) != want {
+	want := len(s.Listeners) + 3
+	if s.HangTimeout > 0 {
+		want++
+	}
+	if len(p.FDs) != want {
 		return nil, fmt.Errorf("setup: %d descriptors, want %d", len(p.FDs), want)
 	}
 	log := logsink.Logger(sink, s.LogFormat).With("generation", s.Generation, "slot", s.Slot)
@@ -104,6 +108,9 @@ func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
 	env.handover.Room = env.gate.room
 	for _, l := range s.Listeners {
 		env.addSocket(l, p.TakeFD())
+	}
+	if s.HangTimeout > 0 {
+		env.heart.open(p.TakeFD(), s.Heart, s.HangTimeout)
 	}
 	return env, nil
 }
@@ -143,6 +150,10 @@ func (p *process) run(w Worker) int {
 	go p.serve(w)
 	go p.receive()
 	ready := p.env.ready
+	beats := make(chan struct{})
+	if p.env.heart.fd >= 0 {
+		go p.env.heart.run(p.env, beats)
+	}
 	for {
 		select {
 		case <-ready:
@@ -151,6 +162,8 @@ func (p *process) run(w Worker) int {
 		case <-p.env.Counters.Requests.reached:
 			p.due = true
 			p.sayDue()
+		case <-beats:
+			p.env.heart.beat()
 		case err := <-p.served:
 			return p.exit(err)
 		case packet, ok := <-p.packets:

@@ -50,6 +50,19 @@ var roles = map[string]Func{
 			env.Counters.Requests.Add(1)
 		}
 	},
+	"holds its breath": func(ctx context.Context, env *Env) error {
+		env.OnHeartbeat(func() {
+			select {
+			case <-env.Granted():
+				env.Counters.Requests.Add(1) // the test is told
+				<-ctx.Done()
+			default:
+			}
+		})
+		env.Ready()
+		<-ctx.Done()
+		return nil
+	},
 	"never ready": func(ctx context.Context, _ *Env) error {
 		<-ctx.Done()
 		return nil
@@ -80,7 +93,8 @@ type child struct {
 	cmd *exec.Cmd
 	log bytes.Buffer // what it wrote to standard error
 
-	edit func(*wire.Setup) // nil, or what else is in its setup
+	edit  func(*wire.Setup) // nil, or what else is in its setup
+	heart int               // a memory file, if that has a hang timeout
 }
 
 // start starts a worker, which has got no setup.
@@ -129,6 +143,13 @@ func (c *child) setUp(lns ...net.Listener) *child {
 	}
 	if c.edit != nil {
 		c.edit(&setup)
+	}
+	if setup.HangTimeout > 0 {
+		heart, err := seqpacket.Dup(c.heart)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		fds = append(fds, heart)
 	}
 	c.post(setup, fds...)
 	seqpacket.CloseAll(fds)
@@ -252,6 +273,48 @@ func TestDue(t *testing.T) {
 		c.post(wire.Go{})
 	}
 	c.says(&wire.Due{})
+	c.post(within(time.Hour))
+	c.says(&wire.Bye{})
+	c.exits(exitOK)
+}
+
+// TestHeartbeat: the bytes change, as long as the Worker's own check returns.
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	c := start(t, "holds its breath")
+	c.heart = c.memory(strings.Repeat("x", 24))
+	defer func() { _ = unix.Close(c.heart) }()
+	c.edit = func(s *wire.Setup) { s.HangTimeout, s.Heart, s.MaxRequests = int64(20*time.Millisecond), 8, 1 }
+	c.setUp()
+	c.says(&wire.Ready{})
+	look := func() string {
+		b := make([]byte, 24)
+		if _, err := unix.Pread(c.heart, b, 0); err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for range 3 {
+		before := look()
+		for deadline := time.Now().Add(patience); look() == before; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("no heartbeat")
+			}
+		}
+	}
+	if all := look(); all[:8] != "xxxxxxxx" || all[16:] != "xxxxxxxx" {
+		t.Errorf("%q: it writes where others do", all)
+	}
+	c.post(wire.Go{}) // now it holds its breath
+	c.says(&wire.Due{})
+	before := look()
+	time.Sleep(100 * time.Millisecond)
+	if look() != before {
+		t.Error("a heartbeat, and the check has not returned")
+	}
+	if s := c.stats(); s.State != "serving" {
+		t.Errorf("%+v", s)
+	}
 	c.post(within(time.Hour))
 	c.says(&wire.Bye{})
 	c.exits(exitOK)

@@ -33,7 +33,9 @@ type File struct {
 	// once if there are more than twice as many. Default 8.
 	MaxGenerations int `toml:"max_generations"`
 
-	// HangTimeout is how long a worker may give no sign of life before it is replaced. "0s", the default: for ever.
+	// HangTimeout is how long a worker may give no sign of life before it is killed and replaced: because it was stopped,
+	// or its process, its accept loop or all of its CPUs are stuck; not because requests take long. At least "1s", or
+	// "0s", the default: for ever.
 	HangTimeout duration `toml:"hang_timeout"`
 
 	// MaxRequests is after about how many requests a worker is replaced: another one is started in its slot, and when that

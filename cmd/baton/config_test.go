@@ -66,6 +66,8 @@ max_generations = 4
 max_requests = 1000
 max_age = "24h"
 max_memory = 1_000_000_000
+max_connections = 700
+hang_timeout = "30s"
 control = "run/c.sock"
 pid_file = "/run/pid"
 log_file = "log"
@@ -73,10 +75,6 @@ log_format = "json"
 watch = false
 user = "4711"
 group = "4712"
-
-# These happen anyway.
-hang_timeout = "0s"
-max_connections = 0
 
 [http]
 receive_timeout = "500ms"
@@ -125,7 +123,8 @@ func TestEveryKey(t *testing.T) {
 	want := File{
 		Workers: int64(3), WorkerCPUs: 2, DrainTimeout: duration(time.Minute), StopTimeout: duration(2 * time.Second),
 		ReadyTimeout: duration(3 * time.Second), MaxGenerations: 4,
-		MaxRequests: 1000, MaxAge: duration(24 * time.Hour), MaxMemory: 1e9, Control: "/run/c.sock", PIDFile: "/run/pid",
+		MaxRequests: 1000, MaxAge: duration(24 * time.Hour), MaxMemory: 1e9, MaxConnections: 700, HangTimeout: duration(30 * time.Second),
+		Control: "/run/c.sock", PIDFile: "/run/pid",
 		LogFile: "/log", LogFormat: "json", User: "4711", Group: "4712",
 		runAs: &master.User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"},
 		HTTP:  HTTP{duration(500 * time.Millisecond), duration(30 * time.Second), 1000},
@@ -160,16 +159,6 @@ func TestOtherSpellings(t *testing.T) {
 		}
 		if f.HTTP.MaxHeaderSize != 9 || len(f.Listen) != 1 || f.Listen[0].Address != "127.0.0.1:80" || f.HTTP.IdleTimeout != defaults().HTTP.IdleTimeout {
 			t.Errorf("%s\n%+v", doc, f)
-		}
-	}
-}
-
-// Every pending key is a key.
-func TestPendingAreKeys(t *testing.T) {
-	s := fileSchema()
-	for key := range pending {
-		if _, ok := s[key]; !ok {
-			t.Errorf("there is no %s", key)
 		}
 	}
 }

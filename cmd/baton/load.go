@@ -107,7 +107,7 @@ func (l *loader) config(f File) (master.Config, error) {
 	c := master.Config{
 		WorkerCPUs: f.WorkerCPUs, DrainTimeout: f.DrainTimeout.std(), StopTimeout: f.StopTimeout.std(),
 		ReadyTimeout: f.ReadyTimeout.std(), MaxGenerations: f.MaxGenerations, MaxConnections: f.MaxConnections,
-		MaxRequests: f.MaxRequests, MaxAge: f.MaxAge.std(), MaxMemory: int64(f.MaxMemory),
+		MaxRequests: f.MaxRequests, MaxAge: f.MaxAge.std(), MaxMemory: int64(f.MaxMemory), HangTimeout: f.HangTimeout.std(),
 		Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, LogFormat: f.LogFormat, User: f.runAs, Payload: p,
 	}
 	if n, ok := f.Workers.(int64); ok {

@@ -82,6 +82,9 @@ func statusHead(s master.Status, now time.Time) [][2]string {
 	if s.Crashes > 0 {
 		head = append(head, [2]string{"crashes", fmt.Sprint(s.Crashes)})
 	}
+	if s.Hung > 0 {
+		head = append(head, [2]string{"hung", count(s.Hung, "worker")})
+	}
 	if s.Recycled > 0 {
 		head = append(head, [2]string{"recycled", count(s.Recycled, "worker")})
 	}

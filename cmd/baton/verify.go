@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"baton/master"
 )
@@ -23,21 +24,11 @@ func (v *verifier) verify() {
 	v.user()
 	v.listens()
 	v.routes()
-	v.pending()
 }
 
 // wrong notes a mistake at the value of a path.
 func (v *verifier) wrong(path, hint, format string, args ...any) {
 	v.found = append(v.found, v.x.wrong(path, fmt.Sprintf(format, args...), hint))
-}
-
-// pending reports a key only if nothing else is wrong with it.
-func (v *verifier) pending() {
-	for _, m := range notSupportedYet(v.x) {
-		if !slices.ContainsFunc(v.found, func(o *mistake) bool { return o.Line == m.Line }) {
-			v.found = append(v.found, m)
-		}
-	}
 }
 
 // maxWorkers is a bound for typing errors.
@@ -83,6 +74,9 @@ func (v *verifier) durations() {
 		if d.is < 0 || d.is == 0 && !d.zero {
 			v.wrong(d.path, "", "%s: %s, want more than 0s", d.path, d.is)
 		}
+	}
+	if least := duration(time.Second); v.HangTimeout > 0 && v.HangTimeout < least {
+		v.wrong("hang_timeout", "a machine that is busy for so long would look like a hang", "hang_timeout: %s, want at least %s", v.HangTimeout, least)
 	}
 }
 

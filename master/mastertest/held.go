@@ -65,15 +65,23 @@ func peerOf(fd int) (string, bool) {
 // KillHolding kills a process in a way that says which connections die with it: it is stopped, its peers are handed to
 // note, and only then it is killed. It reports whether there was such a process.
 func KillHolding(pid int, note func(peers map[string]bool)) bool {
-	if unix.Kill(pid, unix.SIGSTOP) != nil {
+	if !Freeze(pid) {
 		return false
 	}
-	awaitStopped(pid)
 	peers, err := Peers(pid)
 	if err == nil {
 		note(peers)
 	}
 	return unix.Kill(pid, unix.SIGKILL) == nil && err == nil
+}
+
+// Freeze stops a process, and returns when no thread of it runs any more. It reports whether there was such a process.
+func Freeze(pid int) bool {
+	if unix.Kill(pid, unix.SIGSTOP) != nil {
+		return false
+	}
+	awaitStopped(pid)
+	return true
 }
 
 // awaitStopped returns when every thread has stopped, which is a moment after kill has returned. Only a parent is told.

@@ -28,6 +28,7 @@ type Status struct {
 	CutConnections int64            `json:"cut_connections"`
 	Crashes        int64            `json:"crashes"`
 	Recycled       int64            `json:"recycled"`
+	Hung           int64            `json:"hung"`
 	Handover       HandoverStatus   `json:"handover"`
 	Crashing       []CrashingSlot   `json:"crashing"`
 }

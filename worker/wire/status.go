@@ -43,6 +43,10 @@ type Status struct {
 	// Recycled are the workers that were replaced because of max_requests, max_age or max_memory since the start.
 	Recycled int64 `json:"recycled"`
 
+	// Hung are the workers that were killed because of hang_timeout since the start. Those that did not drain are among
+	// Crashes as well.
+	Hung int64 `json:"hung"`
+
 	// Crashing are the slots whose workers crash one after the other, and those that are empty until their next start.
 	Crashing []CrashingSlot `json:"crashing"`
 

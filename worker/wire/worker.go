@@ -40,6 +40,10 @@ type Setup struct {
 	Tickets [][]byte `json:"tickets,omitempty"`
 	// MaxRequests is after how many requests the worker says [Due]. 0: never.
 	MaxRequests int64 `json:"max_requests,omitempty"`
+	// HangTimeout is how long the worker may be without a heartbeat, in nanoseconds. 0: for ever. Else a memory file is the
+	// last descriptor, and Heart is where in it 8 bytes change with every beat.
+	HangTimeout int64 `json:"hang_timeout,omitempty"`
+	Heart       int64 `json:"heart,omitempty"`
 	// StopTimeout is how long the worker drains when everybody who could tell it is dead, in nanoseconds.
 	StopTimeout int64 `json:"stop_timeout"`
 	// MaxConnections is how many connections the worker takes. 0: as many as its limit of open files allows.
@@ -149,4 +153,8 @@ type WorkerRecord struct {
 	Starting bool `json:"starting,omitempty"`
 	// Replaces is the PID of the worker in the same slot that is to drain when this one serves. 0: none, or it has gone.
 	Replaces int `json:"replaces,omitempty"`
+
+	// HangTimeout and Heart are those of Setup. The memory file is in the store, one for a generation.
+	HangTimeout int64 `json:"hang_timeout,omitempty"`
+	Heart       int64 `json:"heart,omitempty"`
 }

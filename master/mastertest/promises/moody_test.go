@@ -3,6 +3,7 @@ package promises_test
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"testing"
 
 	"baton/master/mastertest"
@@ -15,11 +16,13 @@ import (
 const moody = `package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -54,6 +57,10 @@ func serve(ctx context.Context, env *worker.Env) error {
 	if exists("fail") {
 		return errors.New("told to fail")
 	}
+	if os.Getenv("INLINE") != "" {
+		return inline(env)
+	}
+	env.OnHeartbeat(func() { lock.Lock(); lock.Unlock() })
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, os.Getpid()) })
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
@@ -71,8 +78,42 @@ func serve(ctx context.Context, env *worker.Env) error {
 		fmt.Fprint(w, os.Getpid())
 	})
 	mux.HandleFunc("/deadlock", func(http.ResponseWriter, *http.Request) { lock.Lock(); select {} })
+	mux.HandleFunc("/wait", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	mux.HandleFunc("/spin", func(http.ResponseWriter, *http.Request) { for n := 0; ; n++ {} })
 	return httpworker.Handler(mux).Serve(ctx, env)
+}
+
+// inline serves one connection after the other, on the goroutine that accepts.
+func inline(env *worker.Env) error {
+	ln, err := env.Listener(env.Sockets()[0].Name)
+	if err != nil {
+		return err
+	}
+	env.Ready()
+	for {
+		c, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for in := bufio.NewReader(c); ; {
+			r, err := http.ReadRequest(in)
+			if err != nil {
+				break
+			}
+			if r.URL.Path == "/stuck" {
+				select {}
+			}
+			pid := fmt.Sprint(os.Getpid())
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(pid), pid)
+			if r.URL.Path == "/last" {
+				break
+			}
+		}
+		c.Close()
+	}
 }
 
 func exists(name string) bool {
@@ -81,11 +122,15 @@ func exists(name string) bool {
 }
 `
 
+// inline makes its workers serve one connection after the other, each from a queue of its own; after /last a connection ends,
+// and /stuck has no end.
+const inline = "INLINE=1"
+
 // startMoody starts it, with keys of master.Config.
 func startMoody(tb testing.TB, config map[string]any, env ...string) (b *mastertest.Baton, address string) {
 	tb.Helper()
 	address = mastertest.FreePort(tb)
-	config["Listen"] = []map[string]any{{"Address": address}}
+	config["Listen"] = []map[string]any{{"Address": address, "ReusePort": slices.Contains(env, inline)}}
 	config["Control"] = "baton.sock"
 	text, err := json.Marshal(config)
 	if err != nil {

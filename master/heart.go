@@ -1,0 +1,141 @@
+package master
+
+import (
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/wire"
+)
+
+// With hang_timeout every worker has a heartbeat in a memory file: 8 bytes that change four times in that time. The file
+// is in the keeper's store, one for each generation, and where in it the worker's bytes are is in its record, so that
+// whoever adopts the worker hears it as well. A worker is watched from GO to its end, also while it drains, and by the
+// timeout of its own generation.
+//
+// The master looks four times in a hang_timeout. If it comes too late for a look it did not run itself: then the machine
+// was suspended, or all of us were stopped, and every worker gets a full timeout from now on.
+
+// entryHeart is the store's entry of a generation's memory file: heart/<generation>.
+const entryHeart = "heart/"
+
+const cell = 8 // bytes
+
+// whyHung is why a worker without a heartbeat is killed.
+const whyHung = "no heartbeat for hang_timeout"
+
+// heartbeat is what decide looks at.
+type heartbeat struct {
+	timeout time.Duration // 0: the worker is not watched
+	at      moment        // when the last beat was seen, or has to be taken for seen
+}
+
+// openHeart makes the memory file of this generation, or takes it when this is a master's restart.
+func (m *master) openHeart() error {
+	if m.cfg.HangTimeout <= 0 {
+		return nil
+	}
+	name := entryHeart + strconv.Itoa(m.gen)
+	if it, ok := m.take(name); ok {
+		m.hearts[m.gen] = it.fd
+		return nil
+	}
+	fd, err := unix.MemfdCreate("heart", unix.MFD_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	m.hearts[m.gen] = fd
+	m.store(name, "", fd)
+	return nil
+}
+
+// giveHeart chooses the bytes of a new worker in its generation's file.
+func (m *master) giveHeart(p *proc) {
+	if m.cfg.HangTimeout <= 0 {
+		return
+	}
+	used := map[int64]bool{}
+	for _, o := range m.procs {
+		used[o.record.Heart] = used[o.record.Heart] || o.gen == p.gen && o.record.HangTimeout > 0
+	}
+	for used[p.record.Heart] {
+		p.record.Heart += cell
+	}
+	p.record.HangTimeout = int64(m.cfg.HangTimeout)
+	p.heart.timeout = m.cfg.HangTimeout
+}
+
+// findHeart finds the bytes of a worker that is adopted.
+func (m *master) findHeart(p *proc) {
+	if p.record.HangTimeout == 0 {
+		return
+	}
+	if _, ok := m.hearts[p.gen]; !ok {
+		it, ok := m.take(entryHeart + strconv.Itoa(p.gen))
+		if !ok || it.fd < 0 {
+			m.log.Error("master: a worker's heartbeat is not in the store", "generation", p.gen, "slot", p.slot, "pid", p.pid)
+			return
+		}
+		m.hearts[p.gen] = it.fd
+	}
+	p.heart.timeout = time.Duration(p.record.HangTimeout)
+}
+
+// dropHearts closes the files of generations that are gone.
+func (m *master) dropHearts() {
+	if !m.known {
+		return
+	}
+	live := map[int]bool{m.gen: true}
+	for _, p := range m.procs {
+		live[p.gen] = true
+	}
+	for name := range m.items {
+		if gen, err := strconv.Atoi(strings.TrimPrefix(name, entryHeart)); err == nil && strings.HasPrefix(name, entryHeart) && !live[gen] {
+			m.forget(name)
+			_ = m.keeper.Post(wire.Drop{Name: name})
+		}
+	}
+	for gen, fd := range m.hearts {
+		if !live[gen] {
+			_ = unix.Close(fd)
+			delete(m.hearts, gen)
+			_ = m.keeper.Post(wire.Drop{Name: entryHeart + strconv.Itoa(gen)})
+		}
+	}
+}
+
+// listen looks at the heartbeats.
+func (m *master) listen(now moment) {
+	every := time.Duration(0)
+	for _, p := range m.procs {
+		if p.heart.timeout > 0 && (every == 0 || p.heart.timeout/4 < every) {
+			every = max(p.heart.timeout/4, time.Millisecond)
+		}
+	}
+	late := m.listenAt != 0 && now > m.listenAt.add(every)
+	if late && every > 0 {
+		m.log.Warn("master: was not running, every worker gets a full hang_timeout", "for", time.Duration(now-m.listenAt).Round(time.Millisecond))
+	}
+	for _, p := range m.procs {
+		beat := m.readBeat(p)
+		if late || beat != p.beat || p.heart.at == 0 || p.state == procStarting || p.state == procReady {
+			p.beat, p.heart.at = beat, now
+		}
+	}
+	if m.listenAt = 0; every > 0 {
+		m.listenAt = now.add(every)
+	}
+}
+
+func (m *master) readBeat(p *proc) uint64 {
+	if p.heart.timeout == 0 {
+		return 0
+	}
+	var b [cell]byte
+	_, _ = unix.Pread(m.hearts[p.gen], b[:], p.record.Heart) // what was not written yet is 0
+	return binary.NativeEndian.Uint64(b[:])
+}

@@ -1,0 +1,152 @@
+package master
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"reflect"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/wire"
+)
+
+func TestDecideHung(t *testing.T) {
+	t.Parallel()
+	heart := heartbeat{timeout: 4 * time.Second, at: now - sec}
+	silent := heartbeat{timeout: 4 * time.Second, at: now - 4*sec}
+	serving := procView{pid: 50, gen: 5, state: procServing, heart: heart}
+	with := func(p procView, change func(*procView)) procView { change(&p); return p }
+	kill := []action{killAction{50, whyHung}}
+	for _, tt := range []struct {
+		name string
+		view view
+		todo []action
+		next moment
+	}{
+		{"not watched", at(nil, with(serving, func(p *procView) { p.heart = heartbeat{} })), nil, 0},
+		{"lives", at(nil, serving), nil, now + 3*sec},
+		{"hung", at(nil, with(serving, func(p *procView) { p.heart = silent })), kill, 0},
+		{"hung and killed", at(nil, with(serving, func(p *procView) { p.heart, p.killed = silent, now })), nil, now.add(killGrace)},
+		{"hung before GO", at(nil, with(serving, func(p *procView) { p.heart, p.state = silent, procReady })), []action{grantAction{50}}, 0},
+		{"hung in its drain", at(nil, procView{pid: 60, gen: 5, state: procServing}, with(serving, func(p *procView) {
+			p.heart, p.gen, p.state, p.deadline = silent, 4, procDraining, now+9*sec
+		})), kill, (now + 9*sec).add(killGrace)},
+		{"hung, and its replacement starts", at(nil, with(serving, func(p *procView) { p.heart = silent }), procView{
+			pid: 60, gen: 5, state: procStarting, started: now, recycling: recycling{replaces: 50},
+		}), kill, now.add(readyTime)},
+	} {
+		todo, next := decide(tt.view)
+		if !reflect.DeepEqual(todo, tt.todo) || next != tt.next {
+			t.Errorf("%s:\n got %+v, again in %v\nwant %+v, again in %v", tt.name, todo, time.Duration(next-now), tt.todo, time.Duration(tt.next-now))
+		}
+	}
+}
+
+// watching is a master that watches workers, whose hearts the test is.
+type watching struct {
+	*master
+	t  *testing.T
+	fd int
+}
+
+func watchWorkers(t *testing.T, timeouts ...time.Duration) watching {
+	t.Helper()
+	fd, err := unix.MemfdCreate("heart", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	m := &master{gen: 5, procs: map[int]*proc{}, hearts: map[int]int{5: fd}, log: slog.New(slog.DiscardHandler)}
+	for i, timeout := range timeouts {
+		m.cfg.HangTimeout = timeout
+		p := &proc{procView: procView{pid: i + 1, gen: 5, state: procServing}}
+		m.giveHeart(p)
+		m.procs[p.pid] = p
+	}
+	return watching{m, t, fd}
+}
+
+func (w watching) beats(pid int) {
+	w.t.Helper()
+	var b [cell]byte
+	binary.NativeEndian.PutUint64(b[:], w.procs[pid].beat+1)
+	if _, err := unix.Pwrite(w.fd, b[:], w.procs[pid].record.Heart); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w watching) wantSilent(pid int, d time.Duration, at moment) {
+	w.t.Helper()
+	if got := time.Duration(at - w.procs[pid].heart.at); got != d {
+		w.t.Errorf("worker %d has been silent for %v, want %v", pid, got, d)
+	}
+}
+
+func TestListen(t *testing.T) {
+	t.Parallel()
+	w := watchWorkers(t, 4*time.Second, 8*time.Second, 0)
+	at := now
+	for i := range 20 {
+		if i >= 5 {
+			w.beats(1)
+		}
+		w.listen(at)
+		if w.listenAt != at+sec {
+			t.Errorf("the next look is in %v", time.Duration(w.listenAt-at))
+		}
+		at += sec
+	}
+	at -= sec
+	w.wantSilent(1, 0, at)
+	w.wantSilent(2, 19*time.Second, at)
+
+	// A look that is a little late is nobody's fault either.
+	w.listen(at + 2*sec - 1)
+	w.wantSilent(1, 2*time.Second-1, at+2*sec-1)
+	w.wantSilent(2, 21*time.Second-1, at+2*sec-1)
+
+	// The master itself did not run: everybody has a full timeout from now on.
+	at += 10 * sec
+	w.listen(at)
+	w.wantSilent(1, 0, at)
+	w.wantSilent(2, 0, at)
+	w.listen(at + sec)
+	w.wantSilent(2, time.Second, at+sec)
+}
+
+func TestListenToNobody(t *testing.T) {
+	t.Parallel()
+	w := watchWorkers(t, 0, 0)
+	if w.listen(now); w.listenAt != 0 {
+		t.Errorf("the next look is in %v", time.Duration(w.listenAt-now))
+	}
+	w = watchWorkers(t, time.Second)
+	w.procs[1].state = procReady // is watched from GO on
+	w.listen(now)
+	w.listen(now + sec/4)
+	w.wantSilent(1, 0, now+sec/4)
+}
+
+func TestHeartsHavePlacesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	w := watchWorkers(t, time.Second, time.Second, time.Second)
+	delete(w.procs, 2)
+	w.procs[9] = &proc{procView: procView{pid: 9, gen: 4}, record: wire.WorkerRecord{Heart: 24, HangTimeout: 1}} // in another file
+	for pid := 10; pid < 14; pid++ {
+		p := &proc{procView: procView{pid: pid, gen: 5}}
+		w.giveHeart(p)
+		w.procs[pid] = p
+	}
+	places := map[int64]int{}
+	for pid, p := range w.procs {
+		if other, ok := places[p.record.Heart]; ok && pid != 9 && other != 9 {
+			t.Errorf("workers %d and %d are both at %d", pid, other, p.record.Heart)
+		}
+		places[p.record.Heart] = pid
+		if p.record.Heart > 6*cell {
+			t.Errorf("worker %d is at %d, and there is room before", pid, p.record.Heart)
+		}
+	}
+}

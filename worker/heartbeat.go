@@ -1,0 +1,120 @@
+package worker
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// heartbeat is how a master sees that a worker has not hung, if the configuration has a hang_timeout: four times in that
+// time the worker writes the clock into a memory file that it shares with its master. It is the only thing for which an
+// idle worker wakes up.
+//
+// The way of a beat is as long as the process's own: the runtime's timer; whatever the Worker has added by
+// [Env.OnHeartbeat]; the locks and the accept loops of this package; and the goroutine that obeys the master. So a
+// heartbeat fails if
+//
+//   - the process is stopped or frozen (SIGSTOP, a debugger, a cgroup), or all of its threads wait in the kernel,
+//   - all of its Ps run what Go cannot interrupt (cgo, assembly, a tight loop with asyncpreemptoff=1), or a garbage
+//     collection waits for one that does,
+//   - the goroutine that obeys the master is stuck,
+//   - connections wait and nobody has called Accept since the last beat: the accept loop is stuck,
+//   - a function of OnHeartbeat does not return.
+//
+// It does not fail, because that is how servers are at times, if handlers wait for each other, for a lock or for an
+// upstream, if goroutines spin that Go can interrupt, or if the answers are wrong. Who wants some of that noticed says so
+// by OnHeartbeat.
+type heartbeat struct {
+	fd     int // raw; -1: there is none
+	offset int64
+	every  time.Duration
+
+	mu     sync.Mutex
+	checks []func()
+}
+
+// OnHeartbeat has check called before every heartbeat, about four times in a hang_timeout, if the configuration has one:
+// as long as it does not return there is no heartbeat, and after a hang_timeout without one the process is killed and
+// replaced. A check that takes and releases a lock which every request needs notices the deadlock of handlers.
+//
+// Threading: the checks are called one after the other, on a goroutine of their own.
+func (e *Env) OnHeartbeat(check func()) {
+	e.heart.mu.Lock()
+	defer e.heart.mu.Unlock()
+	e.heart.checks = append(e.heart.checks, check)
+}
+
+// open begins, with a memory file, which it takes.
+func (h *heartbeat) open(fd int, offset, timeout int64) {
+	h.fd, h.offset, h.every = fd, offset, max(time.Duration(timeout)/4, time.Millisecond)
+}
+
+// run sends a value for each beat, until the process ends.
+func (h *heartbeat) run(e *Env, beats chan<- struct{}) {
+	for range time.Tick(h.every) {
+		h.mu.Lock()
+		checks := h.checks
+		h.mu.Unlock()
+		for _, check := range checks {
+			check()
+		}
+		if !e.acceptStuck() {
+			beats <- struct{}{}
+		}
+	}
+}
+
+// beat writes the clock.
+func (h *heartbeat) beat() {
+	var b [8]byte
+	binary.NativeEndian.PutUint64(b[:], uint64(Monotonic()))
+	_, _ = unix.Pwrite(h.fd, b[:], h.offset)
+}
+
+// acceptLoop is how an accept loop shows that it is not stuck.
+type acceptLoop struct {
+	inside  atomic.Int32 // calls of Accept in progress
+	entered atomic.Int64 // calls so far
+	seen    int64        // entered, at the last beat
+}
+
+func (a *acceptLoop) enter() { a.entered.Add(1); a.inside.Add(1) }
+func (a *acceptLoop) leave() { a.inside.Add(-1) }
+
+// absent reports whether nobody is in Accept, nor was since the last time.
+func (a *acceptLoop) absent() bool {
+	last := a.seen
+	a.seen = a.entered.Load()
+	return a.inside.Load() == 0 && a.seen == last
+}
+
+// acceptStuck reports whether connections wait on a listener on which nobody accepts. It is called for each beat.
+func (e *Env) acceptStuck() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	stuck := false
+	for i := range e.sockets {
+		if all := e.sockets[i].all; all != nil && all.loop.absent() && e.ctx.Err() == nil && all.waiting() {
+			stuck = true
+		}
+	}
+	return stuck
+}
+
+// waiting reports whether a connection waits in one of the sockets.
+func (m *merged) waiting() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range append([]*listener{m.first}, m.extra...) {
+		l.mu.Lock()
+		ln := l.ln
+		l.mu.Unlock()
+		if ln != nil && !(queueWatch{ln: ln}).empty() {
+			return true
+		}
+	}
+	return false
+}
