@@ -253,6 +253,10 @@ func (m *master) gone(p *proc) {
 	delete(m.procs, p.pid)
 	m.forgetReplaced()
 	m.dropHearts()
+	if p.why == whyHung {
+		m.counts.Hung++
+		m.saveCounts()
+	}
 	attrs := []any{"generation", p.gen, "slot", p.slot, "pid", p.pid}
 	if p.bye && p.status.ExitStatus() == 0 && p.state != procDraining {
 		// Somebody has told it to drain, and it was not us: the keeper is stopping, its word to us is on the way.
@@ -262,7 +266,7 @@ func (m *master) gone(p *proc) {
 	if p.state == procDraining {
 		m.log.Info("worker gone", attrs...)
 		if !p.bye {
-			m.log.Warn("worker ended without a word, what it held was cut", append(attrs, "status", describe(p.status))...)
+			m.log.Warn("worker ended without a word, what it held was cut", append(attrs, "status", p.end())...)
 		}
 		return
 	}
@@ -323,10 +327,6 @@ func (m *master) perform(a action) {
 		m.drain(p, a.deadline)
 	case killAction:
 		p := m.procs[a.pid]
-		if a.why == whyHung && p.why != whyHung {
-			m.counts.Hung++
-			m.saveCounts()
-		}
 		p.killed, p.why = monotonic(), a.why
 		m.log.Warn("master: killing a worker", "generation", p.gen, "slot", p.slot, "pid", p.pid, "because", a.why)
 		m.kill(p)
