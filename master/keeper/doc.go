@@ -18,6 +18,12 @@
 //
 // A HUP that comes because the terminal was closed stops everything.
 //
+// # systemd
+//
+// The keeper alone speaks with systemd, as a service of Type=notify-reload: see [systemd]. It takes the sockets of a socket
+// unit (see [EntryPassed]), and gives its own to systemd's store where there is one (see [fdstore]). What systemd has put into
+// the environment for that reaches no other process.
+//
 // # Other people's processes
 //
 // Orphans from below come to the keeper, and as PID 1 of a container it gets all that there are. It reaps them. When

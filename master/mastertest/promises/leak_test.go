@@ -88,6 +88,7 @@ func TestIdleSleeps(t *testing.T) {
 	}
 	b := mastertest.Start(t, mastertest.Options{
 		Config: watched(t).String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true}),
+		Env: []string{mastertest.NewSystemd(t, true).Env()}, // which has set no watchdog
 	})
 	b.Reload()
 	look(t, b)
