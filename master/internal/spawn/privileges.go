@@ -54,18 +54,26 @@ func confined(u User, fork func(*syscall.Credential) (int, error)) (pid int, err
 		}
 	}
 	<-done
-	if errors.Is(err, unix.EACCES) {
-		err = fmt.Errorf("user %d may not execute the program: %w", u.UID, err)
-	}
-	if errors.Is(err, unix.EPERM) && hasFileCapabilities() {
-		err = fmt.Errorf("the program's file has capabilities, which the worker must not have; `setcap -r` takes them away: %w", err)
-	}
+	err = u.explain(err)
 	if visible == 1 {
 		// Until it executed the program the child had our memory, and the kernel has hidden that because another user
 		// had it: /proc/PID of this process would stay closed for those who look after it.
 		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}
 	return pid, err
+}
+
+// explain says what is behind the kernel's short words.
+func (u User) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("user %d may not execute the program: %w", u.UID, err)
+	case errors.Is(err, unix.EPERM) && hasFileCapabilities():
+		return fmt.Errorf("the program's file has capabilities, which the worker must not have; `setcap -r` takes them away: %w", err)
+	}
+	return fmt.Errorf("as user %d, group %d: %w", u.UID, u.GID, err) // a user namespace may not have them
 }
 
 func hasFileCapabilities() bool {
