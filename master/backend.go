@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/control"
+	"baton/master/internal/sockets"
 	"baton/worker/wire"
 )
 
@@ -97,27 +98,44 @@ func (b backend) Status(ctx context.Context) (any, error) {
 	}
 }
 
+// whoRunsLimit is how long a baton may take to say its PID. It may just be starting, as this one is.
+const whoRunsLimit = 5 * time.Second
+
 // whoRuns adds to an address that is taken by a living baton who that is.
 func whoRuns(path string, err error) string {
 	if !errors.Is(err, unix.EADDRINUSE) {
 		return ""
 	}
-	c := http.Client{Timeout: time.Second, Transport: &http.Transport{
+	ctx, cancel := context.WithTimeout(context.Background(), whoRunsLimit)
+	defer cancel()
+	c := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return sockets.Dial(ctx, path) },
 	}}
-	resp, err := c.Get("http://baton/status")
+	st, err := askStatus(ctx, c)
+	for errors.Is(err, errSuperseded) && ctx.Err() == nil {
+		st, err = askStatus(ctx, c)
+	}
 	if err != nil {
 		return ""
 	}
-	defer func() { _ = resp.Body.Close() }()
-	var st Status
-	if json.NewDecoder(resp.Body).Decode(&st) != nil {
-		return ""
-	}
 	return fmt.Sprintf(": baton is running already, keeper PID %d", st.KeeperPID)
+}
+
+func askStatus(ctx context.Context, c http.Client) (st Status, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://baton/status", nil)
+	if err != nil {
+		return st, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return st, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return st, errSuperseded
+	}
+	return st, json.NewDecoder(resp.Body).Decode(&st)
 }
 
 // query is somebody who asked for the status, and the workers that have not answered yet.

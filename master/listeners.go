@@ -19,7 +19,7 @@ type sock struct {
 	sockRecord
 	key   string
 	fd    int
-	fresh bool // bound by this process, listens after COMMIT
+	fresh bool // is to listen after COMMIT
 
 	// extra sockets are those that the configuration has no more use for, but whose address it still serves: of slots
 	// that are gone, or of an address within a wider one. All workers accept on them, and so nothing that the kernel
@@ -111,7 +111,7 @@ func (m *master) leave(key string, it inherited) {
 
 // openListener opens the shared socket of l, or one for each slot.
 func (m *master) openListener(l Listen) error {
-	addr, err := sockets.Resolve(l.Address, l.transport(), m.dir)
+	addr, err := m.resolve(l)
 	if err != nil {
 		return err
 	}
@@ -130,6 +130,19 @@ func (m *master) openListener(l Listen) error {
 	return nil
 }
 
+// resolve finds out where l is, once for all masters of a configuration: a name may mean something else by now.
+func (m *master) resolve(l Listen) (sockets.Addr, error) {
+	address := l.Address
+	if found, ok := m.resolved[address]; ok {
+		address = found
+	}
+	addr, err := sockets.Resolve(address, l.transport(), m.dir)
+	if err == nil {
+		m.resolved[l.Address] = addr.String()
+	}
+	return addr, err
+}
+
 func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
 	s := sock{Listen: l, key: addr.Key(l.name(), slot), sockRecord: sockRecord{Group: addr.Group(l.name()), Slot: slot, Host: addr.Host()}}
 	entry := keeper.EntryListen + "/" + s.key
@@ -139,6 +152,7 @@ func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
 			s.Order, s.Passed = r.Order, r.Passed
 		}
 		s.fd = it.fd
+		s.fresh = m.welcome.Role == wire.RoleRestart // its master may have died before it listened; twice does no harm
 		m.sockets = append(m.sockets, s)
 		return nil
 	}

@@ -265,6 +265,26 @@ const controlLimit = 300 * time.Millisecond
 
 // onAlone: no predecessor is left. Its workers are ours, and drain.
 func (m *master) onAlone() {
+	if m.orphaned {
+		return
+	}
+	m.adoptAll()
+	want := m.want
+	m.chooseCount() // somebody may have asked the predecessor for another number since
+	m.want, want = want, m.want
+	m.resize(want)
+	m.recallCounts()
+	m.dropHearts()
+	if m.welcome.Role == wire.RoleRestart {
+		m.serveControl()
+	}
+	m.startWatch()
+	m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
+	step.At(step.Alone)
+}
+
+// adoptAll takes over the workers of the store that are not ours.
+func (m *master) adoptAll() {
 	for name, it := range m.items {
 		pid := keeper.WorkerPID(name)
 		if pid == 0 {
@@ -278,15 +298,6 @@ func (m *master) onAlone() {
 		m.adopt(pid, it.data, it.fd)
 	}
 	m.forgetReplaced()
-	want := m.want
-	m.chooseCount() // somebody may have asked the predecessor for another number since
-	m.want, want = want, m.want
-	m.resize(want)
-	m.recallCounts()
-	m.dropHearts()
-	m.startWatch()
-	m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
-	step.At(step.Alone)
 }
 
 // forgetWorkers drops what the welcome said of the workers: newer words follow.

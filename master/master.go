@@ -44,17 +44,19 @@ type master struct {
 	args    []string             // as typed; os.Args are another's while a successor starts
 	attempt string               // of which reload this process is the successor
 
-	cfg     Config
-	sum     watch.Sum // of the files of cfg
-	gen     int
-	want    int   // slots
-	resized int64 // requests of the keeper's that are in want
-	sockets []sock
-	steered map[string]steering // by the key of an address's first socket
-	payload int                 // memory file
-	queue   [2]int              // the hand-over queue: the end to give to, and the one to take from
-	tickets ticketKeys          // none without a TLS listener
-	logFD   int                 // log file; -1: standard error
+	cfg      Config
+	sum      watch.Sum // of the files of cfg
+	gen      int
+	want     int   // slots
+	resized  int64 // requests of the keeper's that are in want
+	sockets  []sock
+	resolved map[string]string   // addresses, as they are written and as they were found
+	made     []string            // paths in the file system, by this process
+	steered  map[string]steering // by the key of an address's first socket
+	payload  int                 // memory file
+	queue    [2]int              // the hand-over queue: the end to give to, and the one to take from
+	tickets  ticketKeys          // none without a TLS listener
+	logFD    int                 // log file; -1: standard error
 
 	procs   map[int]*proc
 	crashes crashes
@@ -103,7 +105,7 @@ func runMaster(opts Options) int {
 	worker.DropSignals()
 	step.At(step.Started)
 	m := &master{
-		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, steered: map[string]steering{}, hearts: map[int]int{}, logFD: -1, payload: -1,
+		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, steered: map[string]steering{}, resolved: map[string]string{}, hearts: map[int]int{}, logFD: -1, payload: -1,
 		tags: map[int64]chan int64{}, packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
 		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), ended: make(chan struct{}), attempt: os.Getenv(keeper.AttemptEnv),
 		args: os.Args,
@@ -267,6 +269,9 @@ func (m *master) put(p wire.Put, v any, fd int) {
 	if m.orphaned {
 		return // nobody keeps anything any more
 	}
+	if p.Unlink != "" {
+		m.made = append(m.made, p.Unlink)
+	}
 	if s, ok := v.(string); ok {
 		p.Data = s
 	} else if b, err := json.Marshal(v); err == nil {
@@ -286,6 +291,9 @@ func (m *master) put(p wire.Put, v any, fd int) {
 // giveUp ends a master that has not taken over.
 func (m *master) giveUp(err error) int {
 	m.abandon()
+	if m.keeper != nil && m.keeper.HungUp() { // else it does it
+		m.removePaths()
+	}
 	code := exitCode(err)
 	if m.welcome.Role != wire.RoleSuccessor { // of which the keeper says it
 		m.sink.Flush(flushLimit)

@@ -42,8 +42,9 @@ func (userError) ExitCode() int { return exitUser }
 
 // storedConfig is what a restarted master needs of the config: no file.
 type storedConfig struct {
-	Config Config
-	Sum    []byte
+	Config   Config
+	Sum      []byte
+	Resolved map[string]string // see master.resolve
 }
 
 // prepare does everything that can fail, and nothing that anybody notices. What it puts into the store is staged.
@@ -87,6 +88,9 @@ func (m *master) prepareRestart() error {
 	}
 	m.cfg = sc.Config
 	copy(m.sum[:], sc.Sum)
+	if sc.Resolved != nil {
+		m.resolved = sc.Resolved
+	}
 	m.chooseCount()
 	return m.openAll()
 }
@@ -178,6 +182,10 @@ func (m *master) openQueue() error {
 func (m *master) openLog() error {
 	if m.cfg.LogFile != "" {
 		fd, err := logsink.Open(m.path(m.cfg.LogFile))
+		if it, ok := m.items[keeper.EntryLog]; err != nil && ok && m.welcome.Role == wire.RoleRestart {
+			delete(m.items, keeper.EntryLog)
+			fd, err = it.fd, nil // what is open stays so; a restart needs no file
+		}
 		if err != nil {
 			return err
 		}

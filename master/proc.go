@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/spawn"
+	"baton/master/internal/step"
 	"baton/master/keeper"
 	"baton/worker"
 	"baton/worker/seqpacket"
@@ -58,6 +59,7 @@ func (m *master) startWorker(slot, replaces int) error {
 		_ = unix.Close(ours)
 		return fmt.Errorf("worker %d: %w", slot, err)
 	}
+	step.At(step.Forked)
 	rec := wire.WorkerRecord{
 		Generation: m.gen, Slot: slot, Started: time.Now().UnixMilli(), Listeners: m.keysOf(slot), Starting: m.committed, Replaces: replaces,
 	}
@@ -65,7 +67,13 @@ func (m *master) startWorker(slot, replaces int) error {
 	p.replaces = replaces
 	m.giveHeart(p)
 	m.procs[pid] = p
-	m.store(keeper.WorkerEntry(pid), p.record, ours)
+	raw, err := seqpacket.Dup(ours)
+	if err != nil {
+		_ = unix.Close(ours)
+		m.unstart(p)
+		return fmt.Errorf("worker %d: %w", slot, err)
+	}
+	defer func() { _ = unix.Close(raw) }()
 	if p.conn, err = seqpacket.New(ours); err != nil {
 		m.unstart(p)
 		return fmt.Errorf("worker %d: %w", slot, err)
@@ -74,6 +82,8 @@ func (m *master) startWorker(slot, replaces int) error {
 		p.why = fmt.Sprintf("setup: %v", err)
 		m.kill(p)
 	}
+	// Not before the setup: if this master dies in between, the worker sees the end and goes, and else it is complete.
+	m.store(keeper.WorkerEntry(pid), p.record, raw)
 	go m.readWorker(p)
 	return nil
 }
@@ -105,7 +115,7 @@ func (m *master) workerEnv() []string {
 func (m *master) sendSetup(p *proc) error {
 	s := wire.Setup{
 		Generation: m.gen, Slot: p.slot, Version: m.opts.Version, Payload: len(m.cfg.Payload),
-		LogFormat: m.cfg.LogFormat, StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
+		LogFormat: m.cfg.LogFormat, Paths: m.pathIDs(), StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
 		MaxConnections: m.cfg.MaxConnections, MaxRequests: about(int64(m.cfg.MaxRequests), p.pid),
 		HangTimeout: p.record.HangTimeout, Heart: p.record.Heart,
 	}
@@ -270,7 +280,7 @@ func (m *master) gone(p *proc) {
 		}
 		return
 	}
-	if !m.committed {
+	if !m.committed && !m.asked { // else COMMIT may have come about, and then it is a crash
 		m.failure(fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.slot, p.pid, p.end()))
 		return
 	}

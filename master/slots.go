@@ -104,7 +104,7 @@ func (m *master) growSockets(n int) error {
 		if !l.ReusePort {
 			continue
 		}
-		addr, err := sockets.Resolve(l.Address, l.transport(), m.dir)
+		addr, err := m.resolve(l)
 		if err != nil {
 			return err
 		}

@@ -3,8 +3,6 @@ package master
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -49,7 +47,7 @@ func (m *master) stage() error {
 	m.store(keeper.EntryExe, m.opts.Version, exe)
 	_ = unix.Close(exe)
 
-	b, err := json.Marshal(storedConfig{Config: m.cfg, Sum: m.sum[:]})
+	b, err := json.Marshal(storedConfig{Config: m.cfg, Sum: m.sum[:], Resolved: m.resolved})
 	if err != nil {
 		return fmt.Errorf("master: config: %w", err)
 	}
@@ -110,13 +108,15 @@ func (m *master) onCommitted(c wire.Committed) {
 		m.warn(w)
 	}
 	m.warnUnused()
-	m.serveControl()
+	if m.welcome.Role != wire.RoleRestart { // which knows of no worker yet
+		m.serveControl()
+	}
 }
 
 // serving tells the keeper, and through it systemd, that whoever connects now is served.
 func (m *master) serving() { _ = m.keeper.Post(wire.Serving{Workers: m.want}) }
 
-// serveControl answers on the control socket. The predecessor stops to in this very moment.
+// serveControl answers on the control socket. The predecessor, or the keeper, stops to in this very moment.
 func (m *master) serveControl() {
 	it, ok := m.take(keeper.EntryControl)
 	if !ok || m.cfg.Control == "" {
@@ -136,27 +136,6 @@ func (m *master) serveControl() {
 func (m *master) warn(text string) {
 	m.log.Warn("master: " + text)
 	m.warnings = append(m.warnings, text)
-}
-
-// removePaths removes what the keeper would have removed: of a successor the paths that it has made, of a master all.
-func (m *master) removePaths(onlyFresh bool) {
-	for _, s := range m.sockets {
-		if s.Passed != "" || m.welcome.Stores && !onlyFresh {
-			continue // systemd has the socket as well
-		}
-		if path, ok := strings.CutPrefix(s.key, "unix/"); ok && (s.fresh || !onlyFresh) {
-			_ = os.Remove(path)
-		}
-	}
-	if onlyFresh && m.welcome.Role != wire.RoleFirst {
-		return
-	}
-	if m.cfg.Control != "" {
-		_ = os.Remove(m.cfg.Control)
-	}
-	if m.cfg.PIDFile != "" {
-		_ = os.Remove(m.path(m.cfg.PIDFile))
-	}
 }
 
 // reopenLog opens the log file anew, here and in every worker.

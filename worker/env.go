@@ -51,7 +51,8 @@ type world struct {
 	generation, slot int
 	version          string
 	payload          []byte
-	stopTimeout      int64 // nanoseconds, for a worker whose keeper and master died
+	stopTimeout      int64       // nanoseconds, for a worker whose keeper and master died
+	paths            []wire.Path // that it removes then
 	sockets          []socket
 	handover         *handover.Exchange
 	tickets          tickets
@@ -74,7 +75,7 @@ type world struct {
 
 func newEnv(s wire.Setup, log *slog.Logger) *Env {
 	w := &world{
-		generation: s.Generation, slot: s.Slot, version: s.Version, stopTimeout: s.StopTimeout,
+		generation: s.Generation, slot: s.Slot, version: s.Version, stopTimeout: s.StopTimeout, paths: s.Paths,
 		heart:   heartbeat{fd: -1},
 		granted: make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}), moved: make(chan struct{}),
 	}

@@ -217,11 +217,25 @@ func (p *process) sayDue() {
 	}
 }
 
-// orphaned: keeper and masters are dead. What the last drain said still holds.
+// orphanGrace is how long an orphan may take after its deadline to say what was cut.
+const orphanGrace = time.Second
+
+// orphaned: keeper and masters are dead. Nobody is left who would tell this process to stop, kill it if it does not, or
+// remove the paths of sockets. What the last drain said still holds, if it ends earlier.
 func (p *process) orphaned() {
-	if !p.draining {
-		p.env.Log.Warn("worker: keeper and master are gone, draining")
-		p.drain(wire.Drain{Deadline: Monotonic() + p.env.stopTimeout, Stop: true})
+	p.env.Log.Warn("worker: keeper and master are gone, stopping")
+	removePaths(p.env.paths)
+	p.drain(wire.Drain{Deadline: Monotonic() + p.env.stopTimeout, Stop: true})
+	time.AfterFunc(time.Duration(p.env.stopTimeout)+orphanGrace, func() { _ = unix.Kill(os.Getpid(), unix.SIGKILL) })
+}
+
+// removePaths removes files, but none that another program has put there since.
+func removePaths(paths []wire.Path) {
+	for _, p := range paths {
+		var st unix.Stat_t
+		if unix.Lstat(p.Path, &st) == nil && int64(st.Dev) == p.Dev && int64(st.Ino) == p.Ino {
+			_ = os.Remove(p.Path)
+		}
 	}
 }
 

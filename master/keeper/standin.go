@@ -120,6 +120,7 @@ func (k *keeper) status() wire.Status {
 	st.KeeperPID, st.Keeper, st.Started, st.MasterRestarts = k.pid, k.opts.Version, k.started, k.restarts
 	st.WorkersWanted, st.WorkersConfig = slots.Count, slots.Config
 	st.Workers, st.Listeners = k.workers(), k.listeners()
+	st.Crashing = []wire.CrashingSlot{}
 	st.LastReload = wire.ReloadStatus{OK: true}
 	if n := len(k.results); n > 0 {
 		st.LastReload = k.results[n-1].Report()

@@ -133,6 +133,9 @@ func (g staged) apply(s store) {
 			s.drop(c.name)
 			continue
 		}
+		if _, there := s[c.name]; !there && c.e.fd < 0 && WorkerPID(c.name) != 0 {
+			continue // news of a worker that has gone
+		}
 		s.put(c.name, c.e)
 	}
 }

@@ -46,8 +46,17 @@ type Setup struct {
 	Heart       int64 `json:"heart,omitempty"`
 	// StopTimeout is how long the worker drains when everybody who could tell it is dead, in nanoseconds.
 	StopTimeout int64 `json:"stop_timeout"`
+	// Paths are to be removed when everybody else who could do it is dead.
+	Paths []Path `json:"paths,omitempty"`
 	// MaxConnections is how many connections the worker takes. 0: as many as its limit of open files allows.
 	MaxConnections int `json:"max_connections,omitempty"`
+}
+
+// Path is a file, if it is still the one that is meant: by device and inode.
+type Path struct {
+	Path string `json:"path"`
+	Dev  int64  `json:"dev"`
+	Ino  int64  `json:"ino"`
 }
 
 // Ready says that the worker could accept.

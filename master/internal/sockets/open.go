@@ -1,6 +1,8 @@
 package sockets
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -8,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +21,9 @@ const maxPath = 107
 // Bind makes the socket and takes the address, but does not listen: a socket that listens takes its share of the
 // connections at once, and closing it because the reload has failed would reset them. That the address is taken by
 // somebody else is found here all the same.
+//
+// A Unix socket listens at once: there is nobody whose share it could take, and one that does not listen looks as if its
+// process had died.
 //
 // The happy path, for TCP: socket, setsockopt SO_REUSEADDR, bind.
 func Bind(a Addr, mode os.FileMode) (fd int, err error) {
@@ -71,13 +77,15 @@ func ShareAddress(fd int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 }
 
-// bindUnix takes over the path of a socket that nobody listens on any more, and no other.
+// bindUnix takes over the path of a socket that nobody listens on any more, and no other. Of several who try at the same
+// time one wins.
 func bindUnix(fd int, path string, mode os.FileMode) error {
 	short, done, err := shorten(path)
 	if err != nil {
 		return err
 	}
 	defer done()
+	defer lockPath(path)()
 	if err := boundMode(fd, mode); err != nil {
 		return err
 	}
@@ -91,7 +99,10 @@ func bindUnix(fd int, path string, mode os.FileMode) error {
 	if err != nil {
 		return os.NewSyscallError("bind", err)
 	}
-	return giveMode(short, mode)
+	if err := giveMode(short, mode); err != nil {
+		return err
+	}
+	return os.NewSyscallError("listen", unix.Listen(fd, somaxconn()))
 }
 
 func stale(path, short string) bool {
@@ -104,6 +115,51 @@ func stale(path, short string) bool {
 		return false
 	}
 	return errors.Is(err, unix.ECONNREFUSED)
+}
+
+// How long a path is waited for that somebody else is just binding: that takes him far less.
+const (
+	lockLimit = time.Second
+	lockPause = time.Millisecond
+)
+
+// lockPath keeps others from looking at a path, until unlock. The lock is an abstract socket, of which nothing is left
+// when its process dies; whoever holds it for long is not one of us, and does not matter.
+func lockPath(path string) (unlock func()) {
+	name, err := lockName(path)
+	if err != nil {
+		return func() {}
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return func() {}
+	}
+	for end := time.Now().Add(lockLimit); ; time.Sleep(lockPause) {
+		err := unix.Bind(fd, &unix.SockaddrUnix{Name: name})
+		if err == nil || !errors.Is(err, unix.EADDRINUSE) || time.Now().After(end) {
+			return func() { _ = unix.Close(fd) }
+		}
+	}
+}
+
+// lockName is the same for all ways to write a path.
+func lockName(path string) (string, error) {
+	var dir unix.Stat_t
+	if err := unix.Stat(filepath.Dir(path), &dir); err != nil {
+		return "", &os.PathError{Op: "stat", Path: filepath.Dir(path), Err: err}
+	}
+	base := sha256.Sum256([]byte(filepath.Base(path)))
+	return fmt.Sprintf("@baton-lock-%x-%x-%x", dir.Dev, dir.Ino, base[:16]), nil
+}
+
+// Dial connects to a Unix socket, whatever the length of its path.
+func Dial(ctx context.Context, path string) (net.Conn, error) {
+	short, done, err := shorten(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return (&net.Dialer{}).DialContext(ctx, "unix", short)
 }
 
 // shorten returns a name for path that fits into a socket address: through a descriptor of its folder if need be.

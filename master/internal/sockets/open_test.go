@@ -47,7 +47,7 @@ func knock(fd int) error {
 
 func TestBindDoesNotListen(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0", "unix:" + filepath.Join(t.TempDir(), "s")} {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
 		t.Run(address, func(t *testing.T) {
 			t.Parallel()
 			if !haveIPv6() && strings.HasPrefix(address, "[") {
@@ -242,5 +242,64 @@ func TestListenRefuses(t *testing.T) {
 	}
 	if Local(-1) != "" {
 		t.Error("an address of nothing")
+	}
+}
+
+// Of several who find the socket of a dead one at the same time, one takes it over, and is not taken over.
+func TestOneOfManyTakesOver(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]string{"short": filepath.Join(t.TempDir(), "s"), "long": long(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := resolve(t, "unix:"+path, "tcp")
+			for range 20 {
+				dead, err := Bind(a, 0o600)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = unix.Close(dead)
+				fds, errs := make(chan int, 8), make(chan error, 8)
+				for range 8 {
+					go func() {
+						fd, err := Bind(a, 0o600)
+						fds <- fd
+						errs <- err
+					}()
+				}
+				won := 0
+				var held []int
+				for range 8 {
+					switch fd, err := <-fds, <-errs; {
+					case fd >= 0:
+						won++
+						held = append(held, fd)
+					case err != nil && !errors.Is(err, syscall.EADDRINUSE):
+						t.Error(err)
+					}
+				}
+				if won != 1 {
+					t.Fatalf("%d have won", won)
+				}
+				if err := reach(t, path); err != nil {
+					t.Errorf("the winner does not listen: %v", err)
+				}
+				_ = unix.Close(held[0])
+			}
+		})
+	}
+}
+
+// Whoever holds the lock of a path for ever keeps nobody from it for ever.
+func TestLockOfAPathIsNoBarrier(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	unlock := lockPath(path)
+	defer unlock()
+	listening(t, resolve(t, "unix:"+path, "tcp"))
+	same := filepath.Join(filepath.Dir(path), ".", "s")
+	if one, err := lockName(path); err != nil || one[0] != '@' {
+		t.Errorf("%q, %v", one, err)
+	} else if two, _ := lockName(same); one != two {
+		t.Errorf("%q is locked by %q and by %q", path, one, two)
 	}
 }

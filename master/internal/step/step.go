@@ -26,6 +26,9 @@ const (
 	Followed  Step = "followed"  // the new binary has the state, and has not reaped yet
 )
 
+// Forked is none of them: a worker was started, by whoever is the master, and nobody knows of it yet.
+const Forked Step = "forked"
+
 // All lists them.
 var All = []Step{Started, Welcomed, Loaded, Bound, Spawned, Ready, Committed, Granted, Flipped, Alone}
 
