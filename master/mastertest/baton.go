@@ -220,6 +220,25 @@ func (b *Baton) Kill(pid int) {
 	}
 }
 
+// KillAll kills the whole tree at one moment, as far as it can be told: nobody sees the end of another one.
+func (b *Baton) KillAll(st Status) {
+	b.tb.Helper()
+	if err := unix.Kill(st.KeeperPID, unix.SIGSTOP); err != nil {
+		b.tb.Fatal(err)
+	}
+	others := append(st.PIDs(""), st.MasterPID)
+	for _, pid := range others {
+		b.Kill(pid)
+	}
+	for _, pid := range others {
+		Await(b.tb, Says("the end of what was killed"), func() bool {
+			p, err := ReadProc(pid)
+			return err != nil || p.State == "Z"
+		})
+	}
+	b.Kill(st.KeeperPID)
+}
+
 // Exited is closed when the process that was started has ended.
 func (b *Baton) Exited() <-chan struct{} { return b.exited }
 
@@ -406,6 +425,11 @@ func (b *Baton) TryStatus() (Status, error) {
 		b.mu.Unlock()
 	}
 	return s, err
+}
+
+// Control asks the control socket for a path, once. An answer that is not 200 is an error with its text.
+func (b *Baton) Control(ctx context.Context, path string) ([]byte, error) {
+	return get(ctx, "unix", b.Path("baton.sock"), path)
 }
 
 // noteAddresses remembers what must be free in the end.

@@ -29,6 +29,7 @@ type Status struct {
 	Crashes        int64            `json:"crashes"`
 	Recycled       int64            `json:"recycled"`
 	Hung           int64            `json:"hung"`
+	MasterRestarts int64            `json:"master_restarts"`
 	Handover       HandoverStatus   `json:"handover"`
 	Crashing       []CrashingSlot   `json:"crashing"`
 }

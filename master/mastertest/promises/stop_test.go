@@ -193,8 +193,8 @@ func TestSignalToAll(t *testing.T) {
 	}
 }
 
-// askSlowly sends n requests and returns when the workers have them.
-func askSlowly(tb testing.TB, b *mastertest.Baton, address, path string, n int) <-chan error {
+// askSlowly sends n requests and returns when the workers have them, besides those that they have already.
+func askSlowly(tb testing.TB, b *mastertest.Baton, address, path string, n int, already ...int64) <-chan error {
 	tb.Helper()
 	answers := make(chan error, n)
 	for range n {
@@ -208,6 +208,9 @@ func askSlowly(tb testing.TB, b *mastertest.Baton, address, path string, n int) 
 	}
 	b.AwaitStatus(fmt.Sprintf("%d requests in progress", n), func(st mastertest.Status) bool {
 		active := int64(0)
+		for _, other := range already {
+			active -= other
+		}
 		for _, w := range st.Workers {
 			active += w.Active
 		}

@@ -1,0 +1,384 @@
+package promises_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/mastertest"
+	"baton/master/mastertest/load"
+)
+
+// withSteps starts a baton whose masters can be held and killed at the steps of a takeover.
+func withSteps(tb testing.TB, s site) (*mastertest.Baton, *mastertest.Steps) {
+	tb.Helper()
+	steps := mastertest.NewSteps(tb)
+	return mastertest.Start(tb, mastertest.Options{
+		Config: s.String(), Env: []string{steps.Env()},
+		Binary: mastertest.Build(tb, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
+	}), steps
+}
+
+// allPlain are all classes of clients that speak plain HTTP/1.1, a few of each.
+func allPlain(tb testing.TB) []load.ClassCount {
+	tb.Helper()
+	classes, err := load.ParseClasses("new=2,reader=3,writer=3,idle=1,silent=1,pipelined=1,dribble=1,continue=1,upload=1,download=1")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return classes
+}
+
+// awaitMaster waits until another master than this one serves and has taken over all that there is.
+func awaitMaster(tb testing.TB, b *mastertest.Baton, but int) mastertest.Status {
+	tb.Helper()
+	return b.AwaitStatus(fmt.Sprint("another master than ", but), func(st mastertest.Status) bool {
+		return st.Settled() && st.MasterPID != but && st.MasterPID != 0
+	})
+}
+
+// TestMasterKilled is P6: whoever kills the master at any moment, the same workers serve on, and no request notices. It
+// kills five masters of each of four, so that each has time to be forgiven.
+func TestMasterKilled(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	type subject struct {
+		b       *mastertest.Baton
+		before  view
+		clients *load.Runner
+	}
+	var all []subject
+	for range 4 {
+		s := quiet(t)
+		b := start(t, s)
+		b.Reload() // so that it is a successor that dies
+		all = append(all, subject{b: b, before: look(t, b), clients: putLoad(t, s.listen[0], allPlain(t))})
+	}
+	for range 5 * *repeat {
+		for _, a := range all {
+			pass(time.Duration(rand.Int64N(int64(200 * time.Millisecond))))
+			masters := masters(a.b)
+			a.b.Kill(masters[rand.IntN(len(masters))])
+		}
+	}
+	for _, a := range all {
+		st := awaitMaster(t, a.b, a.before.master)
+		workers := st.PIDs("")
+		slices.Sort(workers)
+		if !slices.Equal(workers, a.before.workers) || st.Generation != a.before.generation || st.Crashes != 0 || st.CutRequests != 0 {
+			t.Errorf("%+v\nbefore: %v", st, a.before)
+		}
+		if st.MasterRestarts < 5 || !reflect.DeepEqual(st.Listeners, a.before.listeners) {
+			t.Errorf("%+v", st)
+		}
+		a.b.Reload()
+		after := look(t, a.b)
+		if !reflect.DeepEqual(after.keeperFDs, a.before.keeperFDs) || !reflect.DeepEqual(after.masterFDs, a.before.masterFDs) {
+			t.Errorf("before %v\nafter  %v", a.before, after)
+		}
+		wantNoLoss(t, a.clients)
+	}
+}
+
+// masters are the processes that are masters, or about to be; at least one.
+func masters(b *mastertest.Baton) (pids []int) {
+	for len(pids) == 0 {
+		for _, p := range b.Tree() {
+			if strings.Contains(mastertest.CommandLine(p.PID), " master ") {
+				pids = append(pids, p.PID)
+			}
+		}
+	}
+	return pids
+}
+
+// TestMasterKilledInReload: before COMMIT nothing has happened, after it the reload is done; what is left of the other
+// generation goes, and no request notices.
+func TestMasterKilledInReload(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := quiet(t)
+	b, steps := withSteps(t, s)
+	b.Reload()
+	clients := putLoad(t, s.listen[0], allPlain(t))
+	for i, step := range slices.Concat(mastertest.StepsBeforeCommit(), mastertest.StepsAfterCommit()) {
+		t.Run(step, func(t *testing.T) {
+			before := look(t, b)
+			committed := i >= len(mastertest.StepsBeforeCommit())
+			await := steps.HoldAt(step)
+			wait := b.StartCLI("reload")
+			held := await()
+			victim := before.master
+			if committed {
+				_ = unix.Kill(before.master, unix.SIGKILL) // it may have gone by itself
+				victim = held.PID
+			}
+			b.Kill(victim)
+			held.ReleaseOrGone()
+			r := wait()
+			st := awaitMaster(t, b, victim)
+			after := look(t, b)
+			if committed && (r.Code != 0 || st.Generation != before.generation+1 || !st.LastReload.OK) {
+				t.Errorf("%+v, %+v", r, st)
+			}
+			if step == "ready" && r.Code == 0 {
+				return // the kernel had the successor's COMMIT before it had the end of the sponsor
+			}
+			if !committed && (r.Code != 1 || !strings.Contains(r.Stderr, "died") || st.LastReload.OK || !slices.Equal(after.workers, before.workers)) {
+				t.Errorf("%+v, %+v", r, st)
+			}
+			if st.Crashes != 0 || st.CutRequests+st.CutConnections != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+	b.Reload()
+	look(t, b)
+	wantNoLoss(t, clients)
+}
+
+// TestMasterKilledBeforeItListens: COMMIT was said, and a new address is not served yet. The next master does.
+func TestMasterKilledBeforeItListens(t *testing.T) {
+	t.Parallel()
+	s := quiet(t)
+	b, steps := withSteps(t, s)
+	s.listen = append(s.listen, mastertest.FreePort(t), "unix:web.sock")
+	b.WriteConfig(s.String())
+	steps.KillAt("committed")
+	b.Reload()
+	steps.AwaitKilled("committed")
+	b.AwaitSettled()
+	if _, err := b.Whoami(s.listen[1]); err != nil {
+		t.Error(err)
+	}
+	if err := mastertest.Bindable("unix:" + b.Path("web.sock")); err == nil {
+		t.Error("the new Unix socket is not there")
+	}
+}
+
+// TestMasterKilledWhileDraining: the deadline of a drain holds, however many masters there are until then; what it cuts is
+// counted, also if nobody was there to hear of it.
+func TestMasterKilledWhileDraining(t *testing.T) {
+	t.Parallel()
+	s := quiet(t).with(`drain_timeout = "2s"`)
+	b := start(t, s)
+	short := askSlowly(t, b, s.listen[0], "/slow1", 2)
+	long := askSlowly(t, b, s.listen[0], "/slow6", 2, 2)
+	b.Reload()
+	b.AwaitStatus("a generation that drains", func(st mastertest.Status) bool { return len(st.PIDs("draining")) > 0 })
+	cut := 0
+	for cut < 2 {
+		b.Kill(masters(b)[0])
+		select {
+		case err := <-long:
+			if err == nil {
+				t.Fatal("a request was answered long after the drain's deadline")
+			}
+			cut++
+		case <-time.After(600 * time.Millisecond): // so that the deadline would never come if each master began it anew
+		}
+	}
+	for range 2 {
+		if err := <-short; err != nil {
+			t.Errorf("a request that had the time: %v", err)
+		}
+	}
+	if st := b.AwaitSettled(); st.CutRequests != 2 || st.Crashes != 0 {
+		t.Errorf("cut %d requests, want 2; %d crashes", st.CutRequests, st.Crashes)
+	}
+}
+
+// TestWhileThereIsNoMaster: what happens meanwhile is not lost.
+func TestWhileThereIsNoMaster(t *testing.T) {
+	for name, tc := range map[string]struct {
+		meanwhile func(b *mastertest.Baton, st mastertest.Status)
+		want      func(st mastertest.Status) bool // and it is settled; nil: it ends
+	}{
+		"a worker dies": {
+			func(b *mastertest.Baton, st mastertest.Status) { b.Kill(st.PIDs("")[0]) },
+			func(st mastertest.Status) bool { return st.Crashes == 1 },
+		},
+		"TTIN": {
+			func(b *mastertest.Baton, _ mastertest.Status) { b.Signal(unix.SIGTTIN) },
+			func(st mastertest.Status) bool { return st.WorkersWanted == 3 },
+		},
+		"HUP": {
+			func(b *mastertest.Baton, _ mastertest.Status) { b.Signal(unix.SIGHUP) },
+			func(st mastertest.Status) bool { return st.Generation == 2 && st.LastReload.OK },
+		},
+		"TERM": {
+			meanwhile: func(b *mastertest.Baton, _ mastertest.Status) { b.Signal(unix.SIGTERM) },
+		},
+		"baton stop": {
+			meanwhile: func(b *mastertest.Baton, _ mastertest.Status) {
+				if r := b.CLI("stop"); r.Code != 0 {
+					t.Errorf("%+v", r)
+				}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := quiet(t)
+			b, steps := withSteps(t, s)
+			st := b.AwaitSettled()
+			await := steps.HoldAt("started")
+			b.Kill(st.MasterPID)
+			held := await()
+			tc.meanwhile(b, st)
+			if tc.want == nil {
+				wantExit(t, b, 0, soon)
+				return
+			}
+			held.Release()
+			st = b.AwaitStatus(name, func(now mastertest.Status) bool { return now.Settled() && tc.want(now) })
+			if st.MasterRestarts != 1 {
+				t.Errorf("%+v", st)
+			}
+			look(t, b)
+		})
+	}
+}
+
+// TestResizeIsNotLostWithItsMaster: a master that was stopped has not read the message when it dies.
+func TestResizeIsNotLostWithItsMaster(t *testing.T) {
+	t.Parallel()
+	b := start(t, quiet(t))
+	st := b.Status()
+	signal(t, st.MasterPID, unix.SIGSTOP)
+	b.Signal(unix.SIGTTIN)
+	b.Signal(unix.SIGTTIN)
+	b.Signal(unix.SIGUSR1)
+	b.Signal(unix.SIGTTOU)
+	b.Kill(st.MasterPID)
+	b.AwaitStatus("three workers", func(st mastertest.Status) bool { return st.Settled() && st.WorkersWanted == 3 })
+}
+
+// TestMasterDiesAfterFork: the worker that it has just started is in nobody's list. It goes, and another one comes.
+func TestMasterDiesAfterFork(t *testing.T) {
+	t.Parallel()
+	b, steps := withSteps(t, quiet(t))
+	st := b.Status()
+	steps.KillAt("forked")
+	b.Kill(st.PIDs("")[0])
+	steps.AwaitKilled("forked")
+	awaitMaster(t, b, st.MasterPID)
+	look(t, b) // keeper, master and workers alone
+}
+
+// crashingMaster is an init function that makes masters crash as long as there is a file.
+const crashingMaster = `package main
+
+import (
+	"os"
+
+	"baton/worker"
+)
+
+func init() {
+	if _, err := os.Stat(os.Getenv("BATON_TEST_MASTER_CRASH")); err == nil && worker.Role() == worker.RoleMaster {
+		os.Exit(7)
+	}
+}
+`
+
+// TestMasterThatCrashesAtEachStart: the workers serve on, status says what is wrong, and it heals.
+func TestMasterThatCrashesAtEachStart(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	file := filepath.Join(t.TempDir(), "crash")
+	s := quiet(t)
+	b := mastertest.Start(t, mastertest.Options{
+		Config: s.String(), Env: []string{"BATON_TEST_MASTER_CRASH=" + file},
+		Binary: mastertest.Build(t, mastertest.BuildOptions{Add: map[string]string{"zz_crash.go": crashingMaster}}),
+	})
+	before := look(t, b)
+	clients := putLoad(t, s.listen[0], allPlain(t))
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.Kill(before.master)
+	st := b.AwaitStatus("the word that there is no master", func(st mastertest.Status) bool {
+		return st.State == "no master" && strings.Contains(fmt.Sprint(st.Warnings), "last: exit status 7")
+	})
+	workers := st.PIDs("serving")
+	slices.Sort(workers)
+	if st.MasterPID != 0 || !slices.Equal(workers, before.workers) || st.WorkersWanted != 2 || st.KeeperPID != b.PID() ||
+		st.Generation != 1 || st.Listeners[0].Address != s.listen[0] {
+		t.Errorf("%+v", st)
+	}
+	if r := b.CLI("status"); r.Code != 0 || !strings.Contains(r.Stdout, "no master") || !strings.Contains(r.Stdout, "in a row, last: exit status 7") {
+		t.Errorf("%+v", r)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), mastertest.Patience)
+	defer cancel()
+	if text := refusal(ctx, t, b); !strings.Contains(text, "503") || !strings.Contains(text, "there is no master") {
+		t.Errorf("GET /reload/1: %q", text)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	st = awaitMaster(t, b, 0)
+	workers = st.PIDs("")
+	slices.Sort(workers)
+	if !slices.Equal(workers, before.workers) || st.MasterRestarts < 5 {
+		t.Errorf("%+v", st)
+	}
+	if r := b.CLI("status"); r.Code != 0 || !strings.Contains(r.Stdout, "restarts since the start") {
+		t.Errorf("%+v", r)
+	}
+	b.Reload()
+	look(t, b)
+	wantNoLoss(t, clients)
+}
+
+// refusal asks for what needs a master.
+func refusal(ctx context.Context, tb testing.TB, b *mastertest.Baton) string {
+	tb.Helper()
+	_, err := b.Control(ctx, "/reload/1")
+	if err == nil {
+		tb.Error("it was answered")
+		return ""
+	}
+	return err.Error()
+}
+
+// TestMasterKilledWithBrokenFiles: the binary and the config that worked last come back. The difference on disk is one
+// reload, which fails, and once the files are good again they are taken.
+func TestMasterKilledWithBrokenFiles(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := watched(t)
+	b := start(t, s)
+	before := look(t, b)
+	clients := putLoad(t, s.listen[0], allPlain(t))
+	b.WriteConfig("colour = 1\n")
+	b.ReplaceBinaryBy([]byte("#!/bin/sh\nexit 3\n"))
+	b.Kill(before.master)
+	st := awaitMaster(t, b, before.master)
+	b.Kill(st.MasterPID)
+	st = b.AwaitStatus("the failure of the one reload", func(st mastertest.Status) bool { return st.Settled() && !st.LastReload.OK })
+	workers := st.PIDs("")
+	slices.Sort(workers)
+	if !slices.Equal(workers, before.workers) || st.Generation != 1 || st.Version != "v1" || st.LastReload.ID != 1 {
+		t.Errorf("%+v", st)
+	}
+	b.ReplaceBinary(mastertest.Build(t, mastertest.BuildOptions{}))
+	s.text = "two"
+	b.WriteConfig(s.String())
+	b.AwaitGeneration(2)
+	wantText(t, b, s.listen[0], "two")
+	if st := b.AwaitSettled(); st.LastReload.ID != 2 || !st.LastReload.OK {
+		t.Errorf("%+v", st.LastReload)
+	}
+	wantNoLoss(t, clients)
+}
