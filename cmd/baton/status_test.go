@@ -19,7 +19,7 @@ var testStatus = master.Status{
 	LastReload: master.ReloadStatus{
 		ID: 4, Error: `/site.toml:1:1: unknown key "x"`,
 	},
-	Warnings: []string{"the keeper stays v1: dry run failed"}, CutRequests: 1, CutConnections: 2, Crashes: 12,
+	Warnings: []string{"the keeper stays v1: dry run failed"}, CutRequests: 1, CutConnections: 2, Crashes: 12, Hung: 1, Recycled: 3,
 	Crashing: []master.CrashingSlot{
 		{Slot: 2, Crashes: 8, Within: 6.4, Last: "exit status 3", Looping: true, Empty: true, NextStart: 3.21},
 		{Slot: 1, Crashes: 4, Within: 1.5, Last: "signal killed", Looping: true},
@@ -36,6 +36,8 @@ listens      127.0.0.1:8080 (web)
 listens      [::1]:81
 cut          1 request, 2 connections
 crashes      12
+hung         1 worker
+recycled     3 workers
 warning      the keeper stays v1: dry run failed
 
   generation  slot  pid     state     age  requests  open  active

@@ -132,22 +132,28 @@ func TestRecycleByMemoryInVain(t *testing.T) {
 // TestRecycleInReloads: a worker that is due, or just being replaced, is no trouble for a reload, nor the other way round.
 func TestRecycleInReloads(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t).with("max_requests = 40")
-	b := start(t, s)
-	clients := putLoad(t, s.listen[0], usual())
-	pace(t, 12, 0, func(i int) {
-		b.Reload()
-		if i%3 == 0 {
-			before := b.Status().Recycled
-			b.AwaitStatus("recycling in the new generation", func(s mastertest.Status) bool { return s.Recycled > before+2 })
-		}
-	})
-	st := b.Status()
-	wantKept(t, wantNoLoss(t, clients))
-	wantNothingCut(t, st)
-	if st = b.AwaitSettled(); st.Generation != 13 {
-		t.Errorf("%+v", st)
+	for _, socket := range []string{"", "reuse_port = true"} {
+		t.Run(socket, func(t *testing.T) {
+			t.Parallel()
+			heavy(t)
+			s := quiet(t).with("max_requests = 40")
+			s.socket = socket
+			b := start(t, s)
+			clients := putLoad(t, s.listen[0], usual())
+			pace(t, 6, 0, func(i int) {
+				b.Reload()
+				if i%3 == 0 {
+					before := b.Status().Recycled
+					b.AwaitStatus("recycling in the new generation", func(s mastertest.Status) bool { return s.Recycled > before+1 })
+				}
+			})
+			wantKept(t, wantNoLoss(t, clients))
+			st := b.AwaitSettled()
+			wantNothingCut(t, st)
+			if st.Generation != 7 {
+				t.Errorf("%+v", st)
+			}
+		})
 	}
 }
 
@@ -158,7 +164,7 @@ func TestRecycleMasterKilled(t *testing.T) {
 	s := quiet(t).with("max_requests = 40")
 	b := start(t, s)
 	clients := putLoad(t, s.listen[0], usual())
-	for range 8 {
+	for range 5 {
 		before := b.AwaitStatus("a master", func(s mastertest.Status) bool { return s.MasterPID > 0 })
 		st := b.AwaitStatus("a worker that is replaced", func(s mastertest.Status) bool {
 			return s.Recycled > before.Recycled && len(s.PIDs("recycling")) > 0
