@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -62,15 +63,19 @@ func TestGiveModeFollowsNoLink(t *testing.T) {
 	if err := os.WriteFile(secret, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("secret", link); err != nil {
+	private, second := filepath.Join(dir, "private"), filepath.Join(dir, "second")
+	socketAt(t, private, 0o600)
+	if err := errors.Join(os.Symlink("secret", link), os.Symlink("private", second)); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{link, secret, filepath.Join(dir, "nothing")} {
+	for _, path := range []string{link, second, secret, filepath.Join(dir, "nothing")} {
 		if err := giveMode(path, 0o666); err == nil {
 			t.Errorf("%s: no error", path)
 		}
 	}
-	if m := mode(t, secret); m != 0o600 {
-		t.Errorf("the file behind the link: %v", m)
+	for _, path := range []string{secret, private} {
+		if m := mode(t, path); m&^0o600 != 0 {
+			t.Errorf("%s, behind a link: %v", path, m)
+		}
 	}
 }
