@@ -98,11 +98,7 @@ func (k *killer) kill(slot int) {
 	victim := inSlot(before, slot)
 	patience := time.Duration(k.rand.IntN(15)) * time.Millisecond
 	killed := mastertest.KillHolding(victim, func(peers map[string]bool) {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		for peer := range peers {
-			k.held[peer] = true
-		}
+		k.note(peers)
 		pass(patience) // what comes meanwhile is in a queue
 	})
 	if !killed {
@@ -186,5 +182,58 @@ func TestWorkerKilledInReload(t *testing.T) {
 	}
 	if st := b.AwaitSettled(); st.Generation != 2 || st.Crashes != 1 {
 		t.Errorf("%+v", st)
+	}
+}
+
+// TestWorkerKilledWhileConnectionsMove: workers of both generations are killed at random moments of reloads, with the same
+// outcome: only what the killed one held is lost. What was on its way to it, or from it, is served by others.
+func TestWorkerKilledWhileConnectionsMove(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := quiet(t)
+	k := newKiller(t, mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})}))
+	clients, err := load.ParseClasses("new=2,reader=4,writer=4,idle=200,silent=10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: clients, Seed: k.seed, Excuse: k.excuse})
+	mastertest.Await(t, mastertest.Says("the first answers"), func() bool { return r.Answers() > 400 })
+	reloads, failed := 0, 0
+	for ; k.kills < 20 && reloads < 200 && !t.Failed(); reloads++ {
+		k.b.AwaitSettled()
+		reload := k.b.StartCLI("reload")
+		pass(time.Duration(k.rand.IntN(60)) * time.Millisecond)
+		if workers := k.workers(); len(workers) > 0 && mastertest.KillHolding(workers[k.rand.IntN(len(workers))], k.note) {
+			k.kills++
+		}
+		if reload().Code != 0 {
+			failed++ // it was a worker that was not ready yet
+		}
+	}
+	if k.kills < 20 {
+		t.Errorf("in %d reloads %d workers were killed", reloads, k.kills)
+	}
+	t.Logf("%d workers killed in %d reloads, of which %d failed for it", k.kills, reloads, failed)
+	report := wantNoLoss(t, r)
+	k.b.AwaitSettled()
+	t.Logf("\n%s", report)
+}
+
+// workers are all that there are, of the successor as well. While it looks they come and go; it may find none.
+func (k *killer) workers() []int {
+	var pids []int
+	for _, p := range k.b.Tree() {
+		if strings.HasPrefix(p.Comm, "baton worker") {
+			pids = append(pids, p.PID)
+		}
+	}
+	return pids
+}
+
+func (k *killer) note(peers map[string]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for peer := range peers {
+		k.held[peer] = true
 	}
 }
