@@ -111,7 +111,7 @@ func (g *gate) awaitRoom(l *listener, ln net.Listener) {
 			pause = longPause
 		}
 		var told bool
-		if waited, told = g.pause(l, changed, queued, pause); told {
+		if waited, told = g.pause(l, l.done, changed, queued, pause); told {
 			return
 		}
 	}
@@ -135,19 +135,22 @@ func (g *gate) awaitFiles(l *listener, ln net.Listener, lack error, tries int) {
 	if !(queueWatch{ln: ln}).empty() {
 		g.makeRoom()
 	}
-	g.pause(l, changed, nil, min(firstPause<<min(tries, 10), longPause))
+	done := l.done
+	if l.isEnding() { // it is to go on
+		done = nil
+	}
+	g.pause(l, done, changed, nil, min(firstPause<<min(tries, 10), longPause))
 }
 
 // pause waits for the first of its channels or, unless limit is 0, for that time. told: the listener is to look what it
 // was told, or everything ends.
-func (g *gate) pause(l *listener, changed, queued <-chan struct{}, limit time.Duration) (timedOut, told bool) {
+func (g *gate) pause(l *listener, done, changed, queued <-chan struct{}, limit time.Duration) (timedOut, told bool) {
 	var over <-chan time.Time
 	if limit > 0 {
 		timer := time.NewTimer(limit)
 		defer timer.Stop()
 		over = timer.C
 	}
-	done, interrupted := l.signals()
 	select {
 	case <-changed:
 	case <-queued:
@@ -155,7 +158,7 @@ func (g *gate) pause(l *listener, changed, queued <-chan struct{}, limit time.Du
 		return true, false
 	case <-done:
 		return false, true
-	case <-interrupted:
+	case <-l.interruption():
 		return false, true
 	case <-g.env.cut:
 		return false, true

@@ -2,14 +2,13 @@ package worker
 
 import (
 	"errors"
-	"fmt"
 	"net"
-	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/sock"
 )
 
 // listener is a shared listening socket as a worker holds it: it opens at GO and stops at the drain.
@@ -26,6 +25,9 @@ type listener struct {
 	ending bool         // accept what comes until the grace ends, then what is queued, then close
 	grace  time.Time
 	closed bool
+
+	waiting int // Accepts that are in the kernel's hands
+	leaving int // ending, because others serve on: how many connections it takes yet, at most
 
 	interrupted bool          // Accept is to return
 	interrupts  chan struct{} // closed with interrupted
@@ -96,17 +98,25 @@ func (l *listener) accept(ln net.Listener) (net.Conn, error) {
 	if l.isOver() {
 		return l.acceptQueued(ln)
 	}
+	l.wait(1)
+	defer l.wait(-1)
 	return ln.Accept()
 }
 
-// signals are closed when the drain begins and when Accept is to return. After the first of them nothing more is said.
-func (l *listener) signals() (done, interrupts <-chan struct{}) {
+func (l *listener) wait(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting += n
+}
+
+// interruption is closed when Accept is to return.
+func (l *listener) interruption() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ending {
-		return nil, nil
+		return nil
 	}
-	return l.done, l.interrupts
+	return l.interrupts
 }
 
 func (l *listener) explain(err error) error {
@@ -141,7 +151,7 @@ func (l *listener) open() (net.Listener, error) {
 	if l.ln != nil {
 		return l.ln, nil
 	}
-	ln, err := fileListener(l.fd)
+	ln, err := openListener(l.fd, l.addr)
 	l.fd = -1
 	if err != nil {
 		l.closed = true
@@ -154,78 +164,60 @@ func (l *listener) open() (net.Listener, error) {
 	return ln, nil
 }
 
-// fileListener makes a listener of fd, which it takes. net.FileListener dups.
-func fileListener(fd int) (net.Listener, error) {
-	f := os.NewFile(uintptr(fd), "listener")
-	defer func() { _ = f.Close() }()
-	ln, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("listener: %w", err)
-	}
-	if u, ok := ln.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false) // the path is the keeper's
-	}
-	return ln, nil
-}
-
-// acceptQueued takes one connection without waiting; when there is none, the listener is closed. net's Accept
-// cannot be asked that: a deadline in the past makes it fail before it looks.
+// acceptQueued takes one connection without waiting; when there is none, the listener is closed.
 func (l *listener) acceptQueued(ln net.Listener) (net.Conn, error) {
-	sc, ok := ln.(syscall.Conn)
+	q, ok := ln.(queue)
 	if !ok {
 		return nil, net.ErrClosed
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil, net.ErrClosed
-	}
-	nfd := -1
-	if cerr := raw.Control(func(fd uintptr) {
-		for {
-			nfd, _, err = unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
-				return
-			}
-		}
-	}); cerr != nil {
-		return nil, net.ErrClosed
-	}
+	c, err := q.TryAccept()
 	if outOfResources(err) && !l.env.isCut() {
 		return nil, err
 	}
-	if err != nil {
+	if err != nil || l.wasLast(ln) {
 		_ = l.Close()
-		return nil, net.ErrClosed
-	}
-	f := os.NewFile(uintptr(nfd), "conn")
-	defer func() { _ = f.Close() }()
-	c, err := net.FileConn(f)
-	for tries := 0; outOfResources(err) && !l.env.isCut(); tries++ { // it is accepted, and would be lost
-		l.env.gate.awaitFiles(l, ln, err, tries)
-		c, err = net.FileConn(f)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listener: %w", err)
-	}
-	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.SetNoDelay(true)
+		return nil, net.ErrClosed
 	}
 	return c, nil
 }
 
+// wasLast reports whether a listener that only leaves has taken what it may have been woken for.
+func (l *listener) wasLast(ln net.Listener) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.leaving == 0 {
+		return false
+	}
+	l.leaving--
+	return l.leaving == 0 || (queueWatch{ln: ln}).empty()
+}
+
 func outOfResources(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
+	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ENOSPC} {
+		if errors.Is(err, lack) {
+			return true
+		}
+	}
+	return false
 }
 
 // endGrace is how long a worker goes on accepting on an address that leaves the configuration: handshakes that have begun
 // would be lost with the socket.
 const endGrace = 250 * time.Millisecond
 
+// leaveMost is how many connections a listener takes while it leaves. Only this process may have been woken for them.
+const leaveMost = 64
+
 // drain ends the listener: at once, or with ends when the grace has passed and its queue is empty.
 func (l *listener) drain(ends bool, grace time.Duration) {
 	if !ends {
-		_ = l.Close()
-		return
+		if !l.leave() {
+			_ = l.Close()
+			return
+		}
+		grace = 0
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -235,6 +227,18 @@ func (l *listener) drain(ends bool, grace time.Duration) {
 	l.ending, l.grace = true, time.Now().Add(grace)
 	close(l.done)
 	setDeadline(l.ln, l.grace) // wakes Accept then
+}
+
+// leave reports whether somebody waits whom the kernel may have woken just now, and nobody else: then what is queued is
+// taken before the end.
+func (l *listener) leave() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, turns := l.ln.(*sock.Listener); !turns || l.waiting == 0 || l.ending {
+		return false
+	}
+	l.leaving = leaveMost
+	return true
 }
 
 // Close gives up this process's hold on the socket. It is never shut down: that would hit every holder.

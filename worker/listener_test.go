@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -319,4 +320,63 @@ func TestListenerAfterTheDrain(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// A connection that comes just as a worker leaves may have woken this worker, and nobody else. It is served all the same.
+func TestLeavingForgetsNoConnection(t *testing.T) {
+	t.Parallel()
+	ln := shared(t, "tcp", "127.0.0.1:0")
+	stays := direct(t, ln)
+	var all []*Director
+	for range 50 {
+		all = append(all, direct(t, ln))
+	}
+	_ = ln.Close() // it would be woken as well, and all with it
+	stays.Go()
+	conns, _ := accepting(listenerOf(t, stays, "0"))
+	for _, leaves := range all {
+		leaves.Go()
+		others, failed := accepting(listenerOf(t, leaves, "0"))
+		wantServed(t, merge(conns, others), dial(t, ln.Addr())) // both are in line, or will be
+		time.Sleep(time.Millisecond)                            // or all of the process's listeners look, whoever is woken
+		c := connectAnd(t, ln.Addr().(*net.TCPAddr).Port, func() { leaves.Drain(noEnds) })
+		wantServed(t, merge(conns, others), c)
+		wantClosed(t, failed)
+	}
+	stays.Drain(noEnds)
+}
+
+// connectAnd connects, and calls then at once: nothing in this process has noticed the connection yet.
+func connectAnd(t *testing.T, port int, then func()) net.Conn {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+		then()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "client")
+	defer func() { _ = f.Close() }()
+	c, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// merge passes on what comes by either.
+func merge(a, b <-chan net.Conn) <-chan net.Conn {
+	one := make(chan net.Conn, 1)
+	go func() {
+		select {
+		case c := <-a:
+			one <- c
+		case c := <-b:
+			one <- c
+		}
+	}()
+	return one
 }

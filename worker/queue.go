@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/sock"
 )
 
 // queueWatch sees whether connections wait in a listening socket, without taking them.
@@ -34,7 +36,7 @@ func (q *queueWatch) close() {
 // empty reports whether nobody waits.
 func (q queueWatch) empty() bool {
 	empty := true
-	q.control(func(fd uintptr) { empty = !acceptable(fd) })
+	q.control(func(fd uintptr) { empty = !sock.Acceptable(fd) })
 	return empty
 }
 
@@ -54,7 +56,7 @@ func (q *queueWatch) event() <-chan struct{} {
 	await := make(chan struct{})
 	q.await = await
 	go func() {
-		if raw.Read(acceptable) == nil { // else it was closed
+		if raw.Read(sock.Acceptable) == nil { // else it was closed
 			close(await)
 		}
 	}()
@@ -67,10 +69,4 @@ func (q queueWatch) control(f func(fd uintptr)) {
 			_ = raw.Control(f)
 		}
 	}
-}
-
-func acceptable(fd uintptr) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n > 0
 }

@@ -1,7 +1,6 @@
 package httpworker
 
 import (
-	"net"
 	"net/http"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +13,7 @@ func (c *conn) lastWord(r *http.Request, last bool) {
 	if !r.Close && !last || r.ProtoMajor != 1 || r.ContentLength != 0 {
 		return
 	}
-	if _, plain := c.socket.(*net.TCPConn); !plain {
+	if _, plain := c.socket.(stream); !plain {
 		return
 	}
 	c.mu.Lock()

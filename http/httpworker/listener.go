@@ -40,7 +40,7 @@ func (l *listener) Accept() (net.Conn, error) {
 // adopt makes nc a connection of the server.
 func (s *server) adopt(nc net.Conn, from origin) (net.Conn, error) {
 	switch nc := nc.(type) {
-	case *net.TCPConn:
+	case stream:
 		c := newTCPConn(nc, s)
 		c.origin = from
 		s.remember(&c.conn)

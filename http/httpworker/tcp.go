@@ -24,13 +24,20 @@ func connOf(nc net.Conn) *conn {
 	}
 }
 
-// tcpConn is a conn that can do what a TCP connection can: net/http asks for ReadFrom to use sendfile and splice.
-type tcpConn struct {
-	conn
-	tcp *net.TCPConn
+// stream is a TCP connection: a *sock.Conn or a *net.TCPConn.
+type stream interface {
+	socket
+	io.ReaderFrom
+	io.WriterTo
 }
 
-func newTCPConn(tcp *net.TCPConn, s *server) *tcpConn {
+// tcpConn is a conn that can do what a TCP connection can: net/http asks for ReadFrom to use sendfile.
+type tcpConn struct {
+	conn
+	tcp stream
+}
+
+func newTCPConn(tcp stream, s *server) *tcpConn {
 	c := &tcpConn{tcp: tcp}
 	c.socket, c.s, c.clock.sock = tcp, s, tcp
 	return c
