@@ -15,6 +15,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math"
 	"net"
 	"net/http"
@@ -64,7 +66,8 @@ type Server struct {
 	ln   net.Listener
 
 	mu     sync.Mutex
-	open   int           // connections
+	open   int // connections
+	silent silent
 	served chan struct{} // closed when nothing is accepted any more
 	empty  chan struct{} // has a value when open has become 0
 }
@@ -79,7 +82,10 @@ func Serve(ln net.Listener, keeperPID int, b Backend) *Server {
 	mux.HandleFunc("GET /reload/{id}", h.await)
 	mux.HandleFunc("POST /resize", h.resize)
 	mux.HandleFunc("POST /stop", h.stop)
-	s.http = &http.Server{Handler: ownerOnly(mux), ReadHeaderTimeout: 10 * time.Second, ConnState: s.count, ConnContext: notePeer}
+	s.http = &http.Server{
+		Handler: few(ownerOnly(mux)), ReadHeaderTimeout: headerTime, MaxHeaderBytes: headerBytes, ConnState: s.count,
+		ConnContext: notePeer, ErrorLog: log.New(io.Discard, "", 0), // or a client could fill the log
+	}
 	// A kept connection would stay with this master when the next one has taken over.
 	s.http.SetKeepAlivesEnabled(false)
 	go func() {
@@ -90,20 +96,24 @@ func Serve(ln net.Listener, keeperPID int, b Backend) *Server {
 }
 
 // count follows the connections. Each carries one request.
-func (s *Server) count(_ net.Conn, state http.ConnState) {
+func (s *Server) count(c net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch state {
 	case http.StateNew:
 		s.open++
+		s.silent.add(c)
 	case http.StateClosed, http.StateHijacked:
+		s.silent.remove(c)
 		if s.open--; s.open == 0 {
 			select {
 			case s.empty <- struct{}{}:
 			default:
 			}
 		}
-	case http.StateActive, http.StateIdle:
+	case http.StateActive:
+		s.silent.remove(c)
+	case http.StateIdle:
 	}
 }
 
@@ -141,11 +151,11 @@ func (h handlers) status(w http.ResponseWriter, r *http.Request) {
 
 func (h handlers) reload(w http.ResponseWriter, r *http.Request) {
 	id, err := h.b.Reload(r.Context())
-	if err != nil || r.FormValue("async") != "" {
+	if err != nil || r.URL.Query().Get("async") != "" {
 		answer(w, http.StatusAccepted, map[string]int64{"id": id}, err)
 		return
 	}
-	res, err := h.b.Await(r.Context(), id, r.FormValue("wait") == "drained")
+	res, err := h.b.Await(r.Context(), id, r.URL.Query().Get("wait") == "drained")
 	if errors.Is(err, ErrSuperseded) {
 		http.Redirect(w, r, fmt.Sprintf("/reload/%d?%s", id, r.URL.RawQuery), http.StatusSeeOther)
 		return
@@ -159,12 +169,12 @@ func (h handlers) await(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "reload: id: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	res, err := h.b.Await(r.Context(), id, r.FormValue("wait") == "drained")
+	res, err := h.b.Await(r.Context(), id, r.URL.Query().Get("wait") == "drained")
 	answer(w, http.StatusOK, res, err)
 }
 
 func (h handlers) resize(w http.ResponseWriter, r *http.Request) {
-	n, err := strconv.Atoi(r.FormValue("workers"))
+	n, err := strconv.Atoi(r.URL.Query().Get("workers"))
 	if err != nil || n < 1 {
 		http.Error(w, "resize: workers is to be a number of at least 1", http.StatusBadRequest)
 		return
@@ -174,7 +184,7 @@ func (h handlers) resize(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h handlers) stop(w http.ResponseWriter, r *http.Request) {
-	err := h.b.Stop(r.Context(), r.FormValue("quit") != "", r.FormValue("now") != "")
+	err := h.b.Stop(r.Context(), r.URL.Query().Get("quit") != "", r.URL.Query().Get("now") != "")
 	answer(w, http.StatusAccepted, map[string]int{"keeper_pid": h.pid}, err)
 }
 
