@@ -55,6 +55,9 @@ type rooted struct{ root *os.Root }
 // O_NONBLOCK: to open a named pipe would wait for its writer. For regular files the flag means nothing.
 func (d rooted) Open(name string) (http.File, error) {
 	name = strings.TrimPrefix(path.Clean("/"+name), "/")
+	if hidden(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
 	if name == "" {
 		name = "."
 	}
@@ -67,6 +70,17 @@ func (d rooted) Open(name string) (http.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// hidden reports whether a path names what is not meant for the public: .git, .env, .htpasswd. What RFC 8615 puts into
+// .well-known is. Links may lead to hidden names: a ConfigMap is made of such.
+func hidden(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if strings.HasPrefix(part, ".") && part != ".well-known" {
+			return true
+		}
+	}
+	return false
 }
 
 func (d rooted) servable(f *os.File, name string) error {

@@ -25,6 +25,11 @@ func tree(t *testing.T) string {
 		"public/sub/index.html": "<p>sub",
 		"public/sub/b.txt":      "file b",
 		"public/bare/c.txt":     "file c",
+		"public/.env":           "secret",
+		"public/.git/config":    "secret",
+		"public/..data/d.txt":   "file d",
+
+		"public/.well-known/security.txt": "file security",
 	} {
 		p := filepath.Join(top, name)
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
@@ -37,6 +42,7 @@ func tree(t *testing.T) string {
 	for link, to := range map[string]string{
 		"public/inside": "a.txt", "public/outside": "../secret.txt", "public/above": "..", "public/absolute": filepath.Join(top, "secret.txt"),
 		"public/loop": "loop", "public/bare2": "bare", "public/system": "/etc",
+		"public/d.txt": "..data/d.txt",
 	} {
 		if err := os.Symlink(to, filepath.Join(top, link)); err != nil {
 			t.Fatal(err)
@@ -67,6 +73,14 @@ func TestStatic(t *testing.T) {
 		{"/sub/b.txt", 200, "file b"},
 		{"/index.html", 301, "./"},
 		{"/none", 404, ""},
+		{"/.env", 404, ""},
+		{"/%2eenv", 404, ""},
+		{"/.git/config", 404, ""},
+		{"/.git/", 404, ""},
+		{"/..data/d.txt", 404, ""},
+		{"/sub/../.env", 404, ""},
+		{"/d.txt", 200, "file d"}, // as in a ConfigMap
+		{"/.well-known/security.txt", 200, "file security"},
 		{"/a.txt/x", 404, ""},
 		{"/" + strings.Repeat("x", 300), 404, ""},
 		{"/loop", 404, ""},
