@@ -2,6 +2,8 @@ package master
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"syscall"
 	"time"
 
@@ -103,12 +105,28 @@ func (m *master) checkEmpty() {
 func (m *master) readKeeper() {
 	for {
 		p, err := m.keeper.Recv()
+		if errors.Is(err, seqpacket.ErrCut) {
+			m.calls <- func() { m.outOfFiles(err) }
+			continue
+		}
 		if err != nil {
 			m.packets <- nil
 			return
 		}
 		m.packets <- &p
 	}
+}
+
+// outOfFiles: something that the keeper has given us is lost, and so maybe a worker that nobody would tell to drain. Before
+// COMMIT that is a failure; after it the next master is to have all of it, as if this one had crashed.
+func (m *master) outOfFiles(err error) {
+	if !m.committed {
+		m.failure(fmt.Errorf("master: %w", err))
+		return
+	}
+	m.log.Error("master: too few descriptors, the next master is to take over", "error", err)
+	m.sink.Flush(flushLimit)
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 }
 
 func (m *master) onKeeper(p *seqpacket.Packet) {

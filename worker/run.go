@@ -200,6 +200,10 @@ func (p *process) receive() {
 	defer close(p.packets)
 	for {
 		packet, err := p.conn.Recv()
+		if errors.Is(err, seqpacket.ErrCut) { // a socket more, or a log file: there is no room for it
+			p.env.Log.Error("worker: control socket", "error", err)
+			continue
+		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
 				p.env.Log.Error("worker: control socket", "error", err)

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -22,6 +23,9 @@ func (k *keeper) onHello(p seqpacket.Packet) {
 	conn, err := seqpacket.New(fd)
 	if err != nil {
 		k.log.Error("keeper: hello", "error", err)
+		if k.attempt != nil && errors.Is(err, unix.EMFILE) {
+			k.attempt.blame("the keeper is out of file descriptors")
+		}
 		return
 	}
 	s := &session{conn: conn, pidfd: -1}
@@ -98,6 +102,9 @@ func (k *keeper) onPacket(ev packetEvent) {
 	case s == nil && ev.packet != nil:
 		k.onHello(*ev.packet)
 		return
+	case ev.cut:
+		k.onCut(s)
+		return
 	case s == nil && ev.paused:
 		k.doorPaused = true
 		return
@@ -123,6 +130,19 @@ func (k *keeper) onPacket(ev packetEvent) {
 	}
 	if err := k.handle(s, ev.packet); err != nil {
 		k.log.Error("keeper: message of a master", "pid", s.pid, "kind", ev.packet.Frame.T, "error", err)
+	}
+}
+
+// onCut: a message of a master, or of one who is at the door, was lost because we have too many open files. An attempt ends
+// with it; a master goes on, and what it wanted to store does not outlive it.
+func (k *keeper) onCut(s *session) {
+	k.log.Error("keeper: out of descriptors, a message was lost", "error", seqpacket.ErrCut)
+	if k.attempt == nil || s != nil && s != k.attempt.successor {
+		return
+	}
+	k.attempt.blame("the keeper is out of file descriptors")
+	if s != nil {
+		k.abandonSuccessor()
 	}
 }
 

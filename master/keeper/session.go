@@ -90,6 +90,7 @@ func (a *attempt) blame(reason string) {
 type packetEvent struct {
 	from   *session
 	packet *seqpacket.Packet
+	cut    bool // a message was lost: see seqpacket.ErrCut
 	paused bool // the reader has stopped for pauseReaders, and not at end-of-file
 }
 
@@ -97,6 +98,10 @@ type packetEvent struct {
 func (k *keeper) read(s *session) {
 	for {
 		p, err := s.conn.Recv()
+		if errors.Is(err, seqpacket.ErrCut) {
+			k.packets <- packetEvent{from: s, cut: true}
+			continue
+		}
 		if err != nil {
 			k.packets <- packetEvent{from: s, paused: errors.Is(err, os.ErrDeadlineExceeded)}
 			return
@@ -109,6 +114,10 @@ func (k *keeper) read(s *session) {
 func (k *keeper) readDoor() {
 	for {
 		p, err := k.door.Recv()
+		if errors.Is(err, seqpacket.ErrCut) {
+			k.packets <- packetEvent{cut: true}
+			continue
+		}
 		if err != nil {
 			k.packets <- packetEvent{paused: errors.Is(err, os.ErrDeadlineExceeded)}
 			return

@@ -114,6 +114,10 @@ func New(fd int) (*Conn, error) {
 	return conn, nil
 }
 
+// ErrCut is what Recv returns for a message with descriptors that this process could not take, mostly because it has too
+// many open files. The message is lost, and nothing of it is left open; the conversation may go on.
+var ErrCut = fmt.Errorf("seqpacket: a message was lost with its descriptors: %w", syscall.EMFILE)
+
 // Recv blocks for the next message. io.EOF means that the other side is gone. A message that is not of
 // this protocol is an error that ends the conversation; one of an unknown kind is not.
 func (c *Conn) Recv() (Packet, error) {
@@ -138,9 +142,13 @@ func (c *Conn) Recv() (Packet, error) {
 		p.Close()
 		return Packet{}, io.EOF
 	}
-	if flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0 {
+	if flags&unix.MSG_TRUNC != 0 {
 		p.Close()
-		return Packet{}, fmt.Errorf("seqpacket: message cut short: %w", syscall.EMFILE)
+		return Packet{}, fmt.Errorf("seqpacket: a message of more than %d bytes", wire.MaxFrame)
+	}
+	if flags&unix.MSG_CTRUNC != 0 {
+		p.Close()
+		return Packet{}, ErrCut
 	}
 	if p.Frame, err = wire.Decode(buf[:n]); err != nil {
 		p.Close()
