@@ -75,6 +75,7 @@ type Baton struct {
 	mu        sync.Mutex
 	keeper    int
 	held      bool // as Options say
+	replaced  bool // the binary, at least once
 	killed    bool // nobody waits for the processes: they end when they notice
 	addresses map[string]bool
 }
@@ -201,9 +202,12 @@ func (b *Baton) PID() int {
 	return pid
 }
 
-// Signal signals the keeper.
+// Signal signals the keeper. What would end it waits until it has followed to a new binary.
 func (b *Baton) Signal(sig unix.Signal) {
 	b.tb.Helper()
+	if ends(sig) {
+		b.awaitKeeper()
+	}
 	if err := unix.Kill(b.PID(), sig); err != nil {
 		b.tb.Errorf("cannot send %v to the keeper: %v", sig, err)
 	}
@@ -334,6 +338,7 @@ func (b *Baton) cleanup() {
 	case <-b.exited:
 	default:
 		b.noteAddresses()
+		b.awaitKeeper()
 		_ = unix.Kill(b.PIDOrStarted(), unix.SIGTERM)
 		select {
 		case <-b.exited:

@@ -1,8 +1,13 @@
 package mastertest
 
 import (
+	"fmt"
 	"os"
+	"strings"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ReplaceBinary puts another file in the binary's place by rename, as an installation does.
@@ -24,6 +29,16 @@ func (b *Baton) ReplaceBinaryBy(content []byte) {
 	b.renameBinary()
 }
 
+// Reinstall puts a copy in the binary's place: another file, that does the same.
+func (b *Baton) Reinstall() {
+	b.tb.Helper()
+	content, err := os.ReadFile(b.Path("baton"))
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	b.ReplaceBinaryBy(content)
+}
+
 // Upgrade replaces the binary by one of another version, a different one for each n, and returns that.
 func (b *Baton) Upgrade(n int) (version string) {
 	b.tb.Helper()
@@ -37,6 +52,39 @@ func (b *Baton) renameBinary() {
 	if err := os.Rename(b.Path(".baton.new"), b.Path("baton")); err != nil {
 		b.tb.Fatal(err)
 	}
+	b.mu.Lock()
+	b.replaced = true
+	b.mu.Unlock()
+}
+
+// ends reports whether a signal ends a keeper that is just executing another binary, with an exit code that is not 0. No
+// Go program can do better in those few milliseconds, see keeper.holdSignals.
+func ends(sig unix.Signal) bool {
+	return sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT
+}
+
+// awaitKeeper waits while a keeper at rest has still to follow to the binary that serves. It is for those who are about to
+// stop it and want to see exit code 0.
+func (b *Baton) awaitKeeper() {
+	b.mu.Lock()
+	replaced := b.replaced
+	b.mu.Unlock()
+	for end := time.Now().Add(Patience / 3); replaced && time.Now().Before(end); time.Sleep(interval) {
+		st, err := b.TryStatus()
+		if err != nil || st.State != "serving" || st.Followed() || strings.Contains(fmt.Sprint(st.Warnings), "the keeper stays") {
+			return
+		}
+	}
+}
+
+// Followed says that the keeper executes the same file as the master, and has come so far as to give itself its name.
+func (s Status) Followed() bool {
+	if p, err := ReadProc(s.KeeperPID); err != nil || p.Comm != "baton keeper" {
+		return false
+	}
+	keeper, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.KeeperPID))
+	master, err2 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.MasterPID))
+	return err1 == nil && err2 == nil && os.SameFile(keeper, master)
 }
 
 // linkOrCopy makes the same file in another place.

@@ -69,6 +69,11 @@ func allProcs() []Proc {
 	return procs
 }
 
+// Children are the processes whose parent is pid, the dead that it has not waited for as well.
+func Children(pid int) []Proc {
+	return slices.DeleteFunc(allProcs(), func(p Proc) bool { return p.PPID != pid })
+}
+
 // family are the processes of a session, what descends from them, and what runs a file of the directory.
 func family(session int, dir string) []Proc {
 	all := allProcs()

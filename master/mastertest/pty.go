@@ -42,6 +42,9 @@ const CtrlC = "\x03"
 // Type types on the terminal.
 func (b *Baton) Type(keys string) {
 	b.tb.Helper()
+	if keys == CtrlC {
+		b.awaitKeeper()
+	}
 	if _, err := b.ptmx.WriteString(keys); err != nil {
 		b.tb.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,9 +59,7 @@ func TestKeeperFollows(t *testing.T) {
 	heavy(t)
 	s := quiet(t)
 	b := start(t, s)
-	b.Reload()
 	pid := b.PID()
-	look(t, b)
 	clients := putLoad(t, s.listen[0], load.Mix(2, 6, 6))
 	for i := range 3 {
 		version := b.Upgrade(i)
@@ -82,12 +81,12 @@ func TestKeeperFollowsLeaksNothing(t *testing.T) {
 	t.Parallel()
 	b := start(t, quiet(t))
 	version := b.Upgrade(0)
-	b.Reload()
+	b.Reload("--wait")
 	follows(b, version)
 	before := look(t, b)
 	for i := range 10 {
 		version := b.Upgrade(1 + i%2)
-		b.Reload()
+		b.Reload("--wait")
 		follows(b, version)
 	}
 	after := look(t, b)
@@ -101,4 +100,204 @@ func TestKeeperFollowsLeaksNothing(t *testing.T) {
 		}
 	}
 	b.Stop()
+}
+
+// followSteps is a baton at rest whose keeper is about to follow, and comes to the step.
+func followSteps(t *testing.T, s site, step string) (b *mastertest.Baton, await func() *mastertest.Held) {
+	t.Helper()
+	steps := mastertest.NewSteps(t)
+	b = mastertest.Start(t, mastertest.Options{
+		Config: s.String(), Env: []string{steps.Env()},
+		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
+	})
+	b.PID()
+	await = steps.HoldAt(step)
+	b.Reinstall()
+	b.Reload("--wait")
+	return b, await
+}
+
+func awaitFollowed(b *mastertest.Baton) mastertest.Status {
+	return b.AwaitStatus("the keeper to follow", func(st mastertest.Status) bool { return st.Followed() && st.Settled() })
+}
+
+// TestFollowingHoldsSignals: what comes while the keeper executes the new binary is obeyed after it.
+func TestFollowingHoldsSignals(t *testing.T) {
+	t.Parallel()
+	s := quiet(t)
+	b, await := followSteps(t, s, "following")
+	keeper := await()
+	if keeper.PID != b.PID() {
+		t.Errorf("%d is held, the keeper is %d", keeper.PID, b.PID())
+	}
+	s.text = "two"
+	b.WriteConfig(s.String())
+	for range 100 {
+		b.Signal(unix.SIGHUP)
+	}
+	b.Signal(unix.SIGTTIN)
+	b.Signal(unix.SIGUSR2)
+	keeper.Release()
+	b.AwaitStatus("the third worker and the third generation", func(st mastertest.Status) bool {
+		return st.WorkersWanted == 3 && st.Generation >= 3 && st.Settled() && st.Followed()
+	})
+	wantText(t, b, s.listen[0], "two")
+	if !strings.Contains(b.Log(), "by=USR2") || !strings.Contains(b.Log(), "by=compare") {
+		t.Error("not all that was held was obeyed")
+	}
+	wantObeyed(t, b)
+	b.Stop()
+}
+
+// TestFollowingWithoutAnEdit: no HUP was lost, so none is made up.
+func TestFollowingWithoutAnEdit(t *testing.T) {
+	t.Parallel()
+	b, await := followSteps(t, quiet(t), "followed")
+	await().Release()
+	awaitFollowed(b)
+	b.Reload("--wait")
+	if st := b.AwaitSettled(); st.Generation != 3 || st.LastReload.ID != 2 {
+		t.Errorf("%+v", st)
+	}
+	b.Stop()
+}
+
+// TestDeathsWhileFollowing: children that die before the new binary reaps, or that nobody has told it of, are replaced.
+func TestDeathsWhileFollowing(t *testing.T) {
+	for _, step := range []string{"following", "followed"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			b, await := followSteps(t, quiet(t), step)
+			before := b.AwaitSettled()
+			keeper := await()
+			b.Kill(before.PIDs("serving")[0])
+			b.Kill(before.MasterPID)
+			keeper.Release()
+			after := awaitFollowed(b)
+			if after.MasterPID == before.MasterPID || after.KeeperPID != before.KeeperPID || after.Generation != before.Generation {
+				t.Errorf("then %+v, now %+v", before, after)
+			}
+			mastertest.Await(t, func() string { return "nobody dead and not reaped: " + fmt.Sprint(mastertest.Children(b.PID())) }, func() bool {
+				return !slices.ContainsFunc(mastertest.Children(b.PID()), func(p mastertest.Proc) bool { return p.State == "Z" })
+			})
+			wantObeyed(t, b)
+			b.Stop()
+		})
+	}
+}
+
+// TestStopWhileFollowing: everything ends, gracefully, whenever it comes. Only between the moment at which the old binary
+// lets go of the signals and the one at which the new one has them, the exit code is that of the signal.
+func TestStopWhileFollowing(t *testing.T) {
+	for step, code := range map[string]int{"checking": 0, "following": 128 + int(unix.SIGTERM), "followed": 0} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			s := quiet(t)
+			b, await := followSteps(t, s, step)
+			held := await()
+			answers := askSlowly(t, b, s.listen[0], "/slow1", 4)
+			if err := unix.Kill(b.PID(), unix.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			held.ReleaseOrGone()
+			for range 4 {
+				if err := <-answers; err != nil {
+					t.Errorf("a request in progress: %v", err)
+				}
+			}
+			if got := b.WaitFor(2 * soon); got != code {
+				t.Errorf("exit code %d, want %d", got, code)
+			}
+			b.AwaitGone()
+		})
+	}
+}
+
+// TestKeeperStays: a binary whose dry run fails is not followed, is not tried again, and everything works.
+func TestKeeperStays(t *testing.T) {
+	t.Parallel()
+	steps := mastertest.NewSteps(t)
+	b := mastertest.Start(t, mastertest.Options{
+		Config: quiet(t).String(), Env: []string{steps.Env()},
+		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
+	})
+	first := look(t, b)
+	steps.KillAt("checking")
+	b.Reinstall()
+	b.Reload()
+	st := b.AwaitStatus("a warning", func(st mastertest.Status) bool { return len(st.Warnings) > 0 })
+	if want := "the keeper stays at version v1: dry run: signal killed: not a word"; st.Warnings[0] != want || st.Followed() {
+		t.Errorf("%q, want %q", st.Warnings, want)
+	}
+	if now := look(t, b); !maps.Equal(first.keeperFDs, now.keeperFDs) {
+		t.Errorf("open files of the keeper: %v, then %v", first.keeperFDs, now.keeperFDs)
+	}
+	wantObeyed(t, b)
+	st = b.AwaitSettled()
+	if n := strings.Count(b.Log(), "cannot follow"); n != 1 || len(st.Warnings) != 1 {
+		t.Errorf("%d tries, warnings %q", n, st.Warnings)
+	}
+	b.Reinstall()
+	b.Reload()
+	if st := awaitFollowed(b); len(st.Warnings) > 0 {
+		t.Errorf("%q", st.Warnings)
+	}
+	wantObeyed(t, b)
+	b.Stop()
+}
+
+// TestHangupsWhileFollowing: the keeper never dies of them, and what the last one asked for is in force.
+func TestHangupsWhileFollowing(t *testing.T) {
+	t.Parallel()
+	s := quiet(t)
+	b := start(t, s)
+	for i := range 4 {
+		from := len(b.Log())
+		version := b.Upgrade(i)
+		b.Reload("--wait")
+		s.text = version
+		b.WriteConfig(s.String())
+		b.AwaitLog("the keeper to follow", from, func(text string) bool { return strings.Contains(text, "following to") })
+		for range 500 {
+			b.Signal(unix.SIGHUP)
+			b.Signal(unix.SIGUSR2)
+		}
+		wantText(t, b, s.listen[0], version)
+		follows(b, version)
+	}
+	b.Stop()
+}
+
+// TestFollowingInTerminal: the shell that started it notices nothing, and keys reach it as before.
+func TestFollowingInTerminal(t *testing.T) {
+	for name, tc := range map[string]struct {
+		shell string
+		stop  func(t *testing.T, b *mastertest.Baton)
+	}{
+		"Ctrl-C": {`trap : INT; "$BATON" "$@"; echo "exit code $?"`, func(t *testing.T, b *mastertest.Baton) {
+			b.Type(mastertest.CtrlC)
+			wantExit(t, b, 0, soon)
+			b.AwaitLog("exit code 0", 0, func(text string) bool { return strings.Contains(text, "exit code 0") })
+		}},
+		"wait": {`"$BATON" "$@" & wait $!; echo "exit code $?"`, func(t *testing.T, b *mastertest.Baton) {
+			b.Signal(unix.SIGINT) // which was ignored when such a shell started it
+			wantExit(t, b, 0, soon)
+			b.AwaitLog("exit code 0", 0, func(text string) bool { return strings.Contains(text, "exit code 0") })
+		}},
+		"hang up": {"", func(_ *testing.T, b *mastertest.Baton) {
+			b.HangUp()
+			b.WaitFor(soon)
+			b.AwaitGone()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := mastertest.Start(t, mastertest.Options{Config: quiet(t).String(), Terminal: true, Shell: tc.shell})
+			version := b.Upgrade(0)
+			b.Signal(unix.SIGHUP)
+			b.AwaitGeneration(2)
+			follows(b, version)
+			tc.stop(t, b)
+		})
+	}
 }

@@ -90,6 +90,13 @@ func TestLibraryPrograms(t *testing.T) {
 				b.Signal(unix.SIGHUP)
 				b.AwaitGeneration(generation + 1)
 			}
+			b.Reinstall()
+			b.Signal(unix.SIGHUP)
+			b.AwaitStatus("the keeper to follow", func(st mastertest.Status) bool { return st.Generation == 6 && st.Followed() })
+			b.Signal(unix.SIGHUP)
+			if st := b.AwaitGeneration(7); st.KeeperPID != keeper || len(st.Warnings) > 0 {
+				t.Errorf("%+v", st)
+			}
 			b.Stop()
 		})
 	}

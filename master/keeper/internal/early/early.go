@@ -9,15 +9,16 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 )
 
 // Env tells a process in the role of the keeper that there is a keeper's state: "state N" that it is to go on from the
 // one in descriptor N, "check N" that it is to try to read that, and end.
 const Env = "BATON_FOLLOW"
 
-// Signals are what a keeper obeys.
+// Signals are what a keeper obeys, those first that would end it if nobody caught them.
 var Signals = []os.Signal{
-	syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGTTIN, syscall.SIGTTOU,
+	syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTTIN, syscall.SIGTTOU,
 	syscall.SIGUSR1, syscall.SIGCHLD,
 }
 
@@ -38,9 +39,35 @@ func init() {
 	}
 	if what == "state" {
 		Caught = make(chan os.Signal, 64)
-		signal.Notify(Caught, Signals...)
+		catch()
 	}
 	_ = os.Unsetenv(Env)
 	State, Check = fd, what != "state"
 	syscall.CloseOnExec(fd)
+}
+
+// catch is notified of Signals. One that is pending comes through, except for TTIN and TTOU: os/signal unblocks these a
+// moment before it handles them, and the one who has executed us has them ignored so that they do not stop us then. So
+// they are taken before, and sent once more.
+func catch() {
+	var again []syscall.Signal
+	for sig := taken(); sig > 0; sig = taken() {
+		again = append(again, sig)
+	}
+	signal.Notify(Caught, Signals...)
+	for _, sig := range again {
+		_ = syscall.Kill(os.Getpid(), sig)
+	}
+}
+
+// taken takes a pending TTIN or TTOU; 0: there is none.
+func taken() syscall.Signal {
+	set := uint64(1)<<(syscall.SIGTTIN-1) | uint64(1)<<(syscall.SIGTTOU-1)
+	var now syscall.Timespec
+	sig, _, err := syscall.RawSyscall6(syscall.SYS_RT_SIGTIMEDWAIT,
+		uintptr(unsafe.Pointer(&set)), 0, uintptr(unsafe.Pointer(&now)), unsafe.Sizeof(set), 0, 0)
+	if err != 0 {
+		return 0
+	}
+	return syscall.Signal(sig)
 }
