@@ -99,7 +99,8 @@ func (k *keeper) setProblem(problem string) {
 // atRest reports whether nothing is going on but that workers serve, or drain.
 func (k *keeper) atRest() bool {
 	return k.attempt == nil && k.old == nil && k.count == k.served && k.starting == 0 && k.live == 1 && !k.stopping &&
-		len(k.dead) == 0 && k.current != nil && k.current.alone && k.current.serving && k.current.end == ""
+		len(k.dead) == 0 && len(k.leaving) == 0 && !k.doorBroken && k.current != nil && k.current.alone && k.current.serving &&
+		k.current.end == ""
 }
 
 // tryFollow is called after every event.
@@ -331,7 +332,7 @@ func (k *keeper) pauseReaders() bool {
 	k.current.conn.StopReading()
 	k.door.StopReading()
 	s := k.current
-	for !s.paused && !s.gone || !k.doorPaused {
+	for !s.paused && !s.gone || !k.doorPaused && !k.doorBroken {
 		k.onPacket(<-k.packets)
 	}
 	return k.atRest() && k.current.conn.Idle() && k.systemd.idle()

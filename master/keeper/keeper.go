@@ -70,6 +70,7 @@ type keeper struct {
 	doorFD     int             // the masters' end, raw
 	packets    chan packetEvent
 	doorPaused bool // nobody reads it, see pauseReaders
+	doorBroken bool // nobody will
 	signals    chan os.Signal
 
 	store      store

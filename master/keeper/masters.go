@@ -109,6 +109,7 @@ func (k *keeper) onPacket(ev packetEvent) {
 		k.doorPaused = true
 		return
 	case s == nil:
+		k.doorBroken = true
 		k.log.Error("keeper: the door is broken, no reload will work")
 		return
 	case ev.paused:
@@ -202,9 +203,6 @@ func (k *keeper) handle(s *session, p *seqpacket.Packet) error {
 			k.attempt.blame(m.Error)
 		}
 		s.lastWord = m.Error
-		if k.generation == 0 {
-			k.sayStartFailed(m.Error)
-		}
 		if k.generation == 0 {
 			k.sayStartFailed(m.Error)
 		}

@@ -18,7 +18,7 @@ import (
 // carries it, or says here why it may begin anew.
 var notCarried = map[string]string{
 	"opts": "the new binary's", "log": "of the store", "sink": "of the store", "pid": "the same", "args": "the same",
-	"packets": "no reader runs", "signals": "caught anew", "doorPaused": "resumed", "timer": "none is set at rest", "dl": "none is set at rest",
+	"packets": "no reader runs", "signals": "caught anew", "doorPaused": "resumed", "doorBroken": "not at rest", "timer": "none is set at rest", "dl": "none is set at rest",
 	"old": "not at rest", "starting": "not at rest", "attempt": "not at rest", "stopping": "not at rest", "killing": "not at rest",
 	"leaving": "they are reaped by then", "dismissed": "at a stop", "dead": "empty at rest", "control": "none with a master", "calls": "nobody calls",
 	"exit": "0 unless stopping", "follow": "done",

@@ -60,6 +60,7 @@ func TestKeeperFollows(t *testing.T) {
 	s := quiet(t)
 	b := start(t, s)
 	pid := b.PID()
+	b.Upgrade(9) // now, so that nothing is built while the clients wait
 	clients := putLoad(t, s.listen[0], load.Mix(2, 6, 6))
 	for i := range 3 {
 		version := b.Upgrade(i)
@@ -239,9 +240,9 @@ func TestKeeperStays(t *testing.T) {
 	}
 	b.Reinstall()
 	b.Reload()
-	if st := awaitFollowed(b); len(st.Warnings) > 0 {
-		t.Errorf("%q", st.Warnings)
-	}
+	b.AwaitStatus("the keeper to follow, and no warning", func(st mastertest.Status) bool {
+		return st.Followed() && st.Settled() && len(st.Warnings) == 0
+	})
 	wantObeyed(t, b)
 	b.Stop()
 }
