@@ -97,17 +97,18 @@ func TestNoteExe(t *testing.T) {
 func TestFollowsOnlyAtRest(t *testing.T) {
 	t.Parallel()
 	for name, given := range map[string]func(k *keeper){
-		"an attempt":            func(k *keeper) { k.attempt = &attempt{} },
-		"an old master":         func(k *keeper) { k.old = &session{} },
-		"a request":             func(k *keeper) { k.count++ },
-		"a starting master":     func(k *keeper) { k.starting = 77 },
-		"no master":             func(k *keeper) { k.current = nil },
-		"a master not alone":    func(k *keeper) { k.current.alone = false },
-		"a dead master":         func(k *keeper) { k.current.end = "killed" },
-		"somebody else":         func(k *keeper) { k.live++ },
-		"stopping":              func(k *keeper) { k.stopping = true },
-		"last words to be read": func(k *keeper) { k.dead[7] = 0 },
-		"no door":               func(k *keeper) { k.doorBroken = true },
+		"an attempt":             func(k *keeper) { k.attempt = &attempt{} },
+		"an old master":          func(k *keeper) { k.old = &session{} },
+		"a request":              func(k *keeper) { k.count++ },
+		"a starting master":      func(k *keeper) { k.starting = 77 },
+		"no master":              func(k *keeper) { k.current = nil },
+		"a master not alone":     func(k *keeper) { k.current.alone = false },
+		"a dead master":          func(k *keeper) { k.current.end = "killed" },
+		"somebody else":          func(k *keeper) { k.live++ },
+		"stopping":               func(k *keeper) { k.stopping = true },
+		"last words to be read":  func(k *keeper) { k.dead[7] = 0 },
+		"no door":                func(k *keeper) { k.doorBroken = true },
+		"a master about to exit": func(k *keeper) { k.leaving = []int{77} },
 	} {
 		k, _ := aboutToFollow(t, "#!/bin/sh\n")
 		given(k)
