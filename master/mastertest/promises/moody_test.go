@@ -10,7 +10,7 @@ import (
 )
 
 // moody is a program of the library whose workers do what the files of its directory and its clients say. "hold" keeps a
-// worker from being ready, "fail" makes it fail before; /eat takes 96 MB for good, /deadlock never gives a lock back that
+// worker from being ready, "fail" makes it fail before; /eat takes 192 MB for good, /deadlock never gives a lock back that
 // the worker's heartbeat wants, and /spin takes a CPU for good, without a moment at which Go could take it back if
 // GODEBUG=asyncpreemptoff=1. Its configuration is config.json.
 const moody = `package main
@@ -68,7 +68,7 @@ func serve(ctx context.Context, env *worker.Env) error {
 		w.Write(body)
 	})
 	mux.HandleFunc("/eat", func(w http.ResponseWriter, r *http.Request) {
-		b := make([]byte, 96<<20)
+		b := make([]byte, 192<<20)
 		for i := range b {
 			b[i] = 1
 		}

@@ -92,7 +92,7 @@ func TestRecycleByAge(t *testing.T) {
 func TestRecycleByMemory(t *testing.T) {
 	t.Parallel()
 	heavy(t)
-	const limit = 80 << 20
+	const limit = 128 << 20
 	b, address := startMoody(t, map[string]any{"Workers": 2, "MaxMemory": limit})
 	before := b.Status().PIDs("")
 	clients := putLoad(t, address, usual())
