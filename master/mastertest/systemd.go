@@ -254,8 +254,19 @@ func (s *Systemd) Heard() []Notification {
 // older than that, and then for a READY=1. It returns the messages up to there that said anything of the state.
 func (s *Systemd) Reload(b *Baton) []Notification {
 	s.tb.Helper()
-	began := MonotonicUsec()
+	return s.StartReload(b)()
+}
+
+// StartReload sends the HUP and returns what waits for the answer.
+func (s *Systemd) StartReload(b *Baton) (wait func() []Notification) {
+	s.tb.Helper()
+	began := monotonicUsec()
 	b.Signal(unix.SIGHUP)
+	return func() []Notification { return s.awaitReload(began) }
+}
+
+func (s *Systemd) awaitReload(began int64) []Notification {
+	s.tb.Helper()
 	var all []Notification
 	for young := false; ; {
 		m := s.Next()
@@ -270,8 +281,8 @@ func (s *Systemd) Reload(b *Baton) []Notification {
 	}
 }
 
-// MonotonicUsec is the clock of MONOTONIC_USEC=.
-func MonotonicUsec() int64 {
+// monotonicUsec is the clock of MONOTONIC_USEC=.
+func monotonicUsec() int64 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
 	return ts.Nano() / 1000

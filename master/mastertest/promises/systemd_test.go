@@ -116,14 +116,10 @@ func TestSystemdReloadWhileReloading(t *testing.T) {
 			b.Signal(unix.SIGHUP)
 			held := await()
 			from := len(b.Log())
-			released := make(chan struct{})
-			go func() {
-				defer close(released)
-				b.AwaitLog("the second request", from, func(text string) bool { return strings.Contains(text, "reload requested") })
-				held.Release()
-			}()
-			heard := sd.Reload(b)
-			<-released
+			wait := sd.StartReload(b)
+			b.AwaitLog("the second request", from, func(text string) bool { return strings.Contains(text, "reload requested") })
+			held.Release()
+			heard := wait()
 			if got := mastertest.States(heard); got != want {
 				t.Errorf("%s, want %s: %v", got, want, heard)
 			}
@@ -286,4 +282,32 @@ func TestSystemdFollows(t *testing.T) {
 	if states := mastertest.States(sd.Heard()); !strings.HasSuffix(states, "READY STOPPING") {
 		t.Errorf("at the end: %q", states)
 	}
+}
+
+// TestSystemdReloadWhileFollowing: the HUP that is lost while the keeper executes another binary is answered all the same.
+func TestSystemdReloadWhileFollowing(t *testing.T) {
+	t.Parallel()
+	sd := mastertest.NewSystemd(t, true)
+	steps := mastertest.NewSteps(t)
+	b := mastertest.Start(t, mastertest.Options{
+		Config: quiet(t).String(), Env: []string{sd.Env(), steps.Env()},
+		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
+	})
+	await := steps.HoldAt("following")
+	version := b.Upgrade(0)
+	sd.Reload(b)
+	held := await()
+	if held.PID != b.PIDOrStarted() {
+		t.Errorf("process %d is about to follow, the keeper is %d", held.PID, b.PIDOrStarted())
+	}
+	wait := sd.StartReload(b)
+	held.Release()
+	if states := mastertest.States(wait()); states != "RELOADING READY" {
+		t.Error(states)
+	}
+	follows(b, version)
+	if st := b.AwaitSettled(); st.Generation != 2 {
+		t.Errorf("generation %d; a lost HUP that would change nothing is no reload", st.Generation)
+	}
+	wantBalanced(t, sd, b)
 }
