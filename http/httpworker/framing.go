@@ -7,9 +7,10 @@ package httpworker
 // The header's end is found here. What follows it the handler says, see [framing.body].
 type framing struct {
 	part   part
-	head   lines // in partHead
-	size   int   // bytes of head
-	left   int64 // in partLength
+	faults faults // of the last header that has ended
+	head   lines  // in partHead
+	size   int    // bytes of head
+	left   int64  // in partLength
 	chunks chunks
 }
 
@@ -30,7 +31,7 @@ func (f *framing) take(p []byte) int {
 		n, end := f.head.scan(p)
 		f.size += n
 		if end {
-			f.part = partHeadEnded
+			f.part, f.faults = partHeadEnded, f.head.faults
 		}
 		return n
 	case partHeadEnded:

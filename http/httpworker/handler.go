@@ -24,7 +24,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	if ours && r.ProtoMajor == 1 {
-		c.handle(r.ContentLength, last)
+		if why := c.handle(r, last); why != "" {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "400 Bad Request: "+why, http.StatusBadRequest)
+			return
+		}
 	}
 	if r.RequestURI == "*" && r.Method == http.MethodOptions {
 		serveOptions(w, r)

@@ -58,12 +58,14 @@ func (c *conn) moves() bool {
 	return c.s.moving() && !c.origin.stays && !c.untrue && !c.kept
 }
 
-// handle is called when a request's handler is about to run. Length is its body's, last whether its response is the
-// connection's last.
-func (c *conn) handle(length int64, last bool) {
+// handle is called when a request's handler is about to run. last says whether its response is the
+// connection's last. If the request is to be refused it returns why; then the response must be the last.
+func (c *conn) handle(r *http.Request, last bool) (refusal string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	refusal = c.frame.faults.refusal(r)
 	c.handled = true
-	c.last = c.last || last
-	c.frame.body(length)
+	c.last = c.last || last || refusal != ""
+	c.frame.body(r.ContentLength)
+	return refusal
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -39,6 +40,7 @@ func newProxy(to string, transport http.RoundTripper) (http.Handler, error) {
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
 			r.SetURL(target)
 			r.SetXForwarded()
+			dropHTTP2(r.Out.Header)
 		},
 		Transport:     transport,
 		FlushInterval: -1, // at once: the upstream knows why it flushed
@@ -46,6 +48,19 @@ func newProxy(to string, transport http.RoundTripper) (http.Handler, error) {
 		ErrorHandler:  badGateway,
 		ErrorLog:      log.New(io.Discard, "", 0), // what it has to say is said in the answer
 	}, nil
+}
+
+// dropHTTP2 drops what asks to go on in HTTP/2: the upstream would obey, and the client would speak to it past all routes.
+// Other upgrades, WebSocket for one, are the upstream's business.
+func dropHTTP2(h http.Header) {
+	h.Del("Http2-Settings")
+	for token := range strings.SplitSeq(h.Get("Upgrade"), ",") {
+		if name, _, _ := strings.Cut(strings.TrimSpace(token), "/"); strings.EqualFold(name, "h2c") || strings.EqualFold(name, "h2") {
+			h.Del("Upgrade")
+			h.Del("Connection")
+			return
+		}
+	}
 }
 
 // ParseUpstream parses the URL of a route's Proxy.
