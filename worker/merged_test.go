@@ -286,8 +286,7 @@ func (b brittle) SetDeadline(t time.Time) error {
 	return b.Listener.(interface{ SetDeadline(time.Time) error }).SetDeadline(t)
 }
 
-// An error ends its own socket only; a lack of descriptors ends none.
-func TestMergedAfterErrors(t *testing.T) {
+func TestMergedPassesErrorsOn(t *testing.T) {
 	t.Parallel()
 	interrupted := &net.OpError{Op: "accept", Err: unix.EINTR}
 	for name, tt := range map[string]struct {
@@ -310,9 +309,9 @@ func TestMergedAfterErrors(t *testing.T) {
 			}
 			x.ln = brittle{x.ln, errs}
 			l.add(x)
-			if !tt.goes {
+			for i := range map[bool]int{true: cap(errs), false: 1}[tt.goes] {
 				if c, err := l.Accept(); !errors.Is(err, tt.err) {
-					t.Errorf("%v, %v", c, err)
+					t.Errorf("Accept %d: %v, %v", i, c, err)
 				}
 			}
 			conns, failed := accepting(l)
