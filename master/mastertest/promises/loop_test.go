@@ -128,9 +128,7 @@ func TestCrashLoop(t *testing.T) {
 				text = b.CLI("status").Stdout
 				return strings.Contains(text, "starts in ") && strings.Contains(text, "slot 1 crashes again and again")
 			})
-			if log := b.Log(); !strings.Contains(log, `msg="a slot crashes again and again"`) {
-				t.Error("the log is silent")
-			}
+			b.AwaitLog("the crash loop", 0, func(text string) bool { return strings.Contains(text, `msg="a slot crashes again and again"`) })
 			report := wantNoLoss(t, r)
 			t.Logf("\n%s", report)
 
@@ -148,8 +146,8 @@ func TestCrashLoop(t *testing.T) {
 					t.Errorf("slot %d had process %d, and has %d", slot, inSlot(before, slot), inSlot(after, slot))
 				}
 			}
-			mastertest.Await(t, mastertest.Says("the log to say that the slot serves"), func() bool {
-				return strings.Contains(b.Log(), `msg="a slot that had crashed again and again serves"`)
+			b.AwaitLog("the end of it", 0, func(text string) bool {
+				return strings.Contains(text, `msg="a slot that had crashed again and again serves"`)
 			})
 			if now := openFiles(t, before.Workers[0].PID); now > fds+2 {
 				t.Errorf("another slot's worker had %d open files, and has %d after %d crashes", fds, now, after.Crashes)
@@ -243,9 +241,7 @@ func TestNewGenerationCrashes(t *testing.T) {
 	if len(st.PIDs("draining")) == 0 || st.LastReload.Error != "" {
 		t.Errorf("%+v", st)
 	}
-	if !strings.Contains(b.Log(), `msg="`+loud+`"`) {
-		t.Error("the log is silent")
-	}
+	b.AwaitLog("the same", 0, func(text string) bool { return strings.Contains(text, `msg="`+loud+`"`) })
 	b.WriteConfig("colour = 1\n")
 	if r := b.CLI("reload"); r.Code != 1 {
 		t.Errorf("a broken config: exit code %d", r.Code)
