@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/mastertest"
+	"baton/master/mastertest/load"
 )
 
 // TestSuccessorKilledAtAnyMoment: the reload has failed and nothing has changed, or it is done; `baton reload` says which.
@@ -21,7 +22,7 @@ func TestSuccessorKilledAtAnyMoment(t *testing.T) {
 	began := time.Now()
 	b.Reload()
 	usual := time.Since(began) // how long a reload takes here
-	clients := putLoad(t, s.listen[0], allPlain(t))
+	clients := putEveryKind(t, s.listen[0])
 	failed, done := 0, 0
 	for range 20 * *repeat {
 		before := b.AwaitSettled()
@@ -52,11 +53,10 @@ func TestSuccessorKilledAtAnyMoment(t *testing.T) {
 // crash, and is replaced.
 func TestSuccessorsWorkerKilled(t *testing.T) {
 	t.Parallel()
-	heavy(t)
 	s := quiet(t)
 	b, steps := withSteps(t, s)
 	b.Reload()
-	clients := putLoad(t, s.listen[0], allPlain(t))
+	clients := putLoad(t, s.listen[0], load.Mix(1, 2, 1))
 	for i, step := range []string{"forked", "ready", "forked", "ready"} {
 		before := look(t, b)
 		await := steps.HoldAt(step)
@@ -99,8 +99,8 @@ func TestSupersededMasterStands(t *testing.T) {
 	heavy(t)
 	s := quiet(t)
 	b, steps := withSteps(t, s)
-	clients := putLoad(t, s.listen[0], allPlain(t))
-	for range 2 * *repeat {
+	clients := putEveryKind(t, s.listen[0])
+	for range *repeat {
 		before := b.AwaitSettled()
 		await := steps.HoldAt("ready")
 		b.Signal(unix.SIGHUP)
