@@ -39,7 +39,7 @@ func (c *Client) Conn() (*Conn, error) {
 	}
 	c.conn = conn
 	c.tally.connections++
-	if took > c.cfg.LateAfter {
+	if took > c.cfg.LateAfter && conn.resent {
 		c.fail(failf(Late, "connected after %v", took))
 	}
 	return conn, nil

@@ -38,6 +38,8 @@ type Conn struct {
 
 	// slow, if set, is called before each read, which is then a small one.
 	slow func()
+
+	resent bool // connecting took long, and a SYN was lost
 }
 
 // slowRead is how much a slow reader takes at a time.
@@ -189,6 +191,26 @@ func Closed(c net.Conn) bool {
 	return ctlErr != nil || n <= 0 && !errors.Is(err, unix.EAGAIN)
 }
 
+// resent reports whether the kernel had to ask again for the connection, or cannot tell. A client that was not given the
+// processor for a second has not lost a SYN.
+func resent(nc net.Conn) bool {
+	t, ok := nc.(*net.TCPConn)
+	if !ok {
+		return true
+	}
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return true
+	}
+	again := true
+	_ = raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			again = info.Total_retrans > 0
+		}
+	})
+	return again
+}
+
 // dial connects; how long it took decides on [Late]. The connection can be used even then.
 func (c *Client) dial(ctx context.Context) (conn *Conn, took time.Duration, err error) {
 	c.local = ""
@@ -204,13 +226,14 @@ func (c *Client) dial(ctx context.Context) (conn *Conn, took time.Duration, err 
 		return nil, 0, classify(connecting, err)
 	}
 	took = time.Since(start)
+	again := took > c.cfg.LateAfter && resent(nc)
 	c.local = nc.LocalAddr().String()
 	if c.cfg.TLS != nil {
 		if nc, err = handshake(ctx, nc, c.cfg.TLS); err != nil {
 			return nil, 0, err
 		}
 	}
-	conn = &Conn{Conn: nc}
+	conn = &Conn{Conn: nc, resent: again}
 	conn.r = bufio.NewReaderSize(conn, 16<<10)
 	return conn, took, nil
 }

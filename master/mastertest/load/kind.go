@@ -23,7 +23,7 @@ const (
 	Short       Kind = "short"        // the answer ended before its end
 	Wrong       Kind = "wrong"        // not the body that was expected, or no HTTP
 	BadStatus   Kind = "status"       // 500 and above, or not the status that was expected
-	Late        Kind = "late"         // more than a second to connect: a lost SYN
+	Late        Kind = "late"         // more than a second to connect, and a lost SYN
 	Timeout     Kind = "timeout"      // no answer in time
 	Unanswered  Kind = "unanswered"   // pipelined behind an answer that announced the end of the connection
 	Other       Kind = "other"

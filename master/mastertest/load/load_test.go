@@ -3,16 +3,20 @@ package load
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // site answers everything that the classes ask for.
@@ -149,7 +153,6 @@ func TestEachFailureIsSeen(t *testing.T) {
 		{name: "no HTTP", want: Wrong, class: "reader", serve: say("hello\r\n\r\n")},
 		{name: "503", want: BadStatus, class: "reader", serve: say("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")},
 		{name: "404", want: BadStatus, class: "reader", serve: say("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")},
-		{name: "late", want: Late, class: "reader", serve: say(answer), change: func(cfg *Config) { cfg.LateAfter = 1 }},
 		{name: "no answer", want: Timeout, class: "reader", serve: func(c *net.TCPConn) { io.Copy(io.Discard, c); c.Close() }, change: func(cfg *Config) { cfg.Timeout = 50 * time.Millisecond }},
 		{
 			name: "end announced before the pipeline's", want: Unanswered, class: "pipelined",
@@ -285,6 +288,65 @@ func runTurns(t *testing.T, cfg Config, n int) *Report {
 		return err
 	}
 	return Run(ctx, cfg)
+}
+
+// TestLostSYNIsLate has a server whose queue is full when the client comes.
+func TestLostSYNIsLate(t *testing.T) {
+	t.Parallel()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "listener")
+	defer f.Close()
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.FileListener(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	filler, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer filler.Close()
+	go func() {
+		asking := fmt.Sprintf("0100007F:%04X 02", l.Addr().(*net.TCPAddr).Port) // the other side of a socket in SYN_SENT
+		for t.Context().Err() == nil {
+			if b, _ := os.ReadFile("/proc/net/tcp"); strings.Contains(string(b), asking) {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				readRequest(c)
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			}()
+		}
+	}()
+	report := runTurns(t, Config{Target: l.Addr().String(), Classes: []ClassCount{{Classes()[1], 1}}, MaxPause: -1}, 1)
+	if report.Failed() != 1 || report.Total.Failures[Late] != 1 {
+		t.Errorf("want one failure of kind late, got\n%s", report)
+	}
+}
+
+// TestSlowClientIsNotLate: what took long was the client.
+func TestSlowClientIsNotLate(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(site(nil))
+	defer server.Close()
+	cfg := Config{Target: server.Listener.Addr().String(), Classes: []ClassCount{{Classes()[0], 1}}, MaxPause: -1, LateAfter: 1}
+	if report := runTurns(t, cfg, 10); report.Failed() != 0 {
+		t.Error(report)
+	}
 }
 
 // serve accepts connections for f, one after the other; with nil it returns an address where nobody listens.
