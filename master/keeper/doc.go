@@ -28,4 +28,12 @@
 //
 // Orphans from below come to the keeper, and as PID 1 of a container it gets all that there are. It reaps them. When
 // everything stops and only they are left, they get TERM, and KILL a second later.
+//
+// # Following
+//
+// When the executable of the last COMMIT is another file than the keeper's own, the keeper executes it (follow.go): at rest,
+// under the same PID, after a child of that binary has understood its state (state.go). A binary that does not understand
+// is not followed; status says so, and everything goes on. A signal that comes while it executes is obeyed afterwards; only
+// TERM, INT and QUIT, in those few milliseconds, end the keeper, and with it everything, gracefully, with the exit code of
+// a signal (see holdSignals).
 package keeper
