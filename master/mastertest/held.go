@@ -13,20 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peers are the other ends ("127.0.0.1:40000") of the TCP connections that a process has open: who is cut if it dies now.
-// What waits in the queue of a listening socket is nobody's yet, and not among them. The caller must be allowed to trace
-// the process. (/proc/net/tcp would need no such right, but leaves entries out when others come and go while it is read.)
-func Peers(pid int) (map[string]bool, error) {
+// Ends name a TCP connection. The client's alone would not: it may have the same port for two servers.
+type Ends struct{ Client, Server string } // "127.0.0.1:40000"
+
+// Served are the TCP connections that a process has open: what is cut if it dies now. What waits in the queue of a
+// listening socket is nobody's yet, and not among them. The caller must be allowed to trace the process. (/proc/net/tcp would need no such right, but leaves entries out when others come and go while it is read.)
+func Served(pid int) (map[Ends]bool, error) {
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return nil, fmt.Errorf("peers of %d: %w", pid, err)
+		return nil, fmt.Errorf("connections of %d: %w", pid, err)
 	}
 	defer unix.Close(process)
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
-		return nil, fmt.Errorf("peers of %d: %w", pid, err)
+		return nil, fmt.Errorf("connections of %d: %w", pid, err)
 	}
-	peers := map[string]bool{}
+	served := map[Ends]bool{}
 	for _, f := range files {
 		fd, err := strconv.Atoi(f.Name())
 		if err != nil {
@@ -37,40 +39,50 @@ func Peers(pid int) (map[string]bool, error) {
 			continue // closed meanwhile
 		}
 		if err != nil {
-			return nil, fmt.Errorf("peers of %d: %w", pid, err)
+			return nil, fmt.Errorf("connections of %d: %w", pid, err)
 		}
-		if peer, ok := peerOf(ours); ok {
-			peers[peer] = true
+		if ends, ok := endsOf(ours); ok {
+			served[ends] = true
 		}
 		unix.Close(ours)
 	}
-	return peers, nil
+	return served, nil
 }
 
-// peerOf is the other end of a TCP connection, if the descriptor is one.
-func peerOf(fd int) (string, bool) {
-	sa, err := unix.Getpeername(fd)
+// endsOf are the two ends of a connection that was accepted, if the descriptor is one.
+func endsOf(fd int) (Ends, bool) {
+	client, err := unix.Getpeername(fd)
 	if err != nil {
-		return "", false
+		return Ends{}, false
 	}
+	server, err := unix.Getsockname(fd)
+	if err != nil {
+		return Ends{}, false
+	}
+	e := Ends{addressOf(client), addressOf(server)}
+	return e, e.Client != "" && e.Server != ""
+}
+
+// addressOf is an address of TCP in words, else "".
+func addressOf(sa unix.Sockaddr) string {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String(), true
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
 	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String(), true
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String()
 	}
-	return "", false
+	return ""
 }
 
-// KillHolding kills a process in a way that says which connections die with it: it is stopped, its peers are handed to
-// note, and only then it is killed. It reports whether there was such a process.
-func KillHolding(pid int, note func(peers map[string]bool)) bool {
+// KillHolding kills a process in a way that says which connections die with it: it is stopped, they are handed to note,
+// and only then it is killed. It reports whether there was such a process.
+func KillHolding(pid int, note func(served map[Ends]bool)) bool {
 	if !Freeze(pid) {
 		return false
 	}
-	peers, err := Peers(pid)
+	served, err := Served(pid)
 	if err == nil {
-		note(peers)
+		note(served)
 	}
 	return unix.Kill(pid, unix.SIGKILL) == nil && err == nil
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestPeersOfAProcess: those whose connection is accepted, and not those that wait in the queue.
-func TestPeersOfAProcess(t *testing.T) {
+// TestServedByAProcess: those whose connection is accepted, and not those that wait in the queue.
+func TestServedByAProcess(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		l, err := net.Listen("tcp", address)
@@ -25,9 +25,10 @@ func TestPeersOfAProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		peers, err := Peers(os.Getpid())
-		if err != nil || !peers[first] || peers[second] {
-			t.Errorf("peers %v, %v; want %s and not %s", slices.Collect(maps.Keys(peers)), err, first, second)
+		served, err := Served(os.Getpid())
+		server := l.Addr().String()
+		if err != nil || !served[Ends{first, server}] || served[Ends{second, server}] {
+			t.Errorf("%v, %v; want %s and not %s", slices.Collect(maps.Keys(served)), err, first, second)
 		}
 	}
 }
@@ -49,11 +50,11 @@ func TestKillHolding(t *testing.T) {
 		t.Fatal(err)
 	}
 	noted := false
-	if !KillHolding(cmd.Process.Pid, func(map[string]bool) { noted = true }) || !noted {
+	if !KillHolding(cmd.Process.Pid, func(map[Ends]bool) { noted = true }) || !noted {
 		t.Error("not killed, or not noted")
 	}
 	_ = cmd.Wait()
-	if KillHolding(cmd.Process.Pid, func(map[string]bool) {}) {
+	if KillHolding(cmd.Process.Pid, func(map[Ends]bool) {}) {
 		t.Error("killed what is gone")
 	}
 }

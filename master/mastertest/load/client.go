@@ -12,14 +12,14 @@ import (
 
 // Client is one client of a class. All its methods are called by its own goroutine.
 type Client struct {
-	cfg   *Config
-	class Class
-	ctx   context.Context // ends when the run ends; a turn is finished even then
-	rand  *rand.Rand
-	conn  *Conn
-	local string // our end of the last connection
-	tally *tally
-	run   *Runner
+	cfg           *Config
+	class         Class
+	ctx           context.Context // ends when the run ends; a turn is finished even then
+	rand          *rand.Rand
+	conn          *Conn
+	local, remote string // the ends of the last connection
+	tally         *tally
+	run           *Runner
 }
 
 // Rand is the client's own source of chance.
@@ -46,7 +46,7 @@ func (c *Client) Conn() (*Conn, error) {
 }
 
 // fail counts a failure of the last connection.
-func (c *Client) fail(err error) { c.tally.fail(err, c.local, c.cfg.Excuse) }
+func (c *Client) fail(err error) { c.tally.fail(err, c.local, c.remote, c.cfg.Excuse) }
 
 // Drop closes the kept connection.
 func (c *Client) Drop() {

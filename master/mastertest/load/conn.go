@@ -213,7 +213,7 @@ func resent(nc net.Conn) bool {
 
 // dial connects; how long it took decides on [Late]. The connection can be used even then.
 func (c *Client) dial(ctx context.Context) (conn *Conn, took time.Duration, err error) {
-	c.local = ""
+	c.local, c.remote = "", ""
 	network, address := "tcp", c.cfg.Target
 	if path, ok := strings.CutPrefix(c.cfg.Target, "unix:"); ok {
 		network, address = "unix", path
@@ -227,7 +227,7 @@ func (c *Client) dial(ctx context.Context) (conn *Conn, took time.Duration, err 
 	}
 	took = time.Since(start)
 	again := took > c.cfg.LateAfter && resent(nc)
-	c.local = nc.LocalAddr().String()
+	c.local, c.remote = nc.LocalAddr().String(), nc.RemoteAddr().String()
 	if c.cfg.TLS != nil {
 		if nc, err = handshake(ctx, nc, c.cfg.TLS); err != nil {
 			return nil, 0, err

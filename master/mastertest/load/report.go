@@ -32,8 +32,8 @@ func newTally(class string) *tally {
 }
 
 // fail counts a failure, apart if there is an excuse for it.
-func (t *tally) fail(err error, local string, excuse func(Failure) string) {
-	f := Failure{Time: time.Now(), Class: t.class, Kind: Other, Local: local, Text: err.Error()}
+func (t *tally) fail(err error, local, remote string, excuse func(Failure) string) {
+	f := Failure{Time: time.Now(), Class: t.class, Kind: Other, Local: local, Remote: remote, Text: err.Error()}
 	if known := (*failure)(nil); errors.As(err, &known) {
 		f.Kind = known.kind
 	}
@@ -54,8 +54,10 @@ type Failure struct {
 	Time  time.Time `json:"time"`
 	Class string    `json:"class"`
 	Kind  Kind      `json:"kind"`
-	Local string    `json:"local,omitempty"` // our end of the connection, "127.0.0.1:40000"; empty if there was none
-	Text  string    `json:"text"`
+	// Local and Remote are the ends of the connection, "127.0.0.1:40000"; empty if there was none.
+	Local  string `json:"local,omitempty"`
+	Remote string `json:"remote,omitempty"`
+	Text   string `json:"text"`
 }
 
 // Latency is how long answers took, from the first byte sent to the last received.

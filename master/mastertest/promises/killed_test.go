@@ -56,7 +56,7 @@ type killer struct {
 	rand *rand.Rand
 
 	mu    sync.Mutex
-	held  map[string]bool // the clients' ends of connections that a killed worker held, until they are excused
+	held  map[mastertest.Ends]bool // connections that a killed worker held, until they are excused
 	kills int
 }
 
@@ -77,17 +77,18 @@ func killSeed(tb testing.TB) uint64 {
 func newKiller(tb testing.TB, b *mastertest.Baton) *killer {
 	tb.Helper()
 	seed := killSeed(tb)
-	return &killer{tb: tb, b: b, seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), held: map[string]bool{}}
+	return &killer{tb: tb, b: b, seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), held: map[mastertest.Ends]bool{}}
 }
 
 // excuse is for a connection that died with a worker: one failure, and no other.
 func (k *killer) excuse(f load.Failure) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.held[f.Local] {
+	ends := mastertest.Ends{Client: f.Local, Server: f.Remote}
+	if !k.held[ends] {
 		return ""
 	}
-	delete(k.held, f.Local)
+	delete(k.held, ends)
 	return fmt.Sprintf("held by a killed worker (%s)", f.Kind)
 }
 
@@ -97,8 +98,8 @@ func (k *killer) kill(slot int) {
 	before := k.b.AwaitSettled()
 	victim := inSlot(before, slot)
 	patience := time.Duration(k.rand.IntN(15)) * time.Millisecond
-	killed := mastertest.KillHolding(victim, func(peers map[string]bool) {
-		k.note(peers)
+	killed := mastertest.KillHolding(victim, func(served map[mastertest.Ends]bool) {
+		k.note(served)
 		pass(patience) // what comes meanwhile is in a queue
 	})
 	if !killed {
@@ -230,10 +231,10 @@ func (k *killer) workers() []int {
 	return pids
 }
 
-func (k *killer) note(peers map[string]bool) {
+func (k *killer) note(served map[mastertest.Ends]bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for peer := range peers {
-		k.held[peer] = true
+	for ends := range served {
+		k.held[ends] = true
 	}
 }

@@ -122,15 +122,15 @@ func (c contestant) dieOnce(v victim, sum *tolls) error {
 		return err
 	}
 	defer s.wipe()
-	var peers map[string]bool
+	var held map[mastertest.Ends]bool
 	run := load.Start(context.Background(), load.Config{Target: s.address, Classes: classes, EchoPath: c.path, Look: true, Timeout: 5 * time.Second, Excuse: func(f load.Failure) string {
-		if peers[f.Local] { // set before the process dies, and so before anything can fail
+		if held[mastertest.Ends{Client: f.Local, Server: f.Remote}] { // set before the process dies, and so before anything can fail
 			return "held"
 		}
 		return ""
 	}})
 	time.Sleep(deathSpan / 4)
-	mastertest.KillHolding(v.find(s), func(held map[string]bool) { peers = held })
+	mastertest.KillHolding(v.find(s), func(served map[mastertest.Ends]bool) { held = served })
 	time.Sleep(deathSpan)
 	_, err = s.ask()
 	sum.serves += one(err == nil)

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"baton/master/mastertest"
 	"baton/master/mastertest/load"
 )
 
@@ -19,29 +20,29 @@ const heldFor = patience
 // held knows which connections were bound to fail.
 type held struct {
 	*sync.Mutex
-	peers map[string]time.Time // of killed workers, and when that was
-	dead  *[]span              // of the keeper
+	served map[mastertest.Ends]time.Time // by killed workers, and when that was
+	dead   *[]span                       // of the keeper
 }
 
 // span is a time in which nobody served; to is zero while it lasts.
 type span struct{ from, to time.Time }
 
 func newHeld() held {
-	return held{Mutex: &sync.Mutex{}, peers: map[string]time.Time{}, dead: &[]span{}}
+	return held{Mutex: &sync.Mutex{}, served: map[mastertest.Ends]time.Time{}, dead: &[]span{}}
 }
 
-// add notes the peers of a worker that is about to be killed.
-func (h held) add(peers map[string]bool) {
+// add notes what a worker serves that is about to be killed.
+func (h held) add(served map[mastertest.Ends]bool) {
 	h.Lock()
 	defer h.Unlock()
 	now := time.Now()
-	for p, at := range h.peers {
+	for e, at := range h.served {
 		if now.Sub(at) > heldFor {
-			delete(h.peers, p)
+			delete(h.served, e)
 		}
 	}
-	for p := range peers {
-		h.peers[p] = now
+	for e := range served {
+		h.served[e] = now
 	}
 }
 
@@ -70,8 +71,9 @@ func (h held) isDown() bool {
 func (h held) excuse(f load.Failure) string {
 	h.Lock()
 	defer h.Unlock()
-	if at, ok := h.peers[f.Local]; ok && f.Time.Sub(at) <= heldFor {
-		delete(h.peers, f.Local)
+	ends := mastertest.Ends{Client: f.Local, Server: f.Remote}
+	if at, ok := h.served[ends]; ok && f.Time.Sub(at) <= heldFor {
+		delete(h.served, ends)
 		return excuseWorker
 	}
 	for _, d := range *h.dead {
