@@ -41,7 +41,7 @@ func (s site) String() string {
 	route("/", "whoami = true")
 	route("/echo", "echo = true")
 	route("/text", fmt.Sprintf("respond = %q", s.text))
-	for _, seconds := range []string{"1", "2", "6"} {
+	for _, seconds := range []string{"1", "2", "6", "12"} {
 		route("/slow"+seconds, fmt.Sprintf("respond = \"slow\"\ndelay = \"%ss\"", seconds))
 	}
 	b.WriteString(s.routes)

@@ -211,7 +211,7 @@ func TestReloadWhileDraining(t *testing.T) {
 	ask := func() {
 		for range 4 {
 			go func() {
-				text, err := b.Get(s.listen[0], "/slow6")
+				text, err := b.Get(s.listen[0], "/slow12")
 				answers <- answer{text, err}
 			}()
 		}
@@ -235,14 +235,13 @@ func TestReloadWhileDraining(t *testing.T) {
 			})
 		})
 	}
-	begun := time.Now()
 	ask()
 	reload()
 	ask()
 	reload()
 	st := b.Status()
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Fatalf("two reloads took %v: they waited for the requests, or the machine is too slow for this test", took)
+	if len(answers) > 0 {
+		t.Fatal("two reloads took longer than a request: they waited for it, or the machine is too slow for this test")
 	}
 	if st.Generation != 3 || len(st.PIDs("draining")) == 0 {
 		t.Errorf("want generation 3 and two that drain, have %+v", st)

@@ -115,7 +115,7 @@ func TestWebSocketReloads(t *testing.T) {
 func TestWebSocketStop(t *testing.T) {
 	t.Parallel()
 	address := mastertest.FreePort(t)
-	b := start(t, quiet(t).withListen(address, `process = "websocket-echo"`))
+	b := start(t, quiet(t).with(`stop_timeout = "60s"`).withListen(address, `process = "websocket-echo"`))
 	c := &wsTalker{url: "ws://" + address}
 	conn, err := c.dial(t.Context())
 	if err != nil {
@@ -127,12 +127,8 @@ func TestWebSocketStop(t *testing.T) {
 		_, _, err := conn.Read(context.Background())
 		closed <- err
 	}()
-	begun := time.Now()
 	b.Stop()
 	if err := <-closed; websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Errorf("closed: %v", err)
-	}
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("the stop took %v", took)
 	}
 }
