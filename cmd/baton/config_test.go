@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -175,8 +176,20 @@ func FuzzParse(f *testing.F) {
 		f.Add(doc)
 	}
 	f.Fuzz(func(t *testing.T, doc string) {
-		if _, _, err := parseFile("x", []byte(doc), "/"); err != nil && (explain(err) == "" || exitCode(err) != exitUser) {
+		_, _, err := parseFile("x", []byte(doc), "/")
+		if err != nil && (explain(err) == "" || exitCode(err) != exitUser) {
 			t.Error(explain(err))
+		}
+		var all mistakes
+		if one := (*mistake)(nil); errors.As(err, &one) {
+			all = mistakes{one}
+		}
+		_ = errors.As(err, &all)
+		lines := strings.Split(doc, "\n")
+		for _, m := range all { // 0: the whole file
+			if m.File != "x" || m.Line < 0 || m.Line > len(lines) || m.Line > 0 && (m.Column < 1 || m.Column > len(lines[m.Line-1])+1) {
+				t.Errorf("%q: %d:%d of %d lines: %s", doc, m.Line, m.Column, len(lines), m.What)
+			}
 		}
 	})
 }
