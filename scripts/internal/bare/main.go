@@ -8,11 +8,14 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 )
 
 func main() {
 	address := flag.String("address", "127.0.0.1:8080", "where it listens")
 	files := flag.String("files", "", "a `directory` to serve, below /files/; below /copied/ without sendfile")
+	accept := flag.String("accept", "", "the `way` in which several processes share the port: "+strings.Join(ways, ", "))
+	workers := flag.Int("workers", 1, "how many `processes`")
 	flag.Parse()
 	mux := http.NewServeMux()
 	if *files != "" {
@@ -20,7 +23,12 @@ func main() {
 		mux.Handle("/files/", http.StripPrefix("/files/", served))
 		mux.Handle("/copied/", http.StripPrefix("/copied/", copied(served)))
 	}
-	err := http.ListenAndServe(*address, whoamiOr(mux))
+	var err error
+	if *accept == "" {
+		err = http.ListenAndServe(*address, whoamiOr(mux))
+	} else {
+		err = share(*address, *accept, *workers, whoamiOr(mux))
+	}
 	fmt.Fprintln(os.Stderr, "bare:", err)
 	os.Exit(1)
 }
