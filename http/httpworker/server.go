@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -137,6 +138,7 @@ func (s *server) moveAll() {
 	if !s.moving() {
 		return
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(movingGC))
 	for chunk := range slices.Chunk(s.all(), moveChunk) {
 		for _, c := range chunk {
 			c.poke()
@@ -150,6 +152,10 @@ func (s *server) moveAll() {
 		s.lot.moveAll()
 	}
 }
+
+// movingGC is the garbage collector's percentage while connections move: there is little garbage, and a collection looks
+// through all connections.
+const movingGC = 400
 
 // stop: nobody serves after us, so nothing moves any more, and who is idle is not kept for long.
 func (s *server) stop() {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/sock"
 )
 
 // A Conn is a connection that was taken. Its descriptor is non-blocking, and the taker's to close.
@@ -24,6 +26,9 @@ func (c Conn) Open() (net.Conn, error) {
 	d, err := unix.FcntlInt(uintptr(c.FD), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
+	}
+	if domain, err := unix.GetsockoptInt(d, unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && domain != unix.AF_UNIX {
+		return sock.New(d)
 	}
 	f := os.NewFile(uintptr(d), "conn")
 	defer func() { _ = f.Close() }()
