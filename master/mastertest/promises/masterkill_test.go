@@ -190,8 +190,8 @@ func TestMasterKilledWhileDraining(t *testing.T) {
 	t.Parallel()
 	s := quiet(t).with(`drain_timeout = "2s"`)
 	b := start(t, s)
-	short := askSlowly(t, b, s.listen[0], "/slow1", 2)
-	long := askSlowly(t, b, s.listen[0], "/slow6", 2, 2)
+	long := askSlowly(t, b, s.listen[0], "/slow12", 2)
+	short := askSlowly(t, b, s.listen[0], "/slow1", 2, 2)
 	b.Reload()
 	b.AwaitStatus("a generation that drains", func(st mastertest.Status) bool { return len(st.PIDs("draining")) > 0 })
 	cut := 0
