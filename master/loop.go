@@ -309,12 +309,13 @@ func (m *master) adoptAll() {
 			continue
 		}
 		delete(m.items, name)
-		if _, ours := m.procs[pid]; ours || it.fd < 0 {
+		if _, ours := m.procs[pid]; ours || m.buried[pid] || it.fd < 0 {
 			_ = unix.Close(it.fd)
 			continue
 		}
 		m.adopt(pid, it.data, it.fd)
 	}
+	m.buried = nil
 	m.forgetReplaced()
 }
 

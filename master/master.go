@@ -59,6 +59,7 @@ type master struct {
 	logFD    int                 // log file; -1: standard error
 
 	procs   map[int]*proc
+	buried  map[int]bool // workers of ours that ended before known: the store may still name them
 	crashes crashes
 	counts  counts
 	recycle recycleState

@@ -255,12 +255,24 @@ func (m *master) dead(p *proc, ws syscall.WaitStatus) {
 	}
 }
 
+// bury remembers a worker of ours that has ended while the store may still name it: it is not to be adopted.
+func (m *master) bury(pid int) {
+	if m.known {
+		return
+	}
+	if m.buried == nil {
+		m.buried = map[int]bool{}
+	}
+	m.buried[pid] = true
+}
+
 // gone: the process has ended, and all that it said was read.
 func (m *master) gone(p *proc) {
 	if m.procs[p.pid] != p {
 		return
 	}
 	delete(m.procs, p.pid)
+	m.bury(p.pid)
 	m.forgetReplaced()
 	m.dropHearts()
 	if p.why == whyHung {
