@@ -98,8 +98,8 @@ func (b backend) Status(ctx context.Context) (any, error) {
 	}
 }
 
-// whoRunsLimit is how long a baton may take to say its PID. It may just be starting, as this one is.
-const whoRunsLimit = 5 * time.Second
+// whoRunsLimit is how long a baton may take to say its PID. It may just be starting, as this one is, on a busy machine.
+const whoRunsLimit = 15 * time.Second
 
 // whoRuns adds to an address that is taken by a living baton who that is.
 func whoRuns(path string, err error) string {

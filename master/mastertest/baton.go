@@ -235,10 +235,7 @@ func (b *Baton) KillAll(st Status) {
 		b.Kill(pid)
 	}
 	for _, pid := range others {
-		Await(b.tb, Says("the end of what was killed"), func() bool {
-			p, err := ReadProc(pid)
-			return err != nil || p.State == "Z"
-		})
+		Await(b.tb, Says("the end of what was killed"), func() bool { return ended(pid) })
 	}
 	b.Kill(st.KeeperPID)
 }
@@ -334,6 +331,7 @@ func (b *Baton) Tree() []Proc {
 
 // cleanup ends what the test has not ended, and fails it if anything is left.
 func (b *Baton) cleanup() {
+	defer b.clear()
 	select {
 	case <-b.exited:
 	default:
@@ -347,6 +345,10 @@ func (b *Baton) cleanup() {
 		}
 	}
 	b.WantGone()
+}
+
+// clear kills what is left, also if that has failed the test already, and says what the log has.
+func (b *Baton) clear() {
 	for _, p := range b.Tree() {
 		_ = unix.Kill(p.PID, unix.SIGKILL)
 	}

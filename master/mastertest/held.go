@@ -103,12 +103,19 @@ func awaitStopped(pid int) {
 	}
 }
 
-func stopped(pid int) bool {
+func stopped(pid int) bool { return threadsAre(pid, "TtZX") }
+
+// ended reports whether no thread of a process is left, and so nothing that it had open. The first thread may be a zombie
+// long before.
+func ended(pid int) bool { return threadsAre(pid, "ZX") }
+
+// threadsAre reports whether each thread of a process is in one of the states; those of no process are.
+func threadsAre(pid int, states string) bool {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	for _, t := range threads {
 		text, _ := os.ReadFile(t)
 		_, rest, _ := strings.Cut(string(text), ") ")
-		if rest != "" && !strings.ContainsRune("TtZX", rune(rest[0])) {
+		if rest != "" && !strings.ContainsRune(states, rune(rest[0])) {
 			return false
 		}
 	}

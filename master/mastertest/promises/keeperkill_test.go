@@ -134,7 +134,7 @@ func TestTwoStarters(t *testing.T) {
 	const script = `while [ ! -e done ]; do "$BATON" "$@" & "$BATON" "$@" & wait; echo "round over"; done`
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Shell: script})
 	log, last := 0, 0
-	for i := range 20 * *repeat {
+	for i := range 10 * *repeat {
 		st := b.AwaitStatus("the winner of the next round", func(st mastertest.Status) bool { return st.KeeperPID != last && st.Settled() })
 		last = st.KeeperPID
 		b.AwaitLog("who runs", log, func(text string) bool {
@@ -146,7 +146,7 @@ func TestTwoStarters(t *testing.T) {
 		if _, err := b.Whoami(s.listen[0]); err != nil {
 			t.Fatal(err)
 		}
-		if i == 20**repeat-1 {
+		if i == 10**repeat-1 {
 			break
 		}
 		log = len(b.Log())
