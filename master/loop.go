@@ -287,10 +287,7 @@ func (m *master) onAlone() {
 		return
 	}
 	m.adoptAll()
-	want := m.want
-	m.chooseCount() // somebody may have asked the predecessor for another number since
-	m.want, want = want, m.want
-	m.resize(want)
+	m.recallSize()
 	m.recallCounts()
 	m.dropHearts()
 	if m.welcome.Role == wire.RoleRestart {
@@ -299,6 +296,18 @@ func (m *master) onAlone() {
 	m.startWatch()
 	m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
 	step.At(step.Alone)
+}
+
+// recallSize takes over what somebody may have asked the predecessor for since the welcome, unless somebody has named
+// a number to this master already: that came later.
+func (m *master) recallSize() {
+	if m.sized {
+		return
+	}
+	want := m.want
+	m.chooseCount()
+	m.want, want = want, m.want
+	m.resize(want)
 }
 
 // adoptAll takes over the workers of the store that are not ours.

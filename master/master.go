@@ -48,6 +48,7 @@ type master struct {
 	sum      watch.Sum // of the files of cfg
 	gen      int
 	want     int   // slots
+	sized    bool  // somebody has named a number of slots to this master
 	resized  int64 // requests of the keeper's that are in want
 	sockets  []sock
 	resolved map[string]string   // addresses, as they are written and as they were found
