@@ -156,7 +156,7 @@ func awaitConns(t *testing.T, p *workertest.Process, n int64) {
 
 // A connection that has moved, and waits, expires when it would have without.
 func TestMovedConnectionKeepsItsIdleTime(t *testing.T) {
-	const idle = 600 * time.Millisecond
+	const idle = 2 * time.Second
 	l := newLine(t, Settings{IdleTimeout: idle})
 	c := l.dial(1)[0]
 	begin := time.Now()
@@ -166,7 +166,8 @@ func TestMovedConnectionKeepsItsIdleTime(t *testing.T) {
 		l.gone(l.reload())
 	}
 	c.wantEOF()
-	if d := time.Since(begin); d < idle || d > idle+idle/2 {
+	// If the time began anew with each move, it would be closed after 1.6 times the time. Its end is rounded to milliseconds.
+	if d := time.Since(begin); d < idle-10*time.Millisecond || d > idle+idle/2 {
 		t.Errorf("closed after %v, want %v", d, idle)
 	}
 	for begin := time.Now(); l.current.Counters.Conns.Load() != 0 && time.Since(begin) < never; time.Sleep(time.Millisecond) {
