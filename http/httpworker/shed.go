@@ -16,6 +16,10 @@ const (
 	idleShare = 8
 )
 
+// newGrace is how long a new connection may be silent before it counts as idle: its client may just not have come to write
+// its request.
+const newGrace = time.Second
+
 // shed closes the connections that have waited longest for a request, because others wait that there is no room for. A
 // request that has come just in time is served all the same. HTTP/2 connections are not closed.
 func (s *server) shed() {
@@ -43,8 +47,10 @@ func (s *server) idle() []*conn {
 		end time.Time
 	}
 	var all []waiting
+	fresh := time.Now().Add(s.waitLimit() - newGrace)
 	for _, c := range s.all() {
-		if end := c.waitingEnd(); !end.IsZero() {
+		end, used := c.waitingEnd()
+		if !end.IsZero() && (used || end.Before(fresh)) {
 			all = append(all, waiting{c, end})
 		}
 	}
@@ -56,17 +62,18 @@ func (s *server) idle() []*conn {
 	return idle
 }
 
-// waitingEnd is when a connection that waits for a request will have waited too long. It is zero for all others.
-func (c *conn) waitingEnd() time.Time {
+// waitingEnd is when a connection that waits for a request will have waited too long. It is zero for all others. used: it
+// has had a request before.
+func (c *conn) waitingEnd() (end time.Time, used bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.shaking:
-		return c.tls.silentUntil()
+		return c.tls.silentUntil(), false
 	case c.active, c.hijacked, c.closing, c.h2 != nil, c.frame.began():
-		return time.Time{}
+		return time.Time{}, false
 	}
-	return c.clock.waiting
+	return c.clock.waiting, c.used
 }
 
 // shed makes a connection that waits close, on its own goroutine, unless something has come.
