@@ -79,12 +79,13 @@ func (b *Baton) awaitKeeper() {
 
 // Followed says that the keeper executes the same file as the master, and has come so far as to give itself its name.
 func (s Status) Followed() bool {
-	if p, err := ReadProc(s.KeeperPID); err != nil || p.Comm != "baton keeper" {
-		return false
-	}
 	keeper, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.KeeperPID))
 	master, err2 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.MasterPID))
-	return err1 == nil && err2 == nil && os.SameFile(keeper, master)
+	if err1 != nil || err2 != nil || !os.SameFile(keeper, master) {
+		return false
+	}
+	p, err := ReadProc(s.KeeperPID) // after the other look: before it, this may still be the name of the old program
+	return err == nil && p.Comm == "baton keeper"
 }
 
 // linkOrCopy makes the same file in another place.

@@ -152,6 +152,9 @@ func TestMasterKilledInReload(t *testing.T) {
 			if step == "ready" && r.Code == 0 {
 				return // the kernel had the successor's COMMIT before it had the end of the sponsor
 			}
+			if !committed && r.Code == 0 && st.LastReload.OK && st.Generation == before.generation+1 {
+				return // the master died before it had answered with an id, and `baton reload` asked the next one
+			}
 			if !committed && (r.Code != 1 || !strings.Contains(r.Stderr, "died") || st.LastReload.OK || !slices.Equal(after.workers, before.workers)) {
 				t.Errorf("%+v, %+v", r, st)
 			}
