@@ -27,8 +27,7 @@ func init() {
 	if !worker.Spawned() || dir == "" {
 		return
 	}
-	if alone, err := os.OpenFile(filepath.Join(dir, "one-may-live"), os.O_RDWR, 0); err == nil {
-		os.Remove(alone.Name())
+	if os.Remove(filepath.Join(dir, "one-may-live")) == nil { // only one can
 		return
 	}
 	if _, err := os.Stat(filepath.Join(dir, "late")); err == nil {
