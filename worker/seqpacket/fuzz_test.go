@@ -34,7 +34,7 @@ func FuzzRecv(f *testing.F) {
 		}
 		p, err := c.Recv()
 		switch {
-		case len(data) == 0 && !errors.Is(err, io.EOF):
+		case len(data) == 0 && len(fds) == 0 && !errors.Is(err, io.EOF): // with descriptors, package unix sends a byte
 			t.Errorf("an empty message: %v", err)
 		case err == nil && (len(p.FDs) != len(fds) || p.Frame.T == "" || len(data) > wire.MaxFrame):
 			t.Errorf("%d bytes, %d of %d descriptors, %+v", len(data), len(p.FDs), len(fds), p.Frame)
