@@ -180,13 +180,21 @@ func same(got, want []byte) error {
 // extend gives the next step its time.
 func (c *Client) extend(conn *Conn) { _ = conn.SetDeadline(time.Now().Add(c.cfg.Timeout)) }
 
+// look drops the kept connection if the run's clients look and the server has closed it.
+func (c *Client) look() {
+	if c.cfg.Look && c.conn != nil && Closed(c.conn.Conn) {
+		c.Drop()
+	}
+}
+
 // explain adds what helps to find the cause.
 func (c *Client) explain(conn *Conn, err error) error {
 	var f *failure
 	if !errors.As(err, &f) {
 		return err
 	}
-	return failf(f.kind, "%s after %d answers: %w", conn.LocalAddr(), conn.used, f.err)
+	age, silent := time.Since(conn.made).Round(time.Millisecond), time.Since(conn.heard).Round(time.Millisecond)
+	return failf(f.kind, "%s after %d answers, %v old, nothing heard for %v: %w", conn.LocalAddr(), conn.used, age, silent, f.err)
 }
 
 // note counts who answered.
@@ -208,9 +216,7 @@ func (c *Client) note(resp *Response) {
 func (c *Client) takeTurns() {
 	defer c.Drop()
 	for c.ctx.Err() == nil {
-		if c.cfg.Look && c.conn != nil && Closed(c.conn.Conn) {
-			c.Drop()
-		}
+		c.look()
 		if err := c.class.Turn(c); err != nil {
 			c.fail(err)
 			c.Drop()

@@ -36,6 +36,9 @@ type Conn struct {
 	// used counts the answers read.
 	used int
 
+	// made is when it was connected, and heard when the last answer was read, or made.
+	made, heard time.Time
+
 	// slow, if set, is called before each read, which is then a small one.
 	slow func()
 
@@ -80,6 +83,7 @@ func (c *Conn) receiveAny() (*Response, error) {
 		resp.Body, err = c.receiveBody(resp)
 	}
 	c.used++
+	c.heard = time.Now()
 	return resp, classify(reading, err)
 }
 
@@ -233,7 +237,8 @@ func (c *Client) dial(ctx context.Context) (conn *Conn, took time.Duration, err 
 			return nil, 0, err
 		}
 	}
-	conn = &Conn{Conn: nc, resent: again}
+	now := time.Now()
+	conn = &Conn{Conn: nc, resent: again, made: now, heard: now}
 	conn.r = bufio.NewReaderSize(conn, 16<<10)
 	return conn, took, nil
 }

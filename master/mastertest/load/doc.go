@@ -12,5 +12,7 @@
 //
 // What is a failure: a connection refused or reset, an end of the connection that no `Connection: close` has announced,
 // an answer that is short, malformed, or not what was asked for, a status of 500 and above, a connection that took more than a second
-// to be made (its SYN was lost), and no answer in time.
+// to be made (its SYN was lost), and silence: within the timeout neither an answer nor an end of the connection. A connection that
+// nobody owns any more is silent only when it is used, so clients of class aged have theirs idle for up to [Config.MaxIdle], and
+// each asks once more when the run ends.
 package load

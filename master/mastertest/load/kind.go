@@ -24,14 +24,14 @@ const (
 	Wrong       Kind = "wrong"        // not the body that was expected, or no HTTP
 	BadStatus   Kind = "status"       // 500 and above, or not the status that was expected
 	Late        Kind = "late"         // more than a second to connect, and a lost SYN
-	Timeout     Kind = "timeout"      // no answer in time
+	Hang        Kind = "hang"         // silence: neither what was waited for nor an end of the connection within the timeout
 	Unanswered  Kind = "unanswered"   // pipelined behind an answer that announced the end of the connection
 	Other       Kind = "other"
 )
 
 // Kinds are all ways to fail, in the order in which they are reported.
 func Kinds() []Kind {
-	return []Kind{Refused, ResetBefore, ResetAfter, EOF, Short, Wrong, BadStatus, Late, Timeout, Unanswered, Other}
+	return []Kind{Refused, ResetBefore, ResetAfter, EOF, Short, Wrong, BadStatus, Late, Hang, Unanswered, Other}
 }
 
 // failure is an error of a known kind.
@@ -70,7 +70,7 @@ func kindOf(p phase, err error) Kind {
 	reset := errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNABORTED)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
-		return Timeout
+		return Hang
 	case p == connecting && (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)):
 		return Refused
 	case reset && p <= sending:

@@ -27,8 +27,12 @@ type Config struct {
 	// a negative MaxPause is no pause.
 	MinPause, MaxPause time.Duration
 
-	// Timeout is for connecting, and for each wait for the server. If 0, 30 seconds.
+	// Timeout is for connecting, and for each wait for the server; what takes longer is a [Hang]. If 0, 30 seconds.
 	Timeout time.Duration
+
+	// MaxIdle is how long a client of class aged leaves its connection idle before it asks. It should be below the server's
+	// idle timeout. If 0, 20 seconds.
+	MaxIdle time.Duration
 
 	// LateAfter is how long connecting may take before it counts as late. If 0, one second, after which a lost SYN
 	// is sent again.
@@ -113,7 +117,7 @@ func (cfg Config) withDefaults() *Config {
 	for _, d := range []struct {
 		value *time.Duration
 		or    time.Duration
-	}{{&cfg.Timeout, 30 * time.Second}, {&cfg.LateAfter, time.Second}, {&cfg.ReadPause, 10 * time.Millisecond}} {
+	}{{&cfg.Timeout, 30 * time.Second}, {&cfg.LateAfter, time.Second}, {&cfg.MaxIdle, 20 * time.Second}, {&cfg.ReadPause, 10 * time.Millisecond}} {
 		if *d.value == 0 {
 			*d.value = d.or
 		}

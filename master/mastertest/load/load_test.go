@@ -2,10 +2,12 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -153,7 +155,31 @@ func TestEachFailureIsSeen(t *testing.T) {
 		{name: "no HTTP", want: Wrong, class: "reader", serve: say("hello\r\n\r\n")},
 		{name: "503", want: BadStatus, class: "reader", serve: say("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")},
 		{name: "404", want: BadStatus, class: "reader", serve: say("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")},
-		{name: "no answer", want: Timeout, class: "reader", serve: func(c *net.TCPConn) { io.Copy(io.Discard, c); c.Close() }, change: func(cfg *Config) { cfg.Timeout = 50 * time.Millisecond }},
+		{name: "no answer", want: Hang, class: "reader", serve: silent, change: shortly},
+		{name: "no answer to one that came late", want: Hang, class: "aged", serve: silent, change: shortly},
+		{name: "no second answer", want: Hang, class: "reader", turns: 2, change: shortly, serve: func(c *net.TCPConn) {
+			readRequest(c)
+			io.WriteString(c, answer)
+			silent(c)
+		}},
+		{name: "half an answer", want: Hang, class: "reader", change: shortly, serve: func(c *net.TCPConn) {
+			readRequest(c)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")
+			silent(c)
+		}},
+		{name: "half a header", want: Hang, class: "reader", change: shortly, serve: func(c *net.TCPConn) {
+			readRequest(c)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Le")
+			silent(c)
+		}},
+		{name: "nobody reads", want: Hang, class: "writer", serve: unread, change: func(cfg *Config) {
+			shortly(cfg)
+			cfg.Classes[0].Class.Turn = func(c *Client) error { return c.Echo(32<<20, 1, 0, "") }
+		}},
+		{name: "no handshake", want: Hang, class: "reader", serve: silent, change: func(cfg *Config) {
+			shortly(cfg)
+			cfg.TLS = &tls.Config{ServerName: "x"}
+		}},
 		{
 			name: "end announced before the pipeline's", want: Unanswered, class: "pipelined",
 			serve: say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"),
@@ -178,6 +204,98 @@ func TestEachFailureIsSeen(t *testing.T) {
 				t.Errorf("the failure is not described: %+v", report.First)
 			}
 		})
+	}
+}
+
+// silent reads all that comes and says nothing; unread does not even read. Both wait for the client's end.
+func silent(c *net.TCPConn) {
+	io.Copy(io.Discard, c)
+	c.Close()
+}
+
+func unread(c *net.TCPConn) {
+	for !hungUp(c) {
+		time.Sleep(time.Millisecond)
+	}
+	c.Close()
+}
+
+// hungUp reports whether the other side has closed, whatever lies unread before that.
+func hungUp(c *net.TCPConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	poll := []unix.PollFd{{Events: unix.POLLRDHUP}}
+	err = raw.Control(func(fd uintptr) { poll[0].Fd = int32(fd); _, _ = unix.Poll(poll, 0) })
+	return err != nil || poll[0].Revents != 0
+}
+
+// shortly makes clients impatient.
+func shortly(cfg *Config) { cfg.Timeout, cfg.MaxIdle = 100*time.Millisecond, 200*time.Millisecond }
+
+// TestAgedAsksAtTheEnd: whoever is idle when the run ends asks once more, so that a connection that was lost meanwhile is
+// found in a short run too.
+func TestAgedAsksAtTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		answer string
+		hangs  int64
+	}{
+		{"answered", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", 0},
+		{"silent", "", 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			accepted := make(chan struct{}, 1)
+			target := serve(t, func(c *net.TCPConn) {
+				accepted <- struct{}{}
+				readRequest(c)
+				io.WriteString(c, tc.answer)
+				silent(c)
+			})
+			class, err := FindClass("aged")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := Start(t.Context(), Config{
+				Target: target, Classes: []ClassCount{{class, 1}}, Timeout: 100 * time.Millisecond,
+				MaxIdle: 1000 * time.Hour, Seed: lateSeed(),
+			})
+			<-accepted
+			if report := r.Stop(); report.Total.Requests != 1 || report.Failed() != tc.hangs || report.Total.Failures[Hang] != tc.hangs {
+				t.Errorf("want one request and %d hangs, got\n%s", tc.hangs, report)
+			}
+		})
+	}
+}
+
+// lateSeed is a seed with which the first client's first idle time is long, and its first request a GET.
+func lateSeed() uint64 {
+	for seed := uint64(1); ; seed++ {
+		if r := rand.New(rand.NewPCG(seed, 0)); r.Float64() > 0.9 && r.IntN(2) == 0 {
+			return seed
+		}
+	}
+}
+
+// TestAge: times of every magnitude, and none beyond the limit.
+func TestAge(t *testing.T) {
+	for _, tc := range []struct {
+		chance     float64
+		most, want time.Duration
+	}{
+		{0, time.Minute, time.Millisecond},
+		{0.5, 100 * time.Second, 316 * time.Millisecond},
+		{0.8, 100 * time.Second, 10 * time.Second},
+		{0.9999991, 100 * time.Second, 99999 * time.Millisecond},
+		{0.5, time.Microsecond, time.Microsecond},
+		{0.5, 0, 0},
+	} {
+		if got := age(tc.chance, tc.most); got.Round(time.Millisecond) != tc.want.Round(time.Millisecond) {
+			t.Errorf("age(%v, %v) is %v, want about %v", tc.chance, tc.most, got, tc.want)
+		}
 	}
 }
 

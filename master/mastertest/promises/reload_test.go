@@ -83,7 +83,7 @@ func TestConnectionsLive(t *testing.T) {
 	heavy(t)
 	s := quiet(t)
 	b := start(t, s)
-	classes, err := load.ParseClasses("reader=16,writer=16,idle=16")
+	classes, err := load.ParseClasses("reader=16,writer=16,idle=16,aged=16")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestSlowClientsLoseNothing(t *testing.T) {
 	s := quiet(t)
 	s.routes = "[[route]]\npath = \"/files\"\nstatic = \"files\"\n"
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Files: map[string]string{"files/large": string(large)}})
-	classes, err := load.ParseClasses("idle=8,silent=8,dribble=4,continue=4,upload=4,download=4")
+	classes, err := load.ParseClasses("idle=8,aged=8,silent=8,dribble=4,continue=4,upload=4,download=4")
 	if err != nil {
 		t.Fatal(err)
 	}
