@@ -134,6 +134,17 @@ type HTTP struct {
 	// IdleTimeout is how long a connection may be silent between requests, or before its first one. Default "75s".
 	IdleTimeout duration `toml:"idle_timeout"`
 
+	// BodyTimeout is how long a request's body may pause between two reads of it. "0s": for ever. Default "60s".
+	BodyTimeout duration `toml:"body_timeout"`
+
+	// SendTimeout is how long a client may take nothing of an answer, between two writes that it takes. "0s": for ever.
+	// Default "60s".
+	SendTimeout duration `toml:"send_timeout"`
+
+	// UpstreamTimeout is how long an upstream may take until it begins to answer; beyond it the answer is 504. "0s": for
+	// ever. Default "60s".
+	UpstreamTimeout duration `toml:"upstream_timeout"`
+
 	// MaxHeaderSize is the largest header in bytes, exactly; a larger one is answered with 431. Default 8192.
 	// (--max-header-size)
 	MaxHeaderSize int `toml:"max_header_size"`
@@ -174,9 +185,12 @@ func defaults() File {
 		LogFormat:      "text",
 		Watch:          true,
 		HTTP: HTTP{
-			ReceiveTimeout: duration(2 * time.Second),
-			IdleTimeout:    duration(75 * time.Second),
-			MaxHeaderSize:  8192,
+			ReceiveTimeout:  duration(2 * time.Second),
+			IdleTimeout:     duration(75 * time.Second),
+			BodyTimeout:     duration(60 * time.Second),
+			SendTimeout:     duration(60 * time.Second),
+			UpstreamTimeout: duration(60 * time.Second),
+			MaxHeaderSize:   8192,
 		},
 	}
 }

@@ -80,6 +80,9 @@ group = "4712"
 [http]
 receive_timeout = "500ms"
 idle_timeout = "30s"
+body_timeout = "31s"
+send_timeout = "0s"
+upstream_timeout = "33s"
 max_header_size = 1000
 
 [[listen]]
@@ -128,7 +131,10 @@ func TestEveryKey(t *testing.T) {
 		Control: "/run/c.sock", PIDFile: "/run/pid",
 		LogFile: "/log", LogFormat: "json", User: "4711", Group: "4712",
 		runAs: &master.User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"},
-		HTTP:  HTTP{duration(500 * time.Millisecond), duration(30 * time.Second), 1000},
+		HTTP: HTTP{
+			ReceiveTimeout: duration(500 * time.Millisecond), IdleTimeout: duration(30 * time.Second),
+			BodyTimeout: duration(31 * time.Second), SendTimeout: 0, UpstreamTimeout: duration(33 * time.Second), MaxHeaderSize: 1000,
+		},
 		Listen: []Listen{
 			{Name: "127.0.0.1:80", Address: "127.0.0.1:80", Transport: "tcp", Process: "http", Handover: &no},
 			{Name: "local", Address: "unix:/web.sock"},

@@ -128,6 +128,8 @@ func (l *loader) config(f File) (master.Config, error) {
 func (f *File) payload() payload {
 	p := payload{
 		IdleTimeout: f.HTTP.IdleTimeout.std(), ReceiveTimeout: f.HTTP.ReceiveTimeout.std(), MaxHeaderSize: f.HTTP.MaxHeaderSize,
+		BodyTimeout: f.HTTP.BodyTimeout.std(), SendTimeout: f.HTTP.SendTimeout.std(),
+		Site: site.Config{UpstreamTimeout: f.HTTP.UpstreamTimeout.std()},
 	}
 	for _, ln := range f.Listen {
 		if ln.TLS != nil {

@@ -43,7 +43,8 @@ func TestConfigOfEveryKey(t *testing.T) {
 	empty := ""
 	wantPayload := payload{
 		ReceiveTimeout: 500 * time.Millisecond, IdleTimeout: 30 * time.Second, MaxHeaderSize: 1000,
-		Site: site.Config{Routes: []site.Route{
+		BodyTimeout: 31 * time.Second,
+		Site: site.Config{UpstreamTimeout: 33 * time.Second, Routes: []site.Route{
 			{Path: "/", Static: dir},
 			{Path: "/p", Proxy: "http://127.0.0.1:9000/base"},
 			{Path: "/r", Respond: &empty, Status: 503, Delay: time.Second},

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+
+	"baton/master"
 )
 
 // resize is `baton resize N`.
@@ -30,8 +32,8 @@ func workersArgument(args []string) (int, error) {
 		return 0, &mistake{What: "resize: to how many workers?", Hint: hint}
 	}
 	n, err := strconv.Atoi(args[0])
-	if err != nil || n < 1 || n > maxWorkers {
-		return 0, &mistake{What: fmt.Sprintf("resize: %q: want a number from 1 to %d", args[0], maxWorkers), Hint: hint}
+	if err != nil || n < 1 || n > master.MaxWorkers {
+		return 0, &mistake{What: fmt.Sprintf("resize: %q: want a number from 1 to %d", args[0], master.MaxWorkers), Hint: hint}
 	}
 	return n, nil
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"baton/master"
 )
 
 // runFlags are the flags of run and check: where the file is, and what wins over it.
@@ -137,8 +139,8 @@ func setWorkers(s string) (func(*File) error, error) {
 		return func(f *File) error { f.Workers = s; return nil }, nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 1 || n > maxWorkers {
-		return nil, fmt.Errorf("%q: want a number from 1 to %d, or auto", s, maxWorkers)
+	if err != nil || n < 1 || n > master.MaxWorkers {
+		return nil, fmt.Errorf("%q: want a number from 1 to %d, or auto", s, master.MaxWorkers)
 	}
 	return func(f *File) error { f.Workers = n; return nil }, nil
 }

@@ -31,14 +31,11 @@ func (v *verifier) wrong(path, hint, format string, args ...any) {
 	v.found = append(v.found, v.x.wrong(path, fmt.Sprintf(format, args...), hint))
 }
 
-// maxWorkers is a bound for typing errors.
-const maxWorkers = 1024
-
 func (v *verifier) numbers() {
 	if n, ok := v.Workers.(int64); ok && n < 1 {
 		v.wrong("workers", `"auto" takes the CPUs that baton may use`, "workers: %d, want at least 1", n)
-	} else if n > maxWorkers {
-		v.wrong("workers", "", "workers: %d, want at most %d", n, maxWorkers)
+	} else if n > master.MaxWorkers {
+		v.wrong("workers", "", "workers: %d, want at most %d", n, master.MaxWorkers)
 	}
 	for _, n := range []struct {
 		path        string
@@ -70,6 +67,9 @@ func (v *verifier) durations() {
 		{"max_age", v.MaxAge, true},
 		{"http.receive_timeout", v.HTTP.ReceiveTimeout, false},
 		{"http.idle_timeout", v.HTTP.IdleTimeout, false},
+		{"http.body_timeout", v.HTTP.BodyTimeout, true},
+		{"http.send_timeout", v.HTTP.SendTimeout, true},
+		{"http.upstream_timeout", v.HTTP.UpstreamTimeout, true},
 	} {
 		if d.is < 0 || d.is == 0 && !d.zero {
 			v.wrong(d.path, "", "%s: %s, want more than 0s", d.path, d.is)

@@ -21,6 +21,8 @@ type payload struct {
 	Site           site.Config   `json:"site"`
 	IdleTimeout    time.Duration `json:"idle_timeout"`
 	ReceiveTimeout time.Duration `json:"receive_timeout"`
+	BodyTimeout    time.Duration `json:"body_timeout"` // 0: none, as the file says it
+	SendTimeout    time.Duration `json:"send_timeout"` // the same
 	MaxHeaderSize  int           `json:"max_header_size"`
 	Certificates   []certificate `json:"certificates,omitempty"`
 }
@@ -59,7 +61,16 @@ func configure(env *worker.Env, s *httpworker.Settings) error {
 	}
 	s.Handlers = map[string]http.Handler{"websocket-echo": websocket.Echo()}
 	s.Handler, s.IdleTimeout, s.ReceiveTimeout, s.MaxHeaderSize = h, p.IdleTimeout, p.ReceiveTimeout, p.MaxHeaderSize
+	s.BodyTimeout, s.SendTimeout = orNone(p.BodyTimeout), orNone(p.SendTimeout)
 	return nil
+}
+
+// orNone turns the file's 0, no limit, into what [httpworker.Settings] calls so.
+func orNone(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // tlsConfig is what a listener that does not speak HTTP is served with.

@@ -15,6 +15,8 @@ import (
 const (
 	DefaultIdleTimeout    = 75 * time.Second
 	DefaultReceiveTimeout = 2 * time.Second
+	DefaultBodyTimeout    = 60 * time.Second
+	DefaultSendTimeout    = 60 * time.Second
 	DefaultMaxHeaderSize  = 8192
 )
 
@@ -37,6 +39,13 @@ type Settings struct {
 
 	// ReceiveTimeout is how long a header may take, from the request's first byte to the header's end. 0 means 2 s.
 	ReceiveTimeout time.Duration
+
+	// BodyTimeout is how long a body may pause between two reads of it. 0 means 60 s, and less no limit.
+	BodyTimeout time.Duration
+
+	// SendTimeout is how long a client may take nothing of an answer, between two writes that it takes. 0 means 60 s,
+	// and less no limit.
+	SendTimeout time.Duration
 
 	// MaxHeaderSize is how many bytes a header may have, from the request's first byte to the end of its empty line;
 	// it is exact, for every request of a connection. A larger one is answered with 431. 0 means 8192.
@@ -92,6 +101,12 @@ func (s Settings) withDefaults() Settings {
 	}
 	if s.ReceiveTimeout == 0 {
 		s.ReceiveTimeout = DefaultReceiveTimeout
+	}
+	if s.BodyTimeout == 0 {
+		s.BodyTimeout = DefaultBodyTimeout
+	}
+	if s.SendTimeout == 0 {
+		s.SendTimeout = DefaultSendTimeout
 	}
 	if s.MaxHeaderSize == 0 {
 		s.MaxHeaderSize = DefaultMaxHeaderSize

@@ -11,6 +11,10 @@ import (
 // Config is what a site answers. Its zero value is the built-in page at "/" and whoami at "/whoami".
 type Config struct {
 	Routes []Route `json:"routes,omitempty"`
+
+	// UpstreamTimeout is how long an upstream may take until it begins to answer; beyond it the answer is 504. If 0,
+	// for ever.
+	UpstreamTimeout time.Duration `json:"upstream_timeout,omitempty"`
 }
 
 // A Route is a path and one of the ways to answer it: exactly one of Whoami, Static, Proxy, Respond and Echo is set.
