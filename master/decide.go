@@ -204,7 +204,8 @@ func (d *decision) boundGenerations() {
 	}
 	slices.Sort(gens)
 	surplus := func(limit int) []int { return gens[:max(0, len(gens)-limit)] }
-	tooMany, farTooMany := surplus(d.maxGenerations), surplus(2*d.maxGenerations)
+	most := min(d.maxGenerations, len(gens)) // twice that is a number, too
+	tooMany, farTooMany := surplus(most), surplus(2*most)
 	for _, p := range d.procs {
 		switch {
 		case slices.Contains(farTooMany, p.gen):

@@ -2,6 +2,7 @@ package master
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -139,6 +140,7 @@ func TestOldestGenerationsAreCut(t *testing.T) {
 		{"cut already", 1, []procView{d(1, 4), soon(d(2, 3)), over(d(3, 1))}, []time.Duration{never, never, never}},
 		{"cut already, but not soon enough", 1, []procView{d(1, 4), soon(d(2, 3)), soon(d(3, 1))}, []time.Duration{never, never, atOnce}},
 		{"their time is up anyway", 1, []procView{d(1, 4), late(d(2, 3))}, []time.Duration{never, never}},
+		{"as good as any number", math.MaxInt, []procView{d(1, 4), d(2, 3)}, []time.Duration{never, never}},
 		{"the running one does not count", 1, []procView{d(1, 5), d(2, 4)}, []time.Duration{never, never}},
 	} {
 		todo, _ := decide(at(func(v *view) { v.maxGenerations = tt.limit }, append(tt.procs, serving)...))

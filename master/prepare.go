@@ -105,6 +105,9 @@ func (m *master) load() error {
 		if len(cfg.Listen) == 0 {
 			return errNoListener
 		}
+		if err := cfg.check(); err != nil {
+			return err
+		}
 		m.cfg = cfg
 		if len(cfg.Watch) == 0 {
 			break

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"reflect"
 	"slices"
@@ -147,17 +146,19 @@ func setWorkers(s string) (func(*File) error, error) {
 
 func setTimeout(s string) (func(*File) error, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 1 || n > math.MaxInt64/int64(time.Millisecond) {
-		return nil, fmt.Errorf("%q: want a number of milliseconds, at least 1", s)
+	most := limits["ReceiveTimeout"].Max / int64(time.Millisecond)
+	if err != nil || n < 1 || n > most {
+		return nil, fmt.Errorf("%q: want a number of milliseconds from 1 to %d", s, most)
 	}
 	d := duration(time.Duration(n) * time.Millisecond)
 	return func(f *File) error { f.HTTP.ReceiveTimeout = d; return nil }, nil
 }
 
 func setMaxHeader(s string) (func(*File) error, error) {
-	n, err := strconv.ParseInt(s, 10, 32)
-	if err != nil || n < 1 {
-		return nil, fmt.Errorf("%q: want a number of bytes, at least 1", s)
+	n, err := strconv.ParseInt(s, 10, 64)
+	most := limits["MaxHeaderSize"].Max
+	if err != nil || n < 1 || n > most {
+		return nil, fmt.Errorf("%q: want a number of bytes from 1 to %d", s, most)
 	}
 	return func(f *File) error { f.HTTP.MaxHeaderSize = int(n); return nil }, nil
 }

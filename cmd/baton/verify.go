@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"baton/master"
 )
@@ -18,8 +19,12 @@ type verifier struct {
 }
 
 func (v *verifier) verify() {
-	v.numbers()
-	v.durations()
+	v.numbers("", reflect.ValueOf(v.File).Elem())
+	if n, ok := v.Workers.(int64); ok {
+		if what, why := beyond("Workers", "workers", n); what != "" {
+			v.wrong("workers", cmp.Or(why, `"auto" takes the CPUs that baton may use`), "%s", what)
+		}
+	}
 	v.oneOf("log_format", v.LogFormat, "text", "json")
 	v.user()
 	v.listens()
@@ -29,55 +34,6 @@ func (v *verifier) verify() {
 // wrong notes a mistake at the value of a path.
 func (v *verifier) wrong(path, hint, format string, args ...any) {
 	v.found = append(v.found, v.x.wrong(path, fmt.Sprintf(format, args...), hint))
-}
-
-func (v *verifier) numbers() {
-	if n, ok := v.Workers.(int64); ok && n < 1 {
-		v.wrong("workers", `"auto" takes the CPUs that baton may use`, "workers: %d, want at least 1", n)
-	} else if n > master.MaxWorkers {
-		v.wrong("workers", "", "workers: %d, want at most %d", n, master.MaxWorkers)
-	}
-	for _, n := range []struct {
-		path        string
-		is, atLeast int
-	}{
-		{"worker_cpus", v.WorkerCPUs, 0},
-		{"max_generations", v.MaxGenerations, 1},
-		{"max_requests", v.MaxRequests, 0},
-		{"max_memory", v.MaxMemory, 0},
-		{"max_connections", v.MaxConnections, 0},
-		{"http.max_header_size", v.HTTP.MaxHeaderSize, 1},
-	} {
-		if n.is < n.atLeast {
-			v.wrong(n.path, "", "%s: %d, want at least %d", n.path, n.is, n.atLeast)
-		}
-	}
-}
-
-func (v *verifier) durations() {
-	for _, d := range []struct {
-		path string
-		is   duration
-		zero bool // is a value
-	}{
-		{"drain_timeout", v.DrainTimeout, false},
-		{"stop_timeout", v.StopTimeout, false},
-		{"ready_timeout", v.ReadyTimeout, false},
-		{"hang_timeout", v.HangTimeout, true},
-		{"max_age", v.MaxAge, true},
-		{"http.receive_timeout", v.HTTP.ReceiveTimeout, false},
-		{"http.idle_timeout", v.HTTP.IdleTimeout, false},
-		{"http.body_timeout", v.HTTP.BodyTimeout, true},
-		{"http.send_timeout", v.HTTP.SendTimeout, true},
-		{"http.upstream_timeout", v.HTTP.UpstreamTimeout, true},
-	} {
-		if d.is < 0 || d.is == 0 && !d.zero {
-			v.wrong(d.path, "", "%s: %s, want more than 0s", d.path, d.is)
-		}
-	}
-	if least := duration(time.Second); v.HangTimeout > 0 && v.HangTimeout < least {
-		v.wrong("hang_timeout", "a machine that is busy for so long would look like a hang", "hang_timeout: %s, want at least %s", v.HangTimeout, least)
-	}
 }
 
 // oneOf checks a word; "" is the default.

@@ -63,9 +63,7 @@ func (v *verifier) respond(path string, r Route) {
 			return
 		}
 	}
-	if r.Delay < 0 {
-		v.wrong(path+".delay", "", "delay: %s, want 0s or more", r.Delay)
-	}
+	v.number(path+".delay", "Delay", "delay", int64(r.Delay))
 	switch {
 	case !v.x.has(path + ".status"):
 	case r.Status < 200 || r.Status > 599:
