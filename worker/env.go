@@ -69,6 +69,7 @@ type world struct {
 	stopping chan struct{} // closed with stop
 	deadline time.Time
 	moved    chan struct{} // closed when deadline has moved closer, and replaced
+	listened chan struct{} // closed when a socket listens that did not, and replaced
 	cut      chan struct{} // closed when the deadline has come
 	cutTimer *time.Timer
 }
@@ -78,6 +79,7 @@ func newEnv(s wire.Setup, log *slog.Logger) *Env {
 		generation: s.Generation, slot: s.Slot, version: s.Version, stopTimeout: s.StopTimeout, paths: s.Paths,
 		heart:   heartbeat{fd: -1},
 		granted: make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}), moved: make(chan struct{}),
+		listened: make(chan struct{}),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	env := &Env{Log: log, Counters: &Counters{}, world: w, ready: make(chan struct{})}
@@ -204,6 +206,20 @@ func (e *Env) DeadlineMoved() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.moved
+}
+
+// lookAgain has the listeners whose sockets do not listen look whether they do now.
+func (e *Env) lookAgain() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	close(e.listened)
+	e.listened = make(chan struct{})
+}
+
+func (e *Env) listening() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.listened
 }
 
 // Cut is closed when the drain deadline has come.

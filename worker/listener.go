@@ -67,6 +67,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	case <-l.env.granted:
 	case <-l.done:
 	}
+	if err := l.awaitListening(); err != nil {
+		return nil, err
+	}
 	ln, err := l.open()
 	if err != nil {
 		return nil, err
@@ -87,10 +90,53 @@ func (l *listener) Accept() (net.Conn, error) {
 			tries++
 		case l.isInterrupted():
 			return nil, errInterrupted
+		case errors.Is(err, unix.EINVAL) && !l.listens():
+			if err := l.awaitListening(); err != nil {
+				return nil, err
+			}
 		case !l.isEnding():
 			return nil, l.explain(err)
 		}
 	}
+}
+
+// awaitListening waits until the socket listens. It does from GO on, unless somebody else took its address between bind
+// and listen; then this listener waits for the master's word, and the others of the process go on.
+func (l *listener) awaitListening() error {
+	for {
+		again := l.env.listening() // before the look
+		if l.listens() {
+			return nil
+		}
+		select {
+		case <-again:
+		case <-l.interruption():
+			return errInterrupted
+		case <-l.done:
+			_ = l.Close()
+			return net.ErrClosed
+		}
+	}
+}
+
+// listens reports whether somebody may connect to the socket. A closed one is none that does not listen.
+func (l *listener) listens() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return true
+	}
+	listens := true
+	look := func(fd uintptr) {
+		v, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		listens = err != nil || v != 0
+	}
+	if l.ln == nil {
+		look(uintptr(l.fd))
+	} else {
+		queueWatch{ln: l.ln}.control(look)
+	}
+	return listens
 }
 
 // accept waits for a connection, or when the listener's grace has passed takes one that is queued.

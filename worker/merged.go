@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -51,6 +52,14 @@ func (m *merged) add(l *listener) {
 	m.pumps++
 	go m.pump(l)
 	m.wake()
+}
+
+// remove ends what add has begun. The pump stays if it has a connection to hand over, until somebody has taken it.
+func (m *merged) remove(l *listener) {
+	m.mu.Lock()
+	m.extra = slices.DeleteFunc(m.extra, func(x *listener) bool { return x == l })
+	m.mu.Unlock()
+	_ = l.Close()
 }
 
 // wake is called with the lock held.

@@ -112,7 +112,33 @@ func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
 	if s.HangTimeout > 0 {
 		env.heart.open(p.TakeFD(), s.Heart, s.HangTimeout)
 	}
+	for more := s.More; more; {
+		if more, err = receiveSockets(conn, env); err != nil {
+			return nil, err
+		}
+	}
 	return env, nil
+}
+
+// receiveSockets waits for more of the setup, and reports whether another message follows.
+func receiveSockets(conn *seqpacket.Conn, env *Env) (more bool, err error) {
+	p, err := conn.Recv()
+	if err != nil {
+		return false, err
+	}
+	defer p.Close()
+	var s wire.Sockets
+	if err := p.Frame.Into(&s); err != nil {
+		return false, err
+	}
+	if len(p.FDs) != len(s.Listeners) {
+		return false, fmt.Errorf("setup: %d descriptors more, want %d", len(p.FDs), len(s.Listeners))
+	}
+	for _, l := range s.Listeners {
+		env.addSocket(l, p.TakeFD())
+	}
+	env.paths = append(env.paths, s.Paths...)
+	return s.More, nil
 }
 
 // readMemory reads a memory file from its beginning, whatever offset its other holders have left.
@@ -279,6 +305,13 @@ func (p *process) handle(packet *seqpacket.Packet) {
 				p.env.addSocket(a.Listener, fd)
 			}
 		}
+	case wire.AcceptNoMore{}.Kind():
+		var a wire.AcceptNoMore
+		if err = packet.Frame.Into(&a); err == nil {
+			p.env.removeExtra(a.Key)
+		}
+	case wire.Listening{}.Kind():
+		p.env.lookAgain()
 	case wire.LogFile{}.Kind():
 		if fd := packet.TakeFD(); fd >= 0 {
 			p.sink.SetFD(fd)

@@ -36,7 +36,7 @@ func (e *Env) addSocket(l wire.Listener, fd int) {
 	}
 	for i := range e.sockets {
 		s := &e.sockets[i]
-		if s.Name != l.Name || s.Transport != l.Transport || e.ctx.Err() != nil {
+		if s.Name != l.Name || s.Transport != l.Transport || e.ctx.Err() != nil || s.has(l.Key) {
 			continue
 		}
 		x := &socket{Listener: l, fd: fd}
@@ -47,6 +47,31 @@ func (e *Env) addSocket(l wire.Listener, fd int) {
 		return
 	}
 	_ = unix.Close(fd) // nobody here serves it, or not any more
+}
+
+// has reports whether the socket, or an extra one, has that key.
+func (s *socket) has(key string) bool {
+	return s.Listener.Key == key || slices.ContainsFunc(s.extra, func(x *socket) bool { return x.Listener.Key == key })
+}
+
+// removeExtra closes an extra socket.
+func (e *Env) removeExtra(key string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range e.sockets {
+		s := &e.sockets[i]
+		s.extra = slices.DeleteFunc(s.extra, func(x *socket) bool {
+			if x.Listener.Key != key {
+				return false
+			}
+			if s.all != nil {
+				s.all.remove(x.listener(e))
+			} else {
+				_ = unix.Close(x.fd)
+			}
+			return true
+		})
+	}
 }
 
 // merged is the listener of a socket and of the extra ones.

@@ -22,9 +22,26 @@ type Listener struct {
 	Kept bool `json:"kept,omitempty"`
 }
 
-// AcceptAlso gives the worker one more socket for a listener that it has. It carries the descriptor.
+// AcceptAlso gives the worker one more socket for a listener that it has. It carries the descriptor. A socket that the
+// worker has already changes nothing.
 type AcceptAlso struct {
 	Listener Listener `json:"listener"`
+}
+
+// AcceptNoMore takes a socket away that [AcceptAlso] has given: nothing comes there any more.
+type AcceptNoMore struct {
+	Key string `json:"key"`
+}
+
+// Listening says that a socket listens that did not before: one whose address somebody else had taken between bind and
+// listen. The worker does not accept on a socket that does not listen; now it looks again.
+type Listening struct{}
+
+// Sockets is what has no room in [Setup]. It carries the descriptors of Listeners.
+type Sockets struct {
+	Listeners []Listener `json:"listeners,omitempty"`
+	Paths     []Path     `json:"paths,omitempty"`
+	More      bool       `json:"more,omitempty"` // another one follows
 }
 
 // Setup is the first message to a worker. It carries the descriptors of a memory file with the payload, of the two ends
@@ -48,6 +65,8 @@ type Setup struct {
 	StopTimeout int64 `json:"stop_timeout"`
 	// Paths are to be removed when everybody else who could do it is dead.
 	Paths []Path `json:"paths,omitempty"`
+	// More: [Sockets] messages follow, with further Listeners and Paths.
+	More bool `json:"more,omitempty"`
 	// MaxConnections is how many connections the worker takes. 0: as many as its limit of open files allows.
 	MaxConnections int `json:"max_connections,omitempty"`
 }
@@ -137,7 +156,10 @@ type Tickets struct {
 type LogFile struct{}
 
 func (Setup) Kind() string        { return "setup" }
+func (Sockets) Kind() string      { return "sockets" }
 func (AcceptAlso) Kind() string   { return "accept-also" }
+func (AcceptNoMore) Kind() string { return "accept-no-more" }
+func (Listening) Kind() string    { return "listening" }
 func (Ready) Kind() string        { return "ready" }
 func (Go) Kind() string           { return "go" }
 func (Due) Kind() string          { return "due" }
