@@ -83,9 +83,10 @@ type Conn struct {
 
 	mu      sync.Mutex
 	queue   []outgoing
-	writing bool // writeQueue runs
-	closed  bool
-	drained *sync.Cond // the queue has become empty
+	writing bool          // writeQueue runs
+	lost    error         // what ended the conversation for a message that was queued
+	closed  chan struct{} // by Close
+	drained *sync.Cond    // the queue has become empty
 }
 
 // New makes a Conn of a raw descriptor, which it owns from then on, also when it fails.
@@ -109,7 +110,7 @@ func New(fd int) (*Conn, error) {
 		_ = uc.Close()
 		return nil, fmt.Errorf("seqpacket: %w", err)
 	}
-	conn := &Conn{uc: uc, raw: raw}
+	conn := &Conn{uc: uc, raw: raw, closed: make(chan struct{})}
 	conn.drained = sync.NewCond(&conn.mu)
 	return conn, nil
 }
@@ -176,8 +177,9 @@ func rights(oob []byte) ([]int, error) {
 	return fds, nil
 }
 
-// Post sends m with duplicates of fds. It never blocks: what the socket does not take at once is kept, in order,
-// and sent as the peer reads. An error means that the peer is gone or does not read.
+// Post sends m with duplicates of fds. It never blocks: what the kernel does not take at once is kept, in order, and sent
+// when the peer has read, or when the kernel has room for descriptors again. An error means that the peer is gone or
+// does not read; what was kept until then is lost with it.
 func (c *Conn) Post(m wire.Message, fds ...int) error {
 	data, err := wire.Encode(m)
 	if err != nil {
@@ -185,8 +187,11 @@ func (c *Conn) Post(m wire.Message, fds ...int) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.isClosed() {
 		return net.ErrClosed
+	}
+	if c.lost != nil {
+		return c.lost
 	}
 	if len(c.queue) == 0 && !c.writing {
 		done, err := c.try(data, fds)
@@ -214,12 +219,15 @@ func (c *Conn) Post(m wire.Message, fds ...int) error {
 	return nil
 }
 
-// try sends without waiting; done is false if the socket is full.
+// scarce reports an error of sendmsg that passes: the kernel has no memory, or this user has as many descriptors in flight
+// as it may have open (unix(7)). A message without descriptors knows only the first.
+func scarce(err error) bool {
+	return errors.Is(err, unix.ETOOMANYREFS) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
+}
+
+// try sends without waiting; done is false if the message has to wait.
 func (c *Conn) try(data []byte, fds []int) (done bool, err error) {
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
+	oob := rightsOf(fds)
 	cerr := c.raw.Control(func(fd uintptr) {
 		for {
 			err = unix.Sendmsg(int(fd), data, oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
@@ -231,37 +239,69 @@ func (c *Conn) try(data []byte, fds []int) (done bool, err error) {
 	if cerr != nil {
 		return true, cerr
 	}
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ETOOMANYREFS) {
+	if errors.Is(err, unix.EAGAIN) || scarce(err) {
 		return false, nil
 	}
 	return true, err
 }
 
-// writeQueue sends what is queued, waiting for the peer, and ends when the queue is empty.
+func rightsOf(fds []int) []byte {
+	if len(fds) == 0 {
+		return nil
+	}
+	return unix.UnixRights(fds...)
+}
+
+// writeQueue sends what is queued, in order, and ends when the queue is empty.
 func (c *Conn) writeQueue() {
 	for {
-		c.mu.Lock()
-		if len(c.queue) == 0 || c.closed {
-			c.dropQueue()
-			c.writing = false
-			c.drained.Broadcast()
-			c.mu.Unlock()
+		out, ok := c.next()
+		if !ok {
 			return
 		}
-		out := c.queue[0]
-		c.queue = c.queue[1:]
-		c.mu.Unlock()
-
-		var oob []byte
-		if len(out.fds) > 0 {
-			oob = unix.UnixRights(out.fds...)
-		}
-		_, _, err := c.uc.WriteMsgUnix(out.data, oob, nil)
+		err := c.write(out.data, rightsOf(out.fds))
 		CloseAll(out.fds)
 		if err != nil {
 			c.mu.Lock()
+			c.lost = err
 			c.dropQueue()
 			c.mu.Unlock()
+		}
+	}
+}
+
+// next is the message to be sent; not ok: there is none, and writeQueue has ended.
+func (c *Conn) next() (out outgoing, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 || c.isClosed() {
+		c.dropQueue()
+		c.writing = false
+		c.drained.Broadcast()
+		return out, false
+	}
+	out = c.queue[0]
+	c.queue = c.queue[1:]
+	return out, true
+}
+
+// Pauses after the kernel had no room: nothing tells when it has. The first one doubles up to the last.
+const (
+	firstPause = time.Millisecond
+	lastPause  = 100 * time.Millisecond
+)
+
+// write waits for the peer, and for the kernel, until the peer is gone or Close.
+func (c *Conn) write(data, oob []byte) error {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		_, _, err := c.uc.WriteMsgUnix(data, oob, nil)
+		if !scarce(err) || c.HungUp() {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-c.closed:
+			return net.ErrClosed
 		}
 	}
 }
@@ -335,7 +375,18 @@ func (c *Conn) HungUp() bool {
 // Close ends the conversation; a Recv that waits returns.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	c.closed = true
+	if !c.isClosed() {
+		close(c.closed)
+	}
 	c.mu.Unlock()
 	return c.uc.Close()
+}
+
+func (c *Conn) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
 }
