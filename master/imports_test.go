@@ -21,6 +21,7 @@ var rules = []rule{
 	{from: "baton/master", not: []string{"baton/cmd"}},
 	{from: "baton/master/keeper", only: []string{"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal", "baton/master/keeper"}},
 	{from: "baton/master/internal", not: []string{"baton/master/keeper"}},
+	{from: "baton/cmd/baton/internal/config", not: []string{"baton/http/httpworker"}},
 	{from: "baton/http", not: []string{"baton/master", "baton/cmd"}},
 }
 

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"baton/cmd/baton/internal/config"
 )
 
 // clientFlags are the flags of the commands that talk to a running baton.
@@ -35,8 +37,8 @@ func (c *clientFlags) client() (*client, error) {
 }
 
 // controlOf reads only what is needed: the file may be broken elsewhere, and that is when people ask for the status.
-func controlOf(config string) (string, error) {
-	doc, err := readConfig(config)
+func controlOf(file string) (string, error) {
+	doc, err := readConfig(file)
 	if err != nil {
 		return "", err
 	}
@@ -45,7 +47,7 @@ func controlOf(config string) (string, error) {
 	}
 	if err := toml.Unmarshal(doc, &f); err != nil {
 		m := &mistake{}
-		if errors.As(syntax(config, doc, err), &m) {
+		if errors.As(config.Syntax(file, doc, err), &m) {
 			m.Hint = "--control names the socket without the file"
 		}
 		return "", m
@@ -54,7 +56,7 @@ func controlOf(config string) (string, error) {
 	case f.Control == nil:
 		return "", nil
 	case *f.Control == "":
-		return "", &mistake{File: config, What: "control is \"\": there is no control socket", Hint: "signals work: see baton help"}
+		return "", &mistake{File: file, What: "control is \"\": there is no control socket", Hint: "signals work: see baton help"}
 	}
-	return absolute(filepath.Dir(config), *f.Control), nil
+	return config.Absolute(filepath.Dir(file), *f.Control), nil
 }

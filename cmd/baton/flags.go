@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"baton/cmd/baton/internal/config"
 )
 
 // flagSet is the flags of one command, and what was typed for them. It speaks our words instead of package flag's.
@@ -85,7 +87,7 @@ func (fs *flagSet) explain(err error) error {
 func (fs *flagSet) meant(name string) string {
 	var known []string
 	fs.VisitAll(func(f *flag.Flag) { known = append(known, "--"+f.Name) })
-	if hint := didYouMean("--"+name, known); hint != "" {
+	if hint := config.DidYouMean("--"+name, known); hint != "" {
 		return hint
 	}
 	if slices.Contains(commandNames(), name) {

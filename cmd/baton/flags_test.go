@@ -8,22 +8,23 @@ import (
 	"testing"
 	"time"
 
+	"baton/cmd/baton/internal/config"
 	"baton/master"
 )
 
-// loadArgs loads as `baton run args…` does in dir, where config is the file site.toml unless it is "".
-func loadArgs(t *testing.T, config string, args ...string) (File, []string, master.Config, error) {
+// loadArgs loads as `baton run args…` does in dir, where doc is the file site.toml unless it is "".
+func loadArgs(t *testing.T, doc string, args ...string) (config.File, []string, master.Config, error) {
 	t.Helper()
 	dir := t.TempDir()
-	if config != "" {
-		if err := os.WriteFile(filepath.Join(dir, "site.toml"), []byte(config), 0o644); err != nil {
+	if doc != "" {
+		if err := os.WriteFile(filepath.Join(dir, "site.toml"), []byte(doc), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		args = append(args, "--config", "site.toml")
 	}
 	r := newRunFlags("run")
 	if err := r.parse(args, 0); err != nil {
-		return File{}, nil, master.Config{}, err
+		return config.File{}, nil, master.Config{}, err
 	}
 	l := &loader{r, dir}
 	f, warnings, err := l.load("site.toml")
@@ -71,7 +72,7 @@ func TestFlagsWin(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
 		}
-		if f.Workers != tt.workers || f.Listen[0].Address != tt.address || f.HTTP.ReceiveTimeout.std() != tt.timeout || f.HTTP.MaxHeaderSize != tt.header {
+		if f.Workers != tt.workers || f.Listen[0].Address != tt.address || f.HTTP.ReceiveTimeout.Std() != tt.timeout || f.HTTP.MaxHeaderSize != tt.header {
 			t.Errorf("%s: %+v", tt.name, f)
 		}
 		if !reflect.DeepEqual(warnings, tt.warnings) {

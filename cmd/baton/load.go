@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"baton/cmd/baton/internal/config"
 	"baton/http/site"
 	"baton/master"
 )
@@ -45,32 +46,32 @@ func (l *loader) Load(context.Context) (master.Config, error) {
 }
 
 // configPath is absolute, or "" without a file. Its links are followed anew by every load.
-func (l *loader) configPath() string { return absolute(l.dir, l.flags.config) }
+func (l *loader) configPath() string { return config.Absolute(l.dir, l.flags.config) }
 
 // load reads the file, once, and lays the flags over it. name is what messages call it.
-func (l *loader) load(name string) (f File, warnings []string, err error) {
-	f = defaults()
-	var x *index
+func (l *loader) load(name string) (f config.File, warnings []string, err error) {
+	f = config.Defaults()
+	var x *config.Index
 	if path := l.configPath(); path != "" {
 		doc, err := readConfig(path)
 		if err != nil {
 			return f, nil, err
 		}
-		if f, x, err = parseFile(name, doc, filepath.Dir(path)); err != nil {
+		if f, x, err = config.Parse(name, doc, filepath.Dir(path)); err != nil {
 			return f, nil, err
 		}
 	}
-	if x == nil || !x.has("control") {
+	if x == nil || !x.Has("control") {
 		f.Control = cmp.Or(os.Getenv(controlEnv), defaultControl)
 	}
 	if warnings, err = l.flags.overlay(&f, x); err != nil {
 		return f, nil, err
 	}
-	f.Control, f.PIDFile = absolute(l.dir, f.Control), absolute(l.dir, f.PIDFile)
+	f.Control, f.PIDFile = config.Absolute(l.dir, f.Control), config.Absolute(l.dir, f.PIDFile)
 	if len(f.Listen) == 0 {
-		f.Listen = []Listen{defaultListen()}
+		f.Listen = []config.Listen{defaultListen()}
 	}
-	return f, append(warnings, f.doubts()...), nil
+	return f, append(warnings, doubts(&f)...), nil
 }
 
 // readConfig says whose mistake it is that the file cannot be read.
@@ -86,35 +87,35 @@ func readConfig(path string) ([]byte, error) {
 }
 
 // doubts are what is allowed and hardly meant.
-func (f *File) doubts() []string {
+func doubts(f *config.File) []string {
 	var all []string
 	if f.DrainTimeout < f.HTTP.IdleTimeout {
 		all = append(all, fmt.Sprintf("drain_timeout (%s) is below http.idle_timeout (%s): a reload may close idle connections "+
 			"that cannot be handed over earlier than their clients expect", f.DrainTimeout, f.HTTP.IdleTimeout))
 	}
-	if err := f.runAs.MayStart(); err != nil {
+	if err := f.RunAs().MayStart(); err != nil {
 		all = append(all, err.Error())
 	}
 	return all
 }
 
 // config is f as the master wants it.
-func (l *loader) config(f File) (master.Config, error) {
-	p, err := json.Marshal(f.payload())
+func (l *loader) config(f config.File) (master.Config, error) {
+	p, err := json.Marshal(payloadOf(&f))
 	if err != nil {
 		return master.Config{}, fmt.Errorf("config: payload: %w", err)
 	}
 	c := master.Config{
-		WorkerCPUs: f.WorkerCPUs, DrainTimeout: f.DrainTimeout.std(), StopTimeout: f.StopTimeout.std(),
-		ReadyTimeout: f.ReadyTimeout.std(), MaxGenerations: f.MaxGenerations, MaxConnections: f.MaxConnections,
-		MaxRequests: f.MaxRequests, MaxAge: f.MaxAge.std(), MaxMemory: int64(f.MaxMemory), HangTimeout: f.HangTimeout.std(),
-		Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, LogFormat: f.LogFormat, User: f.runAs, Payload: p,
+		WorkerCPUs: f.WorkerCPUs, DrainTimeout: f.DrainTimeout.Std(), StopTimeout: f.StopTimeout.Std(),
+		ReadyTimeout: f.ReadyTimeout.Std(), MaxGenerations: f.MaxGenerations, MaxConnections: f.MaxConnections,
+		MaxRequests: f.MaxRequests, MaxAge: f.MaxAge.Std(), MaxMemory: int64(f.MaxMemory), HangTimeout: f.HangTimeout.Std(),
+		Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, LogFormat: f.LogFormat, User: f.RunAs(), Payload: p,
 	}
 	if n, ok := f.Workers.(int64); ok {
 		c.Workers = int(n) // "auto" is 0
 	}
 	if f.Watch && l.flags.config != "" {
-		c.Watch = append([]string{l.configPath()}, f.certificateFiles()...)
+		c.Watch = append([]string{l.configPath()}, f.CertificateFiles()...)
 	}
 	for _, ln := range f.Listen {
 		c.Listen = append(c.Listen, master.Listen{
@@ -125,21 +126,21 @@ func (l *loader) config(f File) (master.Config, error) {
 	return c, nil
 }
 
-func (f *File) payload() payload {
+func payloadOf(f *config.File) payload {
 	p := payload{
-		IdleTimeout: f.HTTP.IdleTimeout.std(), ReceiveTimeout: f.HTTP.ReceiveTimeout.std(), MaxHeaderSize: f.HTTP.MaxHeaderSize,
-		BodyTimeout: f.HTTP.BodyTimeout.std(), SendTimeout: f.HTTP.SendTimeout.std(),
-		Site: site.Config{UpstreamTimeout: f.HTTP.UpstreamTimeout.std()},
+		IdleTimeout: f.HTTP.IdleTimeout.Std(), ReceiveTimeout: f.HTTP.ReceiveTimeout.Std(), MaxHeaderSize: f.HTTP.MaxHeaderSize,
+		BodyTimeout: f.HTTP.BodyTimeout.Std(), SendTimeout: f.HTTP.SendTimeout.Std(),
+		Site: site.Config{UpstreamTimeout: f.HTTP.UpstreamTimeout.Std()},
 	}
 	for _, ln := range f.Listen {
 		if ln.TLS != nil {
-			p.Certificates = append(p.Certificates, ln.certificate())
+			p.Certificates = append(p.Certificates, listenerCertificate(ln))
 		}
 	}
 	for _, r := range f.Routes {
 		p.Site.Routes = append(p.Site.Routes, site.Route{
 			Path: r.Path, Whoami: r.Whoami, Static: r.Static, Proxy: r.Proxy, Respond: r.Respond, Status: r.Status,
-			Delay: r.Delay.std(), Echo: r.Echo,
+			Delay: r.Delay.Std(), Echo: r.Echo,
 		})
 	}
 	return p

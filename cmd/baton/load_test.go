@@ -15,7 +15,11 @@ import (
 )
 
 func TestConfigOfEveryKey(t *testing.T) {
-	f, warnings, c, err := loadArgs(t, everything)
+	everything, err := os.ReadFile("testdata/everything.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, warnings, c, err := loadArgs(t, string(everything))
 	if err != nil {
 		t.Fatal(explain(err))
 	}
@@ -73,7 +77,7 @@ func TestConfigWithoutFile(t *testing.T) {
 	if c.Workers != 0 || len(c.Watch) > 0 || filepath.Base(c.Control) != "baton.sock" || !filepath.IsAbs(c.Control) {
 		t.Errorf("%+v", c)
 	}
-	h, err := site.New(f.payload().Site, site.Self{})
+	h, err := site.New(payloadOf(&f).Site, site.Self{})
 	if err != nil {
 		t.Fatal(err)
 	}

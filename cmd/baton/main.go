@@ -1,6 +1,6 @@
 // Command baton serves a site with a prefork master that reloads, upgrades and resizes without losing a request.
 //
-// `baton help` tells its commands and flags; the keys of the config file are documented in the type [File].
+// `baton help` tells its commands and flags; the keys of the config file are documented in the type config.File.
 //
 // Exit codes: 0; 1 if a reload failed; 100 for a mistake of the user (flag, config); 111 for trouble of the system.
 package main

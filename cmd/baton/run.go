@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"baton/cmd/baton/internal/config"
 	"baton/master"
 )
 
@@ -50,7 +51,7 @@ func run(args []string, u *ui) int {
 }
 
 func noCommand(typed string) error {
-	hint := didYouMean(typed, commandNames())
+	hint := config.DidYouMean(typed, commandNames())
 	if strings.HasSuffix(typed, ".toml") {
 		hint = "did you mean baton run --config " + typed + "?"
 	}
@@ -97,15 +98,15 @@ func check(args []string, u *ui) int {
 		u.warn("warning: %s", w)
 	}
 	if r.config == "" {
-		u.say("ok: no config file, %s", f.summary())
+		u.say("ok: no config file, %s", summary(&f))
 	} else {
-		u.say("%s: ok, %s", r.config, f.summary())
+		u.say("%s: ok, %s", r.config, summary(&f))
 	}
 	return exitOK
 }
 
 // summary is what would be served where.
-func (f *File) summary() string {
+func summary(f *config.File) string {
 	var where []string
 	for _, l := range f.Listen {
 		where = append(where, l.Address)

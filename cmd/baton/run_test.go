@@ -106,14 +106,3 @@ func TestReason(t *testing.T) {
 		}
 	}
 }
-
-func TestNearest(t *testing.T) {
-	known := []string{"workers", "watch", "control", "user", "log_file"}
-	for typed, want := range map[string]string{
-		"wrokers": "workers", "worker": "workers", "watsh": "watch", "contorl": "control", "usr": "user", "logfile": "log_file", "nothing": "", "": "",
-	} {
-		if got := nearest(typed, known); got != want {
-			t.Errorf("%s: %q, want %q", typed, got, want)
-		}
-	}
-}

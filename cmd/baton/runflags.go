@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"baton/cmd/baton/internal/config"
 	"baton/master"
 )
 
@@ -24,7 +25,7 @@ type runFlags struct {
 type override struct {
 	flag, typed string
 	path        string // the key of the file that it hides
-	apply       func(*File) error
+	apply       func(*config.File) error
 }
 
 func newRunFlags(command string) *runFlags {
@@ -42,14 +43,21 @@ func newRunFlags(command string) *runFlags {
 	r.add("worker", "auto takes the CPUs that baton may use", "workers", setWorkers)
 	r.add("timeout-ms", "as 2000", "http.receive_timeout", setTimeout)
 	r.add("max-header-size", "as 8192", "http.max_header_size", setMaxHeader)
-	r.add("control", "", "control", setText(func(f *File) *string { return &f.Control }))
-	r.add("pid-file", "", "pid_file", setText(func(f *File) *string { return &f.PIDFile }))
+	r.add("control", "", "control", setText(func(f *config.File) *string { return &f.Control }))
+	r.add("pid-file", "", "pid_file", setText(func(f *config.File) *string { return &f.PIDFile }))
 	r.BoolFunc("watch", "", func(s string) error { return r.note("watch", "", r.override("watch", s, "watch", setWatch)) })
 	return r
 }
 
+// The defaults of what is a question of where baton was started.
+const (
+	defaultHost    = "127.0.0.1"
+	defaultPort    = "8080"
+	defaultControl = "baton.sock"
+)
+
 // setter reads a flag's value and returns what it does to the file.
-type setter func(string) (func(*File) error, error)
+type setter func(string) (func(*config.File) error, error)
 
 func (r *runFlags) add(name, hint, path string, set setter) {
 	r.refusable(name, hint, func(s string) error { return r.override(name, s, path, set) })
@@ -65,7 +73,7 @@ func (r *runFlags) override(name, typed, path string, set setter) error {
 }
 
 // overlay lets the flags win over the file, and tells what of it they hide. x may be nil.
-func (r *runFlags) overlay(f *File, x *index) (hidden []string, err error) {
+func (r *runFlags) overlay(f *config.File, x *config.Index) (hidden []string, err error) {
 	for _, o := range r.overrides {
 		before := *f
 		if err := o.apply(f); err != nil {
@@ -74,9 +82,8 @@ func (r *runFlags) overlay(f *File, x *index) (hidden []string, err error) {
 		if x == nil || reflect.DeepEqual(before, *f) {
 			continue
 		}
-		if e, ok := x.find(o.path); ok {
-			hidden = append(hidden, fmt.Sprintf("--%s=%s wins over %s:%d: %s = %s",
-				o.flag, o.typed, x.name, x.line(o.path), e.field, x.doc[e.value.from:e.value.to]))
+		if said, ok := x.Quote(o.path); ok {
+			hidden = append(hidden, fmt.Sprintf("--%s=%s wins over %s", o.flag, o.typed, said))
 		}
 	}
 	return hidden, nil
@@ -84,12 +91,12 @@ func (r *runFlags) overlay(f *File, x *index) (hidden []string, err error) {
 
 // at changes the address of the only listener, which is made if there is none. Nothing is changed in place: the file
 // is compared with what it was.
-func at(f *File, change func(host, port string) string) error {
+func at(f *config.File, change func(host, port string) string) error {
 	if len(f.Listen) > 1 {
 		return fmt.Errorf("the config file has %d [[listen]] tables", len(f.Listen))
 	}
 	if len(f.Listen) == 0 {
-		f.Listen = []Listen{defaultListen()}
+		f.Listen = []config.Listen{defaultListen()}
 	}
 	f.Listen = slices.Clone(f.Listen)
 	l := &f.Listen[0]
@@ -108,71 +115,71 @@ func at(f *File, change func(host, port string) string) error {
 	return nil
 }
 
-func defaultListen() Listen {
+func defaultListen() config.Listen {
 	address := net.JoinHostPort(defaultHost, defaultPort)
-	return Listen{Name: address, Address: address}
+	return config.Listen{Name: address, Address: address}
 }
 
-func setHost(s string) (func(*File) error, error) {
+func setHost(s string) (func(*config.File) error, error) {
 	host := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
-	if _, err := checkHost(host); err != nil {
+	if _, err := config.CheckHost(host); err != nil {
 		return nil, err
 	}
-	return func(f *File) error {
+	return func(f *config.File) error {
 		return at(f, func(_, port string) string { return net.JoinHostPort(host, port) })
 	}, nil
 }
 
-func setPort(s string) (func(*File) error, error) {
-	n, err := checkPort(s)
+func setPort(s string) (func(*config.File) error, error) {
+	n, err := config.CheckPort(s)
 	if err != nil {
 		return nil, err
 	}
-	return func(f *File) error {
+	return func(f *config.File) error {
 		return at(f, func(host, _ string) string { return net.JoinHostPort(host, strconv.Itoa(n)) })
 	}, nil
 }
 
-func setWorkers(s string) (func(*File) error, error) {
+func setWorkers(s string) (func(*config.File) error, error) {
 	if s == "auto" {
-		return func(f *File) error { f.Workers = s; return nil }, nil
+		return func(f *config.File) error { f.Workers = s; return nil }, nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 1 || n > master.MaxWorkers {
 		return nil, fmt.Errorf("%q: want a number from 1 to %d, or auto", s, master.MaxWorkers)
 	}
-	return func(f *File) error { f.Workers = n; return nil }, nil
+	return func(f *config.File) error { f.Workers = n; return nil }, nil
 }
 
-func setTimeout(s string) (func(*File) error, error) {
+func setTimeout(s string) (func(*config.File) error, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
-	most := limits["ReceiveTimeout"].Max / int64(time.Millisecond)
+	most := config.LimitOf("ReceiveTimeout").Max / int64(time.Millisecond)
 	if err != nil || n < 1 || n > most {
 		return nil, fmt.Errorf("%q: want a number of milliseconds from 1 to %d", s, most)
 	}
-	d := duration(time.Duration(n) * time.Millisecond)
-	return func(f *File) error { f.HTTP.ReceiveTimeout = d; return nil }, nil
+	d := config.Duration(time.Duration(n) * time.Millisecond)
+	return func(f *config.File) error { f.HTTP.ReceiveTimeout = d; return nil }, nil
 }
 
-func setMaxHeader(s string) (func(*File) error, error) {
+func setMaxHeader(s string) (func(*config.File) error, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
-	most := limits["MaxHeaderSize"].Max
+	most := config.LimitOf("MaxHeaderSize").Max
 	if err != nil || n < 1 || n > most {
 		return nil, fmt.Errorf("%q: want a number of bytes from 1 to %d", s, most)
 	}
-	return func(f *File) error { f.HTTP.MaxHeaderSize = int(n); return nil }, nil
+	return func(f *config.File) error { f.HTTP.MaxHeaderSize = int(n); return nil }, nil
 }
 
-func setWatch(s string) (func(*File) error, error) {
+func setWatch(s string) (func(*config.File) error, error) {
 	b, err := strconv.ParseBool(s)
 	if err != nil {
 		return nil, fmt.Errorf("%q: want true or false", s)
 	}
-	return func(f *File) error { f.Watch = b; return nil }, nil
+	return func(f *config.File) error { f.Watch = b; return nil }, nil
 }
 
-func setText(field func(*File) *string) setter {
-	return func(s string) (func(*File) error, error) {
-		return func(f *File) error { *field(f) = s; return nil }, nil
+func setText(field func(*config.File) *string) setter {
+	return func(s string) (func(*config.File) error, error) {
+		return func(f *config.File) error { *field(f) = s; return nil }, nil
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"syscall"
+
+	"baton/cmd/baton/internal/config"
 )
 
 // Everything that is said to a person goes through this file:
@@ -19,6 +21,12 @@ const (
 	exitFailed = 1   // the reload failed
 	exitUser   = 100 // flag, config
 	exitSystem = 111 // port taken, no permission, nobody at the control socket
+)
+
+// What the user can mend is one thing, in a file and on the command line.
+type (
+	mistake  = config.Mistake
+	mistakes = config.Mistakes
 )
 
 // ui is where words go.
@@ -53,17 +61,25 @@ func exitCode(err error) int {
 func explain(err error) string {
 	var ms mistakes
 	if errors.As(err, &ms) {
-		return ms.explain()
+		return explainAll(ms)
 	}
 	var m *mistake
 	if errors.As(err, &m) {
-		return m.explain()
+		return withHint("baton: "+m.Text(), m.Hint)
 	}
 	var t *trouble
 	if errors.As(err, &t) {
 		return withHint("baton: "+t.Error(), t.hint)
 	}
 	return withHint("baton: "+err.Error(), hintFor(err))
+}
+
+func explainAll(ms mistakes) string {
+	texts := make([]string, len(ms))
+	for i, m := range ms {
+		texts[i] = withHint("baton: "+m.Text(), m.Hint)
+	}
+	return strings.Join(texts, "\n")
 }
 
 // reason is what a log and `baton reload` say of err: one line.

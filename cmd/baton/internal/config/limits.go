@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -22,12 +22,18 @@ var limits = map[string]master.Limit{
 	"Delay":           {Duration: true, Zero: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver},
 }
 
-// beyond says what is wrong with a number, or "", and why.
-func beyond(field, key string, n int64) (what, why string) {
+// LimitOf is the limit of a field of [File] or of one of its tables.
+func LimitOf(field string) master.Limit {
 	l, ok := limits[field]
 	if !ok {
 		l, _ = master.LimitOf(field)
 	}
+	return l
+}
+
+// beyond says what is wrong with a number, or "", and why.
+func beyond(field, key string, n int64) (what, why string) {
+	l := LimitOf(field)
 	want, why := l.Check(n)
 	if want == "" {
 		return "", ""

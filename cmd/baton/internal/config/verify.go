@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"cmp"
@@ -14,8 +14,8 @@ import (
 // verifier looks for what is wrong in a file whose keys are known and of the right types. Paths are absolute already.
 type verifier struct {
 	*File
-	x     *index
-	found mistakes
+	x     *Index
+	found Mistakes
 }
 
 func (v *verifier) verify() {
@@ -41,7 +41,7 @@ func (v *verifier) oneOf(path, word string, known ...string) bool {
 	if word == "" || slices.Contains(known, word) {
 		return true
 	}
-	hint := didYouMean(word, known)
+	hint := DidYouMean(word, known)
 	if hint == "" {
 		hint = "there are " + strings.Join(known, ", ")
 	}

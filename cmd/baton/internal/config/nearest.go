@@ -1,4 +1,4 @@
-package main
+package config
 
 import "fmt"
 
@@ -13,8 +13,8 @@ func nearest(typed string, known []string) string {
 	return best
 }
 
-// didYouMean is a hint with the nearest of known in it, or else "".
-func didYouMean(typed string, known []string) string {
+// DidYouMean is a hint with the nearest of known in it, or else "".
+func DidYouMean(typed string, known []string) string {
 	if k := nearest(typed, known); k != "" {
 		return fmt.Sprintf("did you mean %s?", k)
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -8,23 +8,23 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// parseFile reads doc, which is called name in messages and lies in dir. Its errors are the user's mistakes, with
+// Parse reads doc, which is called name in messages and lies in dir. Its errors are the user's mistakes, with
 // positions; there are several if it is valid TOML.
-func parseFile(name string, doc []byte, dir string) (File, *index, error) {
-	f := defaults()
+func Parse(name string, doc []byte, dir string) (File, *Index, error) {
+	f := Defaults()
 	var anything map[string]any
 	if err := toml.Unmarshal(doc, &anything); err != nil {
-		return f, nil, syntax(name, doc, err)
+		return f, nil, Syntax(name, doc, err)
 	}
 	if len(anything) == 0 {
-		return f, nil, &mistake{File: name, What: "the config file is empty", Hint: "with no --config at all, a built-in page is served"}
+		return f, nil, &Mistake{File: name, What: "the config file is empty", Hint: "with no --config at all, a built-in page is served"}
 	}
 	x := newIndex(name, doc)
 	if ms := fileSchema().check(x); len(ms) > 0 {
 		return f, x, ms.orNil()
 	}
 	if err := toml.NewDecoder(bytes.NewReader(doc)).DisallowUnknownFields().Decode(&f); err != nil {
-		return f, x, syntax(name, doc, err) // what the schema misses: a quoted key with a dot in it
+		return f, x, Syntax(name, doc, err) // what the schema misses: a quoted key with a dot in it
 	}
 	f.resolve(x, dir)
 	v := &verifier{File: &f, x: x}
@@ -32,9 +32,9 @@ func parseFile(name string, doc []byte, dir string) (File, *index, error) {
 	return f, x, v.found.orNil()
 }
 
-// syntax is what the parser found.
-func syntax(name string, doc []byte, err error) error {
-	m := &mistake{File: name, What: strings.TrimPrefix(err.Error(), "toml: "), Width: 1}
+// Syntax is what the parser found, as a mistake.
+func Syntax(name string, doc []byte, err error) error {
+	m := &Mistake{File: name, What: strings.TrimPrefix(err.Error(), "toml: "), Width: 1}
 	var de *toml.DecodeError
 	if errors.As(err, &de) {
 		m.What = strings.TrimPrefix(de.Error(), "toml: ")

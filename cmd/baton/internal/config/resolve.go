@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"path/filepath"
@@ -6,12 +6,12 @@ import (
 )
 
 // resolve makes the file's relative paths absolute, relative to dir. A listener keeps its address as a name.
-func (f *File) resolve(x *index, dir string) {
+func (f *File) resolve(x *Index, dir string) {
 	for _, p := range []*string{&f.PIDFile, &f.LogFile} {
-		*p = absolute(dir, *p)
+		*p = Absolute(dir, *p)
 	}
-	if x.has("control") {
-		f.Control = absolute(dir, f.Control)
+	if x.Has("control") {
+		f.Control = Absolute(dir, f.Control)
 	}
 	for i := range f.Listen {
 		l := &f.Listen[i]
@@ -19,19 +19,19 @@ func (f *File) resolve(x *index, dir string) {
 			l.Name = l.Address
 		}
 		if p, ok := strings.CutPrefix(l.Address, "unix:"); ok && p != "" {
-			l.Address = "unix:" + absolute(dir, p)
+			l.Address = "unix:" + Absolute(dir, p)
 		}
 		if l.TLS != nil {
-			l.TLS.Cert, l.TLS.Key = absolute(dir, l.TLS.Cert), absolute(dir, l.TLS.Key)
+			l.TLS.Cert, l.TLS.Key = Absolute(dir, l.TLS.Cert), Absolute(dir, l.TLS.Key)
 		}
 	}
 	for i := range f.Routes {
-		f.Routes[i].Static = absolute(dir, f.Routes[i].Static)
+		f.Routes[i].Static = Absolute(dir, f.Routes[i].Static)
 	}
 }
 
-// absolute leaves "" as it is: it means none. Links stay in the path, so that every reload follows them anew.
-func absolute(dir, p string) string {
+// Absolute leaves "" as it is: it means none. Links stay in the path, so that every reload follows them anew.
+func Absolute(dir, p string) string {
 	if p == "" || filepath.IsAbs(p) {
 		return p
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -41,8 +41,8 @@ func (s schema) addFields(prefix string, t reflect.Type) {
 }
 
 // check finds unknown keys and values of the wrong type. What is inside of such is not looked at.
-func (s schema) check(x *index) mistakes {
-	var ms mistakes
+func (s schema) check(x *Index) Mistakes {
+	var ms Mistakes
 	bad := map[string]bool{} // paths
 	for _, e := range x.entries {
 		if inside(e.path, bad) {
@@ -109,7 +109,7 @@ func (s schema) hint(e entry) string {
 	}
 	switch {
 	case len(elsewhere) == 0:
-		return didYouMean(key, siblings)
+		return DidYouMean(key, siblings)
 	case parent(elsewhere[0]) == "":
 		return fmt.Sprintf("%s belongs to the top of the file, before the first [table]", key)
 	default:
@@ -129,7 +129,7 @@ func (s schema) brackets(table string) string {
 func wrongType(e entry, t reflect.Type) (what, hint string) {
 	key := e.field
 	switch {
-	case t == reflect.TypeFor[duration]():
+	case t == reflect.TypeFor[Duration]():
 		return wrongDuration(e)
 	case t.Kind() == reflect.Interface: // workers
 		return wrongWorkers(e)

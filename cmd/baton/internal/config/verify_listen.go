@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"cmp"
@@ -39,7 +39,7 @@ func (v *verifier) listens() {
 			same += "#" + l.Name // the kernel chooses a port for each
 		}
 		v.twice(addresses, same, path+".address", "address "+l.Address)
-		if v.x.has(path + ".name") {
+		if v.x.Has(path + ".name") {
 			v.twice(names, l.Name, path+".name", fmt.Sprintf("name %q", l.Name))
 		}
 	}
@@ -82,10 +82,10 @@ func checkAddress(address string) (same string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("%q is not host:port", address)
 	}
-	if host, err = checkHost(host); err != nil {
+	if host, err = CheckHost(host); err != nil {
 		return "", err
 	}
-	n, err := checkPort(port)
+	n, err := CheckPort(port)
 	if err != nil {
 		return "", err
 	}
@@ -96,8 +96,8 @@ var hostName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_.])?$`)
 })
 
-// checkHost returns "" for all addresses of the machine, however they are written.
-func checkHost(host string) (string, error) {
+// CheckHost returns "" for all addresses of the machine, however they are written.
+func CheckHost(host string) (string, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if ip.IsUnspecified() {
 			return "", nil
@@ -113,7 +113,7 @@ func checkHost(host string) (string, error) {
 	return strings.ToLower(host), nil
 }
 
-func checkPort(port string) (int, error) {
+func CheckPort(port string) (int, error) {
 	n, err := strconv.Atoi(port)
 	if err != nil || n < 0 || n > 65535 {
 		return 0, fmt.Errorf("%q is no port: want a number from 0 to 65535", port)

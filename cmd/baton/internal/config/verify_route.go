@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -58,14 +58,14 @@ func (v *verifier) oneWay(path string, r Route) {
 
 func (v *verifier) respond(path string, r Route) {
 	for _, key := range []string{"status", "delay"} {
-		if r.Respond == nil && v.x.has(path+"."+key) {
+		if r.Respond == nil && v.x.Has(path+"."+key) {
 			v.wrong(path+"."+key, "", "%s: goes with respond only", key)
 			return
 		}
 	}
 	v.number(path+".delay", "Delay", "delay", int64(r.Delay))
 	switch {
-	case !v.x.has(path + ".status"):
+	case !v.x.Has(path + ".status"):
 	case r.Status < 200 || r.Status > 599:
 		v.wrong(path+".status", "", "status: %d, want 200 to 599", r.Status)
 	case (r.Status == 204 || r.Status == 304) && r.Respond != nil && *r.Respond != "":

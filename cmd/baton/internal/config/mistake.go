@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -7,8 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// mistake is something that the user can mend: what, where, and how.
-type mistake struct {
+// exitCode is that of a user's mistake.
+const exitCode = 100
+
+// A Mistake is something that the user can mend: what, where, and how.
+type Mistake struct {
 	What string
 	Hint string // or ""
 
@@ -20,7 +23,7 @@ type mistake struct {
 }
 
 // Error is one line.
-func (m *mistake) Error() string {
+func (m *Mistake) Error() string {
 	switch {
 	case m.File == "":
 		return m.What
@@ -31,21 +34,21 @@ func (m *mistake) Error() string {
 }
 
 // ExitCode is what the process exits with because of m.
-func (m *mistake) ExitCode() int { return exitUser }
+func (m *Mistake) ExitCode() int { return exitCode }
 
-func (m *mistake) explain() string {
-	text := "baton: " + m.Error()
-	if m.Line > 0 {
-		text += "\n" + m.excerpt()
+// Text is Error and, in a file, what it is about.
+func (m *Mistake) Text() string {
+	if m.Line == 0 {
+		return m.Error()
 	}
-	return withHint(text, m.Hint)
+	return m.Error() + "\n" + m.excerpt()
 }
 
 // excerpt is the line with a caret below. Tabs stay tabs, so that the caret is below what it means.
 //
 //	3 | wrokers = 4
 //	  | ^^^^^^^
-func (m *mistake) excerpt() string {
+func (m *Mistake) excerpt() string {
 	number := fmt.Sprintf("%5d", m.Line)
 	var pad strings.Builder
 	for i, r := range []rune(m.Source) {
@@ -62,11 +65,11 @@ func (m *mistake) excerpt() string {
 	return fmt.Sprintf("%s | %s\n%s | %s%s", number, m.Source, strings.Repeat(" ", len(number)), pad.String(), carets)
 }
 
-// mistakes are all that was found in one place, in its order.
-type mistakes []*mistake
+// Mistakes are all that was found in one place, in its order.
+type Mistakes []*Mistake
 
 // Error is one line: the first of them.
-func (ms mistakes) Error() string {
+func (ms Mistakes) Error() string {
 	switch more := len(ms) - 1; more {
 	case 0:
 		return ms[0].Error()
@@ -78,22 +81,14 @@ func (ms mistakes) Error() string {
 }
 
 // ExitCode is what the process exits with because of ms.
-func (ms mistakes) ExitCode() int { return exitUser }
-
-func (ms mistakes) explain() string {
-	texts := make([]string, len(ms))
-	for i, m := range ms {
-		texts[i] = m.explain()
-	}
-	return strings.Join(texts, "\n")
-}
+func (ms Mistakes) ExitCode() int { return exitCode }
 
 // orNil is ms as an error, in the order of the file.
-func (ms mistakes) orNil() error {
+func (ms Mistakes) orNil() error {
 	if len(ms) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(ms, func(a, b *mistake) int {
+	slices.SortStableFunc(ms, func(a, b *Mistake) int {
 		if a.Line != b.Line {
 			return a.Line - b.Line
 		}

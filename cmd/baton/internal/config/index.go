@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// index knows where in a document every key is.
-type index struct {
+// Index knows where in a document every key is.
+type Index struct {
 	name    string // of the file, for messages
 	doc     []byte
 	entries []entry
@@ -33,8 +33,8 @@ type entry struct {
 type span struct{ from, to int }
 
 // newIndex walks through a document that has been found to be valid TOML.
-func newIndex(name string, doc []byte) *index {
-	x := &index{name: name, doc: doc, at: map[string]int{}, tables: map[string]int{}}
+func newIndex(name string, doc []byte) *Index {
+	x := &Index{name: name, doc: doc, at: map[string]int{}, tables: map[string]int{}}
 	var p unstable.Parser
 	p.Reset(doc)
 	var table place
@@ -58,7 +58,7 @@ func (p place) below(key string) place {
 func (p place) member(i int) place { return place{fmt.Sprintf("%s.%d", p.path, i), p.field} }
 
 // header enters a table: [a.b] below an array of tables a is in the last of them.
-func (x *index) header(n *unstable.Node) place {
+func (x *Index) header(n *unstable.Node) place {
 	var at place
 	var sp span
 	for it := n.Key(); it.Next(); {
@@ -75,7 +75,7 @@ func (x *index) header(n *unstable.Node) place {
 	return at
 }
 
-func (x *index) keyValue(at place, n *unstable.Node) {
+func (x *Index) keyValue(at place, n *unstable.Node) {
 	var sp span
 	for it := n.Key(); it.Next(); {
 		at = at.below(string(it.Node().Data))
@@ -85,7 +85,7 @@ func (x *index) keyValue(at place, n *unstable.Node) {
 }
 
 // value adds v and, if it is an array or a table, what is in it.
-func (x *index) value(at place, key span, v *unstable.Node, member bool) {
+func (x *Index) value(at place, key span, v *unstable.Node, member bool) {
 	x.add(entry{
 		path: at.path, field: at.field, kind: v.Kind, text: string(v.Data), key: key, value: join(span{}, v.Raw), member: member,
 	})
@@ -100,7 +100,7 @@ func (x *index) value(at place, key span, v *unstable.Node, member bool) {
 	}
 }
 
-func (x *index) add(e entry) {
+func (x *Index) add(e entry) {
 	if _, ok := x.at[e.path]; !ok {
 		x.at[e.path] = len(x.entries)
 	}
@@ -116,7 +116,7 @@ func join(s span, r unstable.Range) span {
 }
 
 // find returns the entry of a path like listen.0.address, and whether the file has it.
-func (x *index) find(path string) (entry, bool) {
+func (x *Index) find(path string) (entry, bool) {
 	i, ok := x.at[path]
 	if !ok {
 		return entry{}, false
@@ -124,15 +124,15 @@ func (x *index) find(path string) (entry, bool) {
 	return x.entries[i], true
 }
 
-// has reports whether the file sets the key of that path.
-func (x *index) has(path string) bool {
+// Has reports whether the file sets the key of that path.
+func (x *Index) Has(path string) bool {
 	_, ok := x.at[path]
 	return ok
 }
 
 // wrong is a mistake at the value of a path; if that has no position, at its key, and if the file does not have it,
 // at the nearest table above.
-func (x *index) wrong(path, what, hint string) *mistake {
+func (x *Index) wrong(path, what, hint string) *Mistake {
 	for p := path; p != ""; p = parent(p) {
 		if e, ok := x.find(p); ok && p == path && e.value.to > 0 {
 			return x.mistake(e.value, what, hint)
@@ -140,14 +140,14 @@ func (x *index) wrong(path, what, hint string) *mistake {
 			return x.mistake(e.key, what, hint)
 		}
 	}
-	return &mistake{File: x.name, What: what, Hint: hint}
+	return &Mistake{File: x.name, What: what, Hint: hint}
 }
 
 func parent(path string) string { return path[:max(0, strings.LastIndexByte(path, '.'))] }
 
-func (x *index) mistake(s span, what, hint string) *mistake {
+func (x *Index) mistake(s span, what, hint string) *Mistake {
 	line, column, source := position(x.doc, s.from)
-	return &mistake{
+	return &Mistake{
 		What: what, Hint: hint, File: x.name, Line: line, Column: column, Source: source,
 		Width: utf8.RuneCount(x.doc[s.from:s.to]),
 	}
@@ -161,8 +161,17 @@ func position(doc []byte, offset int) (line, column int, source string) {
 	return strings.Count(before, "\n") + 1, utf8.RuneCountInString(before[start:]) + 1, strings.TrimSuffix(source, "\r")
 }
 
+// Quote is a key and its value as the file has them, and where.
+func (x *Index) Quote(path string) (text string, ok bool) {
+	e, ok := x.find(path)
+	if !ok {
+		return "", false
+	}
+	return fmt.Sprintf("%s:%d: %s = %s", x.name, x.line(path), e.field, x.doc[e.value.from:e.value.to]), true
+}
+
 // line is where a key is, for messages that quote it.
-func (x *index) line(path string) int {
+func (x *Index) line(path string) int {
 	e, _ := x.find(path)
 	n, _, _ := position(x.doc, e.key.from)
 	return n

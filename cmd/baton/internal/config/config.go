@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"time"
@@ -8,7 +8,7 @@ import (
 
 // File is the config file: TOML, and these are all of its keys. Unknown keys are errors. Durations are in quotes, as
 // "90s", "1m30s" or "500ms". Relative paths are relative to the file's directory. The defaults are those of
-// [defaults].
+// [Defaults].
 type File struct {
 	// Workers is how many worker processes serve: a number, or "auto", the CPUs that this process may use.
 	// Default "auto". (--workers)
@@ -20,14 +20,14 @@ type File struct {
 
 	// DrainTimeout is how long an old generation may finish its work before it is cut. It should not be below
 	// http.idle_timeout: clients of idle TLS connections then see them closed earlier than usual. Default "90s".
-	DrainTimeout duration `toml:"drain_timeout"`
+	DrainTimeout Duration `toml:"drain_timeout"`
 
 	// StopTimeout is the same when everything stops, after INT and TERM. Default "8s".
-	StopTimeout duration `toml:"stop_timeout"`
+	StopTimeout Duration `toml:"stop_timeout"`
 
 	// ReadyTimeout is how long a new worker may take until it is ready; after that the reload has failed, and the
 	// old generation serves on. Default "10s".
-	ReadyTimeout duration `toml:"ready_timeout"`
+	ReadyTimeout Duration `toml:"ready_timeout"`
 
 	// MaxGenerations is how many old generations may drain at once; beyond it the oldest is cut, two seconds later, or at
 	// once if there are more than twice as many. Default 8.
@@ -36,7 +36,7 @@ type File struct {
 	// HangTimeout is how long a worker may give no sign of life before it is killed and replaced: because it was stopped,
 	// or its process, its accept loop or all of its CPUs are stuck; not because requests take long. At least "1s", or
 	// "0s", the default: for ever.
-	HangTimeout duration `toml:"hang_timeout"`
+	HangTimeout Duration `toml:"hang_timeout"`
 
 	// MaxRequests is after about how many requests a worker is replaced: another one is started in its slot, and when that
 	// one serves the old one drains, one slot at a time. Each process may have up to a tenth less, by chance. 0, the
@@ -44,7 +44,7 @@ type File struct {
 	MaxRequests int `toml:"max_requests"`
 
 	// MaxAge is after about how long a worker is replaced, in the same way. "0s", the default: never.
-	MaxAge duration `toml:"max_age"`
+	MaxAge Duration `toml:"max_age"`
 
 	// MaxMemory is beyond about how many bytes of resident memory (RSS, as ps shows it) a worker is replaced, in the same
 	// way. It is looked at once a second. A limit that a new worker is above as well is of no use: status says so, and
@@ -123,27 +123,27 @@ type TLS struct {
 	Cert string `toml:"cert"`
 	Key  string `toml:"key"`
 
-	pair certificate // what the files say
+	cert, key []byte // what the files say
 }
 
 // HTTP is the [http] table.
 type HTTP struct {
 	// ReceiveTimeout is from a request's first byte to the end of its header. Default "2s". (--timeout-ms)
-	ReceiveTimeout duration `toml:"receive_timeout"`
+	ReceiveTimeout Duration `toml:"receive_timeout"`
 
 	// IdleTimeout is how long a connection may be silent between requests, or before its first one. Default "75s".
-	IdleTimeout duration `toml:"idle_timeout"`
+	IdleTimeout Duration `toml:"idle_timeout"`
 
 	// BodyTimeout is how long a request's body may pause between two reads of it. "0s": for ever. Default "60s".
-	BodyTimeout duration `toml:"body_timeout"`
+	BodyTimeout Duration `toml:"body_timeout"`
 
 	// SendTimeout is how long a client may take nothing of an answer, between two writes that it takes. "0s": for ever.
 	// Default "60s".
-	SendTimeout duration `toml:"send_timeout"`
+	SendTimeout Duration `toml:"send_timeout"`
 
 	// UpstreamTimeout is how long an upstream may take until it begins to answer; beyond it the answer is 504. "0s": for
 	// ever. Default "60s".
-	UpstreamTimeout duration `toml:"upstream_timeout"`
+	UpstreamTimeout Duration `toml:"upstream_timeout"`
 
 	// MaxHeaderSize is the largest header in bytes, exactly; a larger one is answered with 431. Default 8192.
 	// (--max-header-size)
@@ -168,49 +168,47 @@ type Route struct {
 	// Respond is a text; Status is its status, by default 200, and Delay how long to wait before, by default "0s".
 	Respond *string  `toml:"respond"`
 	Status  int      `toml:"status"`
-	Delay   duration `toml:"delay"`
+	Delay   Duration `toml:"delay"`
 
 	// Echo answers with the request's body.
 	Echo bool `toml:"echo"`
 }
 
-// defaults is the file that says nothing.
-func defaults() File {
+// Defaults is the file that says nothing.
+func Defaults() File {
 	return File{
 		Workers:        "auto",
-		DrainTimeout:   duration(90 * time.Second),
-		StopTimeout:    duration(8 * time.Second),
-		ReadyTimeout:   duration(10 * time.Second),
+		DrainTimeout:   Duration(90 * time.Second),
+		StopTimeout:    Duration(8 * time.Second),
+		ReadyTimeout:   Duration(10 * time.Second),
 		MaxGenerations: 8,
 		LogFormat:      "text",
 		Watch:          true,
 		HTTP: HTTP{
-			ReceiveTimeout:  duration(2 * time.Second),
-			IdleTimeout:     duration(75 * time.Second),
-			BodyTimeout:     duration(60 * time.Second),
-			SendTimeout:     duration(60 * time.Second),
-			UpstreamTimeout: duration(60 * time.Second),
+			ReceiveTimeout:  Duration(2 * time.Second),
+			IdleTimeout:     Duration(75 * time.Second),
+			BodyTimeout:     Duration(60 * time.Second),
+			SendTimeout:     Duration(60 * time.Second),
+			UpstreamTimeout: Duration(60 * time.Second),
 			MaxHeaderSize:   8192,
 		},
 	}
 }
 
-// The defaults of what is a question of where baton was started.
-const (
-	defaultHost    = "127.0.0.1"
-	defaultPort    = "8080"
-	defaultControl = "baton.sock"
-)
-
-// duration is a time.Duration that is written as a text.
-type duration time.Duration
+// Duration is a time.Duration that is written as a text.
+type Duration time.Duration
 
 // UnmarshalText reads what time.ParseDuration does.
-func (d *duration) UnmarshalText(b []byte) error {
+func (d *Duration) UnmarshalText(b []byte) error {
 	t, err := time.ParseDuration(string(b))
-	*d = duration(t)
+	*d = Duration(t)
 	return err
 }
 
-func (d duration) std() time.Duration { return time.Duration(d) }
-func (d duration) String() string     { return time.Duration(d).String() }
+// Std is d as the standard library has it.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// RunAs is what User and Group mean; nil without them.
+func (f *File) RunAs() *master.User { return f.runAs }
