@@ -116,7 +116,7 @@ func usage(flags *flag.FlagSet) {
 	w := flags.Output()
 	fmt.Fprint(w, "usage: baton-load [flags] address\n\nThe address is host:port, http://host:port or unix:/path.\n\nClasses:\n")
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, c := range load.Classes() {
+	for _, c := range append(load.Classes(), load.Protocols()...) {
 		fmt.Fprintf(tw, "  %s\t%s\n", c.Name, c.Doc)
 	}
 	tw.Flush()

@@ -20,7 +20,7 @@ type Class struct {
 	MinPause, MaxPause time.Duration
 }
 
-// Classes are all there are. To add one is to add a line here.
+// Classes are all that speak HTTP/1.1. To add one is to add a line here.
 func Classes() []Class {
 	return []Class{
 		{Name: "new", Doc: "GET, a new connection for each request", Turn: newTurn},
@@ -40,7 +40,7 @@ func Classes() []Class {
 
 // FindClass finds a class by its name.
 func FindClass(name string) (Class, error) {
-	for _, c := range Classes() {
+	for _, c := range append(Classes(), Protocols()...) {
 		if c.Name == name {
 			return c, nil
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"time"
 )
 
@@ -17,7 +18,9 @@ type Client struct {
 	ctx           context.Context // ends when the run ends; a turn is finished even then
 	rand          *rand.Rand
 	conn          *Conn
-	local, remote string // the ends of the last connection
+	h2            *http.Transport // of a client of that class
+	local, remote string          // the ends of the last connection
+	made          time.Time       // when it was begun
 	tally         *tally
 	run           *Runner
 }
@@ -46,13 +49,23 @@ func (c *Client) Conn() (*Conn, error) {
 }
 
 // fail counts a failure of the last connection.
-func (c *Client) fail(err error) { c.tally.fail(err, c.local, c.remote, c.cfg.Excuse) }
+func (c *Client) fail(err error) {
+	c.tally.fail(err, Failure{Local: c.local, Remote: c.remote, Made: c.made}, c.cfg.Excuse)
+}
 
 // Drop closes the kept connection.
 func (c *Client) Drop() {
 	if c.conn != nil {
 		c.conn.Close()
 		c.conn = nil
+	}
+}
+
+// end closes all that the client has.
+func (c *Client) end() {
+	c.Drop()
+	if c.h2 != nil {
+		c.h2.CloseIdleConnections()
 	}
 }
 
@@ -214,7 +227,7 @@ func (c *Client) note(resp *Response) {
 
 // takeTurns goes on until the run ends.
 func (c *Client) takeTurns() {
-	defer c.Drop()
+	defer c.end()
 	for c.ctx.Err() == nil {
 		c.look()
 		if err := c.class.Turn(c); err != nil {

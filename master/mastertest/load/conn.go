@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coder/websocket"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,6 +42,8 @@ type Conn struct {
 
 	// slow, if set, is called before each read, which is then a small one.
 	slow func()
+
+	ws *websocket.Conn // if it has become one
 
 	resent bool // connecting took long, and a SYN was lost
 }
@@ -218,10 +221,8 @@ func resent(nc net.Conn) bool {
 // dial connects; how long it took decides on [Late]. The connection can be used even then.
 func (c *Client) dial(ctx context.Context) (conn *Conn, took time.Duration, err error) {
 	c.local, c.remote = "", ""
-	network, address := "tcp", c.cfg.Target
-	if path, ok := strings.CutPrefix(c.cfg.Target, "unix:"); ok {
-		network, address = "unix", path
-	}
+	network, address := split(c.cfg.Target)
+	c.made = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	start := time.Now()

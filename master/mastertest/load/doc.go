@@ -7,6 +7,9 @@
 //	report := load.Run(ctx, load.Config{Target: "127.0.0.1:8080", Classes: load.Mix(4, 16, 16)})
 //	fmt.Println(report)
 //
+// [Protocols] are clients that speak something else: lines, datagrams, WebSockets, and HTTP/2 by net/http's client after all, for
+// which its repeats are what a server may rely on.
+//
 // A client is one of a [Class]; a class is a name and a function that does one turn, a request or a dialogue of some.
 // When the context ends, each client finishes the turn that it is in: nothing is cut by the generator itself.
 //

@@ -26,12 +26,13 @@ const (
 	Late        Kind = "late"         // more than a second to connect, and a lost SYN
 	Hang        Kind = "hang"         // silence: neither what was waited for nor an end of the connection within the timeout
 	Unanswered  Kind = "unanswered"   // pipelined behind an answer that announced the end of the connection
+	Goodbye     Kind = "goodbye"      // a WebSocket was closed by a server that said that it goes (1001, 1012)
 	Other       Kind = "other"
 )
 
 // Kinds are all ways to fail, in the order in which they are reported.
 func Kinds() []Kind {
-	return []Kind{Refused, ResetBefore, ResetAfter, EOF, Short, Wrong, BadStatus, Late, Hang, Unanswered, Other}
+	return []Kind{Refused, ResetBefore, ResetAfter, EOF, Short, Wrong, BadStatus, Late, Hang, Unanswered, Goodbye, Other}
 }
 
 // failure is an error of a known kind.

@@ -14,7 +14,7 @@ import (
 
 // Config says what is sent where. Target and Classes are needed; the rest has defaults.
 type Config struct {
-	// Target is "host:port" or "unix:/path".
+	// Target is "host:port", "unix:/path", or "udp:host:port" for clients of class datagram.
 	Target string
 
 	// Classes are the clients.

@@ -32,8 +32,8 @@ func newTally(class string) *tally {
 }
 
 // fail counts a failure, apart if there is an excuse for it.
-func (t *tally) fail(err error, local, remote string, excuse func(Failure) string) {
-	f := Failure{Time: time.Now(), Class: t.class, Kind: Other, Local: local, Remote: remote, Text: err.Error()}
+func (t *tally) fail(err error, f Failure, excuse func(Failure) string) {
+	f.Time, f.Class, f.Kind, f.Text = time.Now(), t.class, Other, err.Error()
 	if known := (*failure)(nil); errors.As(err, &known) {
 		f.Kind = known.kind
 	}
@@ -57,7 +57,9 @@ type Failure struct {
 	// Local and Remote are the ends of the connection, "127.0.0.1:40000"; empty if there was none.
 	Local  string `json:"local,omitempty"`
 	Remote string `json:"remote,omitempty"`
-	Text   string `json:"text"`
+	// Made is when the connection was begun.
+	Made time.Time `json:"made"`
+	Text string    `json:"text"`
 }
 
 // Latency is how long answers took, from the first byte sent to the last received.
