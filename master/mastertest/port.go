@@ -1,6 +1,7 @@
 package mastertest
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -18,17 +19,25 @@ var given sync.Map
 // could have it in the next moment.
 func FreePort(tb testing.TB) string {
 	tb.Helper()
+	address, err := PickPort()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return address
+}
+
+// PickPort is [FreePort] for programs that are no tests.
+func PickPort() (string, error) {
 	for range 1000 {
 		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
 		if Bindable(address) != nil {
 			continue
 		}
 		if _, taken := given.LoadOrStore(address, true); !taken {
-			return address
+			return address, nil
 		}
 	}
-	tb.Fatal("no free port")
-	return ""
+	return "", errors.New("no free port")
 }
 
 // Bindable says whether a port, or the path of a Unix socket, is free, with the reason if it is not. Connections of the

@@ -19,7 +19,7 @@ func (s *soak) warmUp() {
 	for range 10 {
 		s.mustReload()
 	}
-	s.await("rest at the start", s.baton.settled)
+	s.await("rest at the start", s.baton.Settled)
 }
 
 // asAtFirst undoes what makes baton bigger or smaller, so that it can be compared with what it was.
@@ -78,7 +78,7 @@ func (s *soak) tell(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			st, err := s.baton.status()
+			st, err := s.baton.Status()
 			fmt.Printf("%v: generation %d, %d workers, %d crashes, %v\n", time.Since(start).Round(time.Second), st.Generation, len(st.Workers), st.Crashes, err)
 		}
 	}
@@ -93,8 +93,8 @@ func (s *soak) reloadMany(ctx context.Context, n int) {
 		s.count("baton reload")
 		s.mustReload()
 		if every := max(1, n/10); (i+1)%every == 0 {
-			s.await("rest", s.baton.settled)
-			fmt.Printf("after %5d reloads: %v\n", i+1, s.baton.measure())
+			s.await("rest", s.baton.Settled)
+			fmt.Printf("after %5d reloads: %v\n", i+1, measure(s.baton))
 		}
 	}
 }

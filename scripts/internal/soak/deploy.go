@@ -9,6 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"baton/master/mastertest"
+	"baton/scripts/internal/harness"
 )
 
 // event is one thing that can happen. Of two events the one with twice the weight happens twice as often.
@@ -39,7 +42,7 @@ func (s *soak) mustReload() {
 	for {
 		s.awaitUp()
 		kills := s.killsSoFar()
-		out, err := s.baton.command(s.tool, "reload")
+		out, err := s.baton.Command(s.tool, "reload")
 		if err == nil {
 			return
 		}
@@ -53,25 +56,25 @@ func (s *soak) mustReload() {
 // mustNotReload asks for a reload that has to fail, and to say why.
 func (s *soak) mustNotReload() {
 	kills := s.killsSoFar()
-	if out, err := s.baton.command(s.tool, "reload"); (err == nil || out == "") && !s.killedSince(kills) {
+	if out, err := s.baton.Command(s.tool, "reload"); (err == nil || out == "") && !s.killedSince(kills) {
 		s.oddity("a reload that had to fail succeeded: %s", out)
 	}
 }
 
 // reloadBySignal waits until a newer generation serves.
 func (s *soak) reloadBySignal(sig syscall.Signal) {
-	st, err := s.baton.status()
+	st, err := s.baton.Status()
 	if err != nil {
 		s.mustReload() // somebody was killed in this moment; the command knows how to wait
 		return
 	}
 	kills := s.killsSoFar()
-	if err := syscall.Kill(s.baton.pid(), sig); err != nil {
+	if err := syscall.Kill(s.baton.PID(), sig); err != nil {
 		s.killedMeanwhile(kills, "%v: %v", sig, err)
 		return
 	}
-	err = until(func() error {
-		now, err := s.baton.status()
+	err = harness.Until(func() error {
+		now, err := s.baton.Status()
 		if err != nil {
 			return err
 		}
@@ -106,7 +109,7 @@ func (s *soak) awaitUp() {
 
 func (s *soak) storm(r *rand.Rand) {
 	for range 20 + r.IntN(80) {
-		_ = syscall.Kill(s.baton.pid(), syscall.SIGHUP)
+		_ = syscall.Kill(s.baton.PID(), syscall.SIGHUP)
 		time.Sleep(time.Duration(r.Int64N(int64(10 * time.Millisecond))))
 	}
 	s.edit(r) // is in force in the end, whatever the storm was about
@@ -126,8 +129,8 @@ func (s *soak) editWorkers(r *rand.Rand) {
 
 // write saves the file by rename, or in place, as editors do.
 func (s *soak) write(r *rand.Rand) {
-	path, content := s.baton.path("site.toml"), []byte(s.site.String())
-	err := save(path, content, 0o600)
+	path, content := s.baton.Path("site.toml"), []byte(s.site.String())
+	err := harness.Save(path, content, 0o600)
 	if r.IntN(3) == 0 {
 		err = writeInPlace(path, content)
 	}
@@ -157,12 +160,12 @@ func (s *soak) awaitText() {
 
 // text is what /text answers, on a connection of its own.
 func (s *soak) text() (string, error) {
-	c, err := net.DialTimeout("tcp", s.site.web, patience)
+	c, err := net.DialTimeout("tcp", s.site.web, harness.Patience)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(harness.Patience))
 	if _, err := io.WriteString(c, "GET /text HTTP/1.0\r\nHost: x\r\n\r\n"); err != nil {
 		return "", err
 	}
@@ -177,7 +180,7 @@ func (s *soak) resize(r *rand.Rand) {
 
 func (s *soak) resizeTo(n int) {
 	kills := s.killsSoFar()
-	out, err := s.baton.command(s.tool, "resize", fmt.Sprint(n))
+	out, err := s.baton.Command(s.tool, "resize", fmt.Sprint(n))
 	if err != nil {
 		s.killedMeanwhile(kills, "baton resize %d: %v: %s", n, err, out)
 	}
@@ -185,13 +188,13 @@ func (s *soak) resizeTo(n int) {
 
 func (s *soak) resizeBySignal(r *rand.Rand) {
 	sig := []syscall.Signal{syscall.SIGTTIN, syscall.SIGTTOU}[r.IntN(2)]
-	_ = syscall.Kill(s.baton.pid(), sig)
+	_ = syscall.Kill(s.baton.PID(), sig)
 }
 
 func (s *soak) toggleListener(r *rand.Rand) {
 	if s.site.extra != "" {
 		s.site.extra = ""
-	} else if address, err := freeAddress(); err == nil {
+	} else if address, err := mastertest.PickPort(); err == nil {
 		s.site.extra = address
 	}
 	s.edit(r)
@@ -203,7 +206,7 @@ func (s *soak) replaceBinary(r *rand.Rand) {
 }
 
 func (s *soak) install(binary []byte) {
-	if err := save(s.baton.path("baton"), binary, 0o700); err != nil {
+	if err := harness.Save(s.baton.Path("baton"), binary, 0o700); err != nil {
 		s.oddity("binary: %v", err)
 	}
 }
@@ -212,7 +215,7 @@ func (s *soak) install(binary []byte) {
 func (s *soak) breakConfig(r *rand.Rand) {
 	good := s.site.String()
 	broken := []string{"", "wrokers = 2\n" + good, good + "[[route]]\npath = \"/x\"\nstatic = \"missing\"\n", good[:len(good)/2] + "[[", "workers = \"many\"\n"}
-	if err := save(s.baton.path("site.toml"), []byte(broken[r.IntN(len(broken))]), 0o600); err != nil {
+	if err := harness.Save(s.baton.Path("site.toml"), []byte(broken[r.IntN(len(broken))]), 0o600); err != nil {
 		s.oddity("config: %v", err)
 	}
 	s.mustNotReload()

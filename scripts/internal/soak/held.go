@@ -6,6 +6,7 @@ import (
 
 	"baton/master/mastertest"
 	"baton/master/mastertest/load"
+	"baton/scripts/internal/harness"
 )
 
 // What killed processes are an excuse for.
@@ -15,7 +16,7 @@ const (
 )
 
 // heldFor is how long a client may take to notice that its connection is dead; its port is another's after that.
-const heldFor = patience
+const heldFor = harness.Patience
 
 // held knows which connections were bound to fail.
 type held struct {

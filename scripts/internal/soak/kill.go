@@ -21,7 +21,7 @@ var blows = []event{
 
 // pick is a process of a role, of whatever generation: the current one, a draining one, or one that is starting.
 func (s *soak) pick(r *rand.Rand, role string) int {
-	pids := slices.DeleteFunc(s.baton.tree(), func(pid int) bool { return !strings.Contains(mastertest.CommandLine(pid), role) })
+	pids := slices.DeleteFunc(s.baton.Tree(), func(pid int) bool { return !strings.Contains(mastertest.CommandLine(pid), role) })
 	if len(pids) == 0 {
 		return 0
 	}
@@ -49,15 +49,15 @@ func (s *soak) killKeeper(*rand.Rand) {
 	defer s.held.up()
 	s.killed()
 	defer s.killed()
-	_ = syscall.Kill(s.baton.pid(), syscall.SIGKILL)
-	<-s.baton.ended()
+	_ = syscall.Kill(s.baton.PID(), syscall.SIGKILL)
+	<-s.baton.Ended()
 	s.await("the end of all after the keeper's", func() error {
-		if left := s.baton.session(); len(left) > 0 {
+		if left := s.baton.Session(); len(left) > 0 {
 			return errLeft(left)
 		}
 		return nil
 	})
-	if err := s.baton.start(); err != nil {
+	if err := s.baton.Start(); err != nil {
 		s.oddity("start after the keeper was killed: %v", err)
 	}
 }

@@ -78,12 +78,12 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		return false, err
 	}
 	fmt.Printf("seed %d\n", o.seed)
-	if err := s.baton.start(); err != nil {
+	if err := s.baton.Start(); err != nil {
 		return false, err
 	}
-	defer s.baton.kill()
+	defer s.baton.Kill()
 	s.warmUp()
-	before := s.baton.measure()
+	before := measure(s.baton)
 	s.startLoads()
 	if o.reloads > 0 {
 		s.reloadMany(ctx, o.reloads)
@@ -92,8 +92,8 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	}
 	s.stopLoads()
 	s.asAtFirst()
-	s.await("rest at the end", s.baton.settled)
-	after := s.baton.measure()
+	s.await("rest at the end", s.baton.Settled)
+	after := measure(s.baton)
 	s.end()
 	return s.report(before, after), nil
 }

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"baton/master/mastertest"
+	"baton/scripts/internal/harness"
 )
 
 // state is what a baton at rest has.
@@ -20,8 +21,8 @@ type state struct {
 }
 
 // measure looks at a baton at rest.
-func (b *baton) measure() state {
-	st, _ := b.status()
+func measure(b *harness.Baton) state {
+	st, _ := b.Status()
 	files := func(pid int) int {
 		fds, _ := mastertest.OpenFDs(pid)
 		return len(fds)
@@ -31,7 +32,7 @@ func (b *baton) measure() state {
 		return n
 	}
 	m := state{
-		generation: st.Generation, processes: 1 + len(b.tree()), crashes: st.Crashes,
+		generation: st.Generation, processes: 1 + len(b.Tree()), crashes: st.Crashes,
 		keeperFDs: files(st.KeeperPID), masterFDs: files(st.MasterPID), keeperRSS: memory(st.KeeperPID), masterRSS: memory(st.MasterPID),
 		cutRequests: st.CutRequests, cutConnections: st.CutConnections,
 	}
@@ -56,10 +57,10 @@ func (s *soak) stopLoads() {
 
 // end stops baton; nothing may be left.
 func (s *soak) end() {
-	if err := s.baton.stop(); err != nil {
+	if err := s.baton.Stop(); err != nil {
 		s.oddity("stop: %v", err)
 	}
-	if _, err := os.Lstat(s.baton.path("baton.sock")); err == nil {
+	if _, err := os.Lstat(s.baton.Path("baton.sock")); err == nil {
 		s.oddity("left behind: the control socket")
 	}
 }

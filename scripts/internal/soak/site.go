@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
-	"net"
-	"os"
 	"strings"
+
+	"baton/master/mastertest"
 )
 
 // site is the config as it is now.
@@ -19,7 +19,7 @@ func newSite() (site, error) {
 	s := site{workers: 2}
 	for _, address := range []*string{&s.web, &s.slots, &s.tls} {
 		var err error
-		if *address, err = freeAddress(); err != nil {
+		if *address, err = mastertest.PickPort(); err != nil {
 			return s, err
 		}
 	}
@@ -43,21 +43,4 @@ func (s site) String() string {
 	route("/text", fmt.Sprintf("respond = \"%d\"", s.edits))
 	route("/files/", "static = \"files\"")
 	return b.String()
-}
-
-// freeAddress is a port that nobody listens on.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
-// save puts a file in its place by rename, as editors and installers do.
-func save(path string, content []byte, mode os.FileMode) error {
-	if err := os.WriteFile(path+".new", content, mode); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
 }

@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"baton/master/mastertest/load"
+	"baton/scripts/internal/harness"
 )
 
 // soak is one run.
 type soak struct {
 	options
-	baton    *baton
+	baton    *harness.Baton
 	tool     string   // runs commands; it is never replaced
 	binaries [][]byte // good ones, each with a version of its own
 	broken   [][]byte
@@ -33,7 +34,7 @@ type soak struct {
 
 func newSoak(o options, dir string) (*soak, error) {
 	s := &soak{
-		options: o, baton: &baton{dir: dir}, tool: o.bin + "/v1", counts: map[string]int{}, held: newHeld(),
+		options: o, baton: &harness.Baton{Dir: dir}, tool: o.bin + "/v1", counts: map[string]int{}, held: newHeld(),
 		broken: [][]byte{[]byte("this is no program\n"), []byte("#!/bin/sh\nexit 3\n"), nil},
 	}
 	for _, version := range []string{"v1", "v2", "v3"} {
@@ -47,18 +48,18 @@ func newSoak(o options, dir string) (*soak, error) {
 	if s.site, err = newSite(); err != nil {
 		return nil, err
 	}
-	if s.trust, err = writeCertificate(dir); err != nil {
+	if s.trust, err = harness.WriteCertificate(dir); err != nil {
 		return nil, err
 	}
 	s.large = make([]byte, 1<<20)
 	for i := range s.large {
 		s.large[i] = byte(i * 31 >> 3)
 	}
-	if err := os.Mkdir(s.baton.path("files"), 0o700); err != nil {
+	if err := os.Mkdir(s.baton.Path("files"), 0o700); err != nil {
 		return nil, err
 	}
 	for name, content := range map[string][]byte{"files/large": s.large, "site.toml": []byte(s.site.String()), "baton": s.binaries[0]} {
-		if err := save(s.baton.path(name), content, 0o700); err != nil {
+		if err := harness.Save(s.baton.Path(name), content, 0o700); err != nil {
 			return nil, err
 		}
 	}
@@ -91,7 +92,7 @@ func (s *soak) startLoad(address, classes string, trust *tls.Config) *load.Runne
 		panic(err) // the classes are ours
 	}
 	return load.Start(context.Background(), load.Config{
-		Target: address, Classes: counts, Seed: s.seed, TLS: trust, Timeout: patience,
+		Target: address, Classes: counts, Seed: s.seed, TLS: trust, Timeout: harness.Patience,
 		LargePath: "/files/large", Large: s.large, ReadPause: 20 * time.Millisecond, Excuse: s.held.excuse,
 	})
 }
@@ -125,7 +126,7 @@ func (s *soak) killsSoFar() int {
 
 // await waits until the answer is nil.
 func (s *soak) await(what string, ask func() error) {
-	if err := until(ask); err != nil {
+	if err := harness.Until(ask); err != nil {
 		s.oddity("%s: %v", what, err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package harness
 
 import (
 	"crypto/ecdsa"
@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// writeCertificate writes cert.pem and key.pem, and returns what a client that trusts them needs.
-func writeCertificate(dir string) (*tls.Config, error) {
+// WriteCertificate writes cert.pem and key.pem, and returns what a client that trusts them needs.
+func WriteCertificate(dir string) (*tls.Config, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -31,11 +31,11 @@ func writeCertificate(dir string) (*tls.Config, error) {
 		return nil, err
 	}
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if err := save(filepath.Join(dir, "cert.pem"), cert, 0o600); err != nil {
+	if err := Save(filepath.Join(dir, "cert.pem"), cert, 0o600); err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(cert)
-	err = save(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600)
+	err = Save(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600)
 	return &tls.Config{RootCAs: pool, ServerName: "soak.test"}, err
 }
