@@ -72,14 +72,6 @@ func (b backend) Await(ctx context.Context, id int64, drained bool) (any, error)
 	}
 }
 
-// Resize changes the number of slots.
-func (b backend) Resize(ctx context.Context, workers int) error {
-	return b.call(ctx, func() {
-		b.m.sized = true
-		b.m.resize(workers)
-	})
-}
-
 // Stop asks the keeper to stop everything.
 func (b backend) Stop(ctx context.Context, quit, now bool) error {
 	return b.call(ctx, func() { _ = b.m.keeper.Post(wire.Stop{Quit: quit, Now: now}) })

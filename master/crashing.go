@@ -55,7 +55,7 @@ func (m *master) crashReport() (list []CrashingSlot, warnings []string) {
 	}
 	now := monotonic()
 	list = m.crashes.report(taken, now)
-	return list, slices.Concat(m.warnings, m.crashes.warnings(m.gen, m.olderGenerations(), list, now))
+	return list, slices.Concat(m.warnings.list(), m.crashes.warnings(m.gen, m.olderGenerations(), list, now))
 }
 
 // olderGenerations are those that still have workers, in order.

@@ -6,10 +6,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"baton/master/internal/control"
 )
 
 // MaxWorkers is the most workers that a configuration or a resize may ask for.
-const MaxWorkers = 1024
+const MaxWorkers = control.MaxWorkers
 
 // A Limit is what a number of a configuration may be; of a duration it counts nanoseconds.
 type Limit struct {

@@ -115,7 +115,7 @@ func (m *master) openListener(l Listen) error {
 	if err != nil {
 		return err
 	}
-	if !l.ReusePort || addr.Network != "tcp" {
+	if !l.perSlot(addr) {
 		return m.openSocket(l, addr, sockets.Shared)
 	}
 	if err := m.refusePassed(l, addr); err != nil {
@@ -128,6 +128,15 @@ func (m *master) openListener(l Listen) error {
 		}
 	}
 	return nil
+}
+
+// perSlot reports whether each slot has a socket of its own: with TCP only, as the others have one queue for all.
+func (l Listen) perSlot(addr sockets.Addr) bool { return l.ReusePort && addr.Network == "tcp" }
+
+// drop closes a socket, here and in the store.
+func (m *master) drop(s sock) {
+	_ = m.keeper.Post(wire.Drop{Name: keeper.EntryListen + "/" + s.key})
+	_ = unix.Close(s.fd)
 }
 
 // resolve finds out where l is, once for all masters of a configuration: a name may mean something else by now.

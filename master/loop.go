@@ -199,7 +199,7 @@ func (m *master) handleKeeper(p *seqpacket.Packet) error {
 			return err
 		}
 		m.resized = max(m.resized, r.Seq)
-		m.resize(m.want + r.Delta)
+		m.resizeTo(m.want + r.Delta)
 		m.storeCount() // in any case: it is the answer
 	case wire.Reopen{}.Kind():
 		m.reopenLog()
@@ -307,7 +307,7 @@ func (m *master) recallSize() {
 	want := m.want
 	m.chooseCount()
 	m.want, want = want, m.want
-	m.resize(want)
+	m.resizeTo(want)
 }
 
 // adoptAll takes over the workers of the store that are not ours.

@@ -73,7 +73,7 @@ type master struct {
 	orphaned  bool   // the keeper is dead
 	known     bool   // no predecessor is left, and all workers are known
 	upgrading string // the attempt that runs
-	warnings  []string
+	warnings  warnings
 	ended     chan struct{} // closed when the loop has ended
 	stopping  bool
 	stopAt    moment

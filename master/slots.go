@@ -38,7 +38,7 @@ func (m *master) steer() {
 		}
 		m.steered[s.key] = to
 		if err := sockets.SteerFrom(s.fd, to.base, to.n); err != nil {
-			m.warn(err.Error())
+			m.warnOf("steer/"+s.key, err.Error())
 		}
 	}
 }
@@ -98,28 +98,45 @@ func (m *master) slotsWithGO() map[int]bool {
 }
 
 // growSockets gives the slots up to n sockets of their own: those that they had, or new ones. They listen at once, but
-// are chosen only when their worker serves.
+// are chosen only when their worker serves. After an error there are as many as before.
 func (m *master) growSockets(n int) error {
+	before := len(m.sockets)
 	for _, l := range m.cfg.Listen {
-		if !l.ReusePort {
-			continue
-		}
-		addr, err := m.resolve(l)
-		if err != nil {
+		if err := m.growListener(l, n); err != nil {
+			m.undoGrowth(before)
 			return err
-		}
-		addr.ReusePort = true
-		for slot := range n {
-			if m.reviveSocket(addr.Key(l.name(), slot)) {
-				continue
-			}
-			if err := m.openSocket(l, addr, slot); err != nil {
-				return err
-			}
 		}
 	}
 	m.listenFresh()
 	return nil
+}
+
+func (m *master) growListener(l Listen, n int) error {
+	addr, err := m.resolve(l)
+	if err != nil || !l.perSlot(addr) {
+		return err
+	}
+	addr.ReusePort = true
+	for slot := range n {
+		if m.reviveSocket(addr.Key(l.name(), slot)) {
+			continue
+		}
+		if err := m.openSocket(l, addr, slot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// undoGrowth closes the sockets from the before-th on, and makes those extra again that are of no slot.
+func (m *master) undoGrowth(before int) {
+	for _, s := range m.sockets[before:] {
+		m.drop(s)
+	}
+	m.sockets = m.sockets[:before]
+	for i, s := range m.sockets {
+		m.sockets[i].extra = s.extra || s.Slot >= m.want
+	}
 }
 
 // reviveSocket makes an extra socket its slot's again, and reports whether there is one with that key.

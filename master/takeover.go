@@ -130,12 +130,7 @@ func (m *master) serveControl() {
 			return
 		}
 	}
-	m.warn(fmt.Sprintf("control socket: %v", err))
-}
-
-func (m *master) warn(text string) {
-	m.log.Warn("master: " + text)
-	m.warnings = append(m.warnings, text)
+	m.warnOf("control", fmt.Sprintf("control socket: %v", err))
 }
 
 // reopenLog opens the log file anew, here and in every worker.
@@ -154,24 +149,4 @@ func (m *master) reopenLog() {
 	for _, p := range m.procs {
 		_ = p.conn.Post(wire.LogFile{}, fd)
 	}
-}
-
-// resize changes the number of slots of the current generation. It holds until the config says another number.
-func (m *master) resize(n int) {
-	if n < 1 || n == m.want || m.stopping {
-		return
-	}
-	m.log.Info("master: resize", "from", m.want, "to", n)
-	if n > m.want {
-		if err := m.growSockets(n); err != nil {
-			m.warn(fmt.Sprintf("resize: %v", err))
-			return
-		}
-	} else {
-		m.shrinkSockets(n)
-	}
-	m.want = n
-	m.steer()
-	m.storeCount()
-	m.serving()
 }

@@ -49,10 +49,13 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-// ExitCode: what the master calls a bad request, the user has typed.
+// ExitCode: what the master calls a bad request, the user has typed; a conflict is that it could not do what it was asked.
 func (r *refusal) ExitCode() int {
-	if r.status == http.StatusBadRequest {
+	switch r.status {
+	case http.StatusBadRequest:
 		return exitUser
+	case http.StatusConflict:
+		return exitFailed
 	}
 	return exitSystem
 }

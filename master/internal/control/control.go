@@ -37,6 +37,14 @@ type AbsentError struct {
 
 func (e *AbsentError) Error() string { return e.Reason }
 
+// MaxWorkers is the most that a resize may ask for: each is a process, so more is a typing error.
+const MaxWorkers = 1024
+
+// RefusedError is what a backend returns that cannot do what it was asked for, and has changed nothing: 409.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return e.Reason }
+
 // Listener makes a listener of a raw descriptor, which it owns from then on. The path stays when it is closed.
 func Listener(fd int) (net.Listener, error) {
 	f := os.NewFile(uintptr(fd), "control")
@@ -175,8 +183,8 @@ func (h handlers) await(w http.ResponseWriter, r *http.Request) {
 
 func (h handlers) resize(w http.ResponseWriter, r *http.Request) {
 	n, err := strconv.Atoi(r.URL.Query().Get("workers"))
-	if err != nil || n < 1 {
-		http.Error(w, "resize: workers is to be a number of at least 1", http.StatusBadRequest)
+	if err != nil || n < 1 || n > MaxWorkers {
+		http.Error(w, fmt.Sprintf("resize: workers must be a number from 1 to %d", MaxWorkers), http.StatusBadRequest)
 		return
 	}
 	err = h.b.Resize(r.Context(), n)
@@ -190,7 +198,11 @@ func (h handlers) stop(w http.ResponseWriter, r *http.Request) {
 
 func answer(w http.ResponseWriter, code int, v any, err error) {
 	var absent *AbsentError
+	var refused *RefusedError
 	switch {
+	case errors.As(err, &refused):
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
 	case errors.Is(err, ErrSuperseded):
 		w.Header().Set("Retry-After", "0")
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

@@ -118,6 +118,8 @@ func TestRoutes(t *testing.T) {
 		{"POST /resize?workers=3", "resize +++", 200, `{"workers":3}`},
 		{"POST /resize?workers=0", "", 400, ""},
 		{"POST /resize?workers=-1", "", 400, ""},
+		{"POST /resize?workers=1025", "", 400, ""},
+		{"POST /resize?workers=99999999999999999999", "", 400, ""},
 		{"POST /resize?workers=many", "", 400, ""},
 		{"POST /resize", "", 400, ""},
 		{"POST /stop", "stop  ", 202, `{"keeper_pid":4711}`},

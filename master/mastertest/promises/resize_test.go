@@ -3,6 +3,7 @@ package promises_test
 import (
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,5 +140,26 @@ func TestReusePortWorkerKilled(t *testing.T) {
 			}
 			c.Close()
 		}
+	}
+}
+
+// TestResizeThatCannotBe: for want of open files the size stays, whoever asked is told, and reloads work as before.
+func TestResizeThatCannotBe(t *testing.T) {
+	t.Parallel()
+	s := quiet(t)
+	s.socket = "reuse_port = true"
+	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Shell: `ulimit -n 64; exec "$BATON" "$@"`})
+	if r := b.CLI("resize", "60"); r.Code != 1 || !strings.Contains(r.Stderr, "open files") {
+		t.Errorf("baton resize 60: %+v", r)
+	}
+	_, port, _ := net.SplitHostPort(s.listen[0])
+	awaitListeners(t, port, map[string]int{loopback: 2})
+	b.Reload("--wait")
+	resize(t, b, 4)
+	if r := b.CLI("resize", "2000"); r.Code != 100 {
+		t.Errorf("baton resize 2000: %+v", r)
+	}
+	if st := b.AwaitSettled(); st.WorkersWanted != 4 || st.Crashes != 0 || len(st.Warnings) != 0 {
+		t.Errorf("%+v", st)
 	}
 }
