@@ -97,8 +97,9 @@ func TestReason(t *testing.T) {
 		want string
 	}{
 		{one, `f:1:2: unknown key "x"; did you mean y?`},
-		{mistakes{one, one}, `f:1:2: unknown key "x" (and one more mistake); did you mean y?`},
-		{mistakes{one, one, one}, `f:1:2: unknown key "x" (and 2 more mistakes); did you mean y?`},
+		{mistakes{First: []*mistake{one, one}}, `f:1:2: unknown key "x" (and one more mistake); did you mean y?`},
+		{mistakes{First: []*mistake{one, one, one}}, `f:1:2: unknown key "x" (and 2 more mistakes); did you mean y?`},
+		{mistakes{First: []*mistake{one, one}, More: 7980}, `f:1:2: unknown key "x" (and 7981 more mistakes); did you mean y?`},
 		{errors.New("why"), "why"},
 	} {
 		if got := reason(tt.err); got != tt.want {

@@ -75,9 +75,12 @@ func explain(err error) string {
 }
 
 func explainAll(ms mistakes) string {
-	texts := make([]string, len(ms))
-	for i, m := range ms {
-		texts[i] = withHint("baton: "+m.Text(), m.Hint)
+	var texts []string
+	for _, m := range ms.First {
+		texts = append(texts, withHint("baton: "+m.Text(), m.Hint))
+	}
+	if ms.More > 0 {
+		texts = append(texts, "baton: and "+count(int64(ms.More), "more mistake"))
 	}
 	return strings.Join(texts, "\n")
 }
@@ -87,7 +90,7 @@ func reason(err error) string {
 	var ms mistakes
 	var m *mistake
 	if errors.As(err, &ms) {
-		m = ms[0]
+		m = ms.First[0]
 	} else if !errors.As(err, &m) {
 		return err.Error()
 	}

@@ -90,11 +90,11 @@ func FuzzParse(f *testing.F) {
 		}
 		var all Mistakes
 		if one := (*Mistake)(nil); errors.As(err, &one) {
-			all = Mistakes{one}
+			all = Mistakes{First: []*Mistake{one}}
 		}
 		_ = errors.As(err, &all)
 		lines := strings.Split(doc, "\n")
-		for _, m := range all { // 0: the whole file
+		for _, m := range all.First { // 0: the whole file
 			if m.File != "x" || m.Line < 0 || m.Line > len(lines) || m.Line > 0 && (m.Column < 1 || m.Column > len(lines[m.Line-1])+1) {
 				t.Errorf("%q: %d:%d of %d lines: %s", doc, m.Line, m.Column, len(lines), m.What)
 			}

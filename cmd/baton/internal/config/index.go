@@ -2,8 +2,9 @@ package config
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -11,7 +12,8 @@ import (
 // Index knows where in a document every key is.
 type Index struct {
 	name    string // of the file, for messages
-	doc     []byte
+	doc     string
+	lines   []int // where they begin
 	entries []entry
 	at      map[string]int // path → entry, the first of them
 	tables  map[string]int // path of an array of tables → how many there are
@@ -32,9 +34,15 @@ type entry struct {
 // span is a part of a document.
 type span struct{ from, to int }
 
-// newIndex walks through a document that has been found to be valid TOML.
-func newIndex(name string, doc []byte) *Index {
-	x := &Index{name: name, doc: doc, at: map[string]int{}, tables: map[string]int{}}
+// newIndex walks through a document. It knows syntax, and not that the same key may not be there twice: decoding tells
+// that, in a time that grows with the square of the keys in a table, and so unknown ones are to be found before.
+func newIndex(name string, doc []byte) (*Index, error) {
+	x := &Index{name: name, doc: string(doc), lines: []int{0}, at: map[string]int{}, tables: map[string]int{}}
+	for i, c := range doc {
+		if c == '\n' {
+			x.lines = append(x.lines, i+1)
+		}
+	}
 	var p unstable.Parser
 	p.Reset(doc)
 	var table place
@@ -45,17 +53,29 @@ func newIndex(name string, doc []byte) *Index {
 			table = x.header(n)
 		}
 	}
-	return x
+	return x, p.Error()
 }
+
+// deepest is how deep keys are looked into: no key that there is lies so deep, and what is wrong above it has been found.
+const deepest = 8
 
 // place is where in the tree of tables a key is.
-type place struct{ path, field string }
-
-func (p place) below(key string) place {
-	return place{strings.TrimPrefix(p.path+"."+key, "."), strings.TrimPrefix(p.field+"."+key, ".")}
+type place struct {
+	path, field string
+	depth       int
 }
 
-func (p place) member(i int) place { return place{fmt.Sprintf("%s.%d", p.path, i), p.field} }
+func (p place) below(key string) place {
+	if p.depth == deepest {
+		return p
+	}
+	if key == "" || strings.ContainsAny(key, ". \"") {
+		key = strconv.Quote(key) // as the file has it, for its dot separates nothing
+	}
+	return place{strings.TrimPrefix(p.path+"."+key, "."), strings.TrimPrefix(p.field+"."+key, "."), p.depth + 1}
+}
+
+func (p place) member(i int) place { return place{fmt.Sprintf("%s.%d", p.path, i), p.field, p.depth} }
 
 // header enters a table: [a.b] below an array of tables a is in the last of them.
 func (x *Index) header(n *unstable.Node) place {
@@ -89,6 +109,10 @@ func (x *Index) value(at place, key span, v *unstable.Node, member bool) {
 	x.add(entry{
 		path: at.path, field: at.field, kind: v.Kind, text: string(v.Data), key: key, value: join(span{}, v.Raw), member: member,
 	})
+	at.depth++ // also of arrays in arrays
+	if at.depth > deepest {
+		return
+	}
 	i := 0
 	for it := v.Children(); it.Next(); i++ {
 		switch child := it.Node(); {
@@ -132,33 +156,55 @@ func (x *Index) Has(path string) bool {
 
 // wrong is a mistake at the value of a path; if that has no position, at its key, and if the file does not have it,
 // at the nearest table above.
-func (x *Index) wrong(path, what, hint string) *Mistake {
+func (x *Index) wrong(path, what, hint string) finding {
 	for p := path; p != ""; p = parent(p) {
 		if e, ok := x.find(p); ok && p == path && e.value.to > 0 {
-			return x.mistake(e.value, what, hint)
+			return finding{e.value, what, hint}
 		} else if ok {
-			return x.mistake(e.key, what, hint)
+			return finding{e.key, what, hint}
 		}
 	}
-	return &Mistake{File: x.name, What: what, Hint: hint}
+	return finding{what: what, hint: hint}
 }
 
 func parent(path string) string { return path[:max(0, strings.LastIndexByte(path, '.'))] }
 
-func (x *Index) mistake(s span, what, hint string) *Mistake {
-	line, column, source := position(x.doc, s.from)
-	return &Mistake{
-		What: what, Hint: hint, File: x.name, Line: line, Column: column, Source: source,
-		Width: utf8.RuneCount(x.doc[s.from:s.to]),
-	}
+// finding is something wrong with a part of the document; an empty one is the document itself.
+type finding struct {
+	at         span
+	what, hint string
 }
 
-// position returns line and column, from 1 and in characters, and the line itself.
-func position(doc []byte, offset int) (line, column int, source string) {
-	before := string(doc[:offset])
-	start := strings.LastIndexByte(before, '\n') + 1
-	source, _, _ = strings.Cut(string(doc[start:]), "\n")
-	return strings.Count(before, "\n") + 1, utf8.RuneCountInString(before[start:]) + 1, strings.TrimSuffix(source, "\r")
+// mistakes are the findings in the order of the file: the first of them to be read, and the rest to be counted.
+func (x *Index) mistakes(all []finding) error {
+	if len(all) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(all, func(a, b finding) int { return a.at.from - b.at.from })
+	var ms Mistakes
+	for _, f := range all[:min(len(all), mostMistakes)] {
+		ms.First = append(ms.First, x.mistake(f))
+	}
+	ms.More = len(all) - len(ms.First)
+	return ms
+}
+
+func (x *Index) mistake(f finding) *Mistake {
+	m := &Mistake{What: clip(f.what), Hint: clip(f.hint), File: x.name}
+	if f.at.to > 0 {
+		m.place(x.doc, x.lines[x.lineOf(f.at.from)-1], f.at)
+		m.Line = x.lineOf(f.at.from)
+	}
+	return m
+}
+
+// lineOf returns the line that an offset is in, from 1.
+func (x *Index) lineOf(offset int) int {
+	i, found := slices.BinarySearch(x.lines, offset)
+	if found {
+		return i + 1
+	}
+	return i
 }
 
 // Quote is a key and its value as the file has them, and where.
@@ -167,12 +213,11 @@ func (x *Index) Quote(path string) (text string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	return fmt.Sprintf("%s:%d: %s = %s", x.name, x.line(path), e.field, x.doc[e.value.from:e.value.to]), true
+	return fmt.Sprintf("%s:%d: %s = %s", x.name, x.line(path), e.field, clip(x.doc[e.value.from:e.value.to])), true
 }
 
 // line is where a key is, for messages that quote it.
 func (x *Index) line(path string) int {
 	e, _ := x.find(path)
-	n, _, _ := position(x.doc, e.key.from)
-	return n
+	return x.lineOf(e.key.from)
 }

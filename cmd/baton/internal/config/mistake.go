@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -15,11 +14,13 @@ type Mistake struct {
 	What string
 	Hint string // or ""
 
-	// In a file: where, and the text there. Line and Column count from 1, in characters.
+	// In a file: where. They count from 1, in characters.
 	File         string
 	Line, Column int
-	Source       string // the line
-	Width        int    // characters that the caret underlines, at least 1
+
+	source string // the line, or what of a long one is around the mistake
+	caret  int    // the mistake's column in it
+	width  int    // characters that the caret underlines, at least 1
 }
 
 // Error is one line.
@@ -50,49 +51,77 @@ func (m *Mistake) Text() string {
 //	  | ^^^^^^^
 func (m *Mistake) excerpt() string {
 	number := fmt.Sprintf("%5d", m.Line)
-	var pad strings.Builder
-	for i, r := range []rune(m.Source) {
-		if i >= m.Column-1 {
-			break
+	source := []rune(m.source)
+	before := min(m.caret-1, len(source))
+	pad := make([]rune, before)
+	for i, r := range source[:before] {
+		if pad[i] = ' '; r == '\t' {
+			pad[i] = r
 		}
-		if r != '\t' {
-			r = ' '
-		}
-		pad.WriteRune(r)
 	}
-	left := utf8.RuneCountInString(m.Source) - (m.Column - 1)
-	carets := strings.Repeat("^", max(1, min(m.Width, left)))
-	return fmt.Sprintf("%s | %s\n%s | %s%s", number, m.Source, strings.Repeat(" ", len(number)), pad.String(), carets)
+	carets := strings.Repeat("^", max(1, min(m.width, len(source)-before)))
+	return fmt.Sprintf("%s | %s\n%s | %s%s", number, m.source, strings.Repeat(" ", len(number)), string(pad), carets)
 }
 
-// Mistakes are all that was found in one place, in its order.
-type Mistakes []*Mistake
+// around is how many bytes of a line are shown on either side of a mistake.
+const around = 200
+
+// place says where in doc a mistake is, whose line begins at start: all but the number of the line.
+func (m *Mistake) place(doc string, start int, at span) {
+	end := len(doc)
+	if n := strings.IndexByte(doc[start:], '\n'); n >= 0 {
+		end = start + n
+	}
+	m.Column = utf8.RuneCountInString(doc[start:at.from]) + 1
+	m.width = utf8.RuneCountInString(doc[at.from:min(at.to, end)])
+	left, right := "", ""
+	if at.from-start > around {
+		start, left = runeStart(doc, at.from-around), "…"
+	}
+	if end-at.from > around {
+		end, right = runeStart(doc, at.from+around), "…"
+	}
+	m.source = left + strings.TrimSuffix(doc[start:end], "\r") + right
+	m.caret = utf8.RuneCountInString(left+doc[start:at.from]) + 1
+}
+
+// runeStart moves an offset back to where a character begins.
+func runeStart(doc string, i int) int {
+	for i > 0 && !utf8.RuneStart(doc[i]) {
+		i--
+	}
+	return i
+}
+
+// clip shortens what nobody would read to its end, nor a message between processes has room for.
+func clip(text string) string {
+	const most = 1000
+	if len(text) <= most {
+		return text
+	}
+	return text[:runeStart(text, most)] + "…"
+}
+
+// mostMistakes is how many are told; of more there is only the number.
+const mostMistakes = 20
+
+// Mistakes are what was found in one file, in its order: the first of them, and how many more there are.
+type Mistakes struct {
+	First []*Mistake
+	More  int
+}
 
 // Error is one line: the first of them.
 func (ms Mistakes) Error() string {
-	switch more := len(ms) - 1; more {
+	switch more := len(ms.First) - 1 + ms.More; more {
 	case 0:
-		return ms[0].Error()
+		return ms.First[0].Error()
 	case 1:
-		return ms[0].Error() + " (and one more mistake)"
+		return ms.First[0].Error() + " (and one more mistake)"
 	default:
-		return fmt.Sprintf("%s (and %d more mistakes)", ms[0].Error(), more)
+		return fmt.Sprintf("%s (and %d more mistakes)", ms.First[0].Error(), more)
 	}
 }
 
 // ExitCode is what the process exits with because of ms.
 func (ms Mistakes) ExitCode() int { return exitCode }
-
-// orNil is ms as an error, in the order of the file.
-func (ms Mistakes) orNil() error {
-	if len(ms) == 0 {
-		return nil
-	}
-	slices.SortStableFunc(ms, func(a, b *Mistake) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Column - b.Column
-	})
-	return ms
-}

@@ -6,6 +6,9 @@ import "fmt"
 func nearest(typed string, known []string) string {
 	best, least := "", 1+(len(typed)+2)/3
 	for _, k := range known {
+		if max(len(typed)-len(k), len(k)-len(typed)) >= least {
+			continue // and no table is as long as what somebody has typed
+		}
 		if d := distance(typed, k); d < least {
 			best, least = k, d
 		}

@@ -12,46 +12,44 @@ import (
 // positions; there are several if it is valid TOML.
 func Parse(name string, doc []byte, dir string) (File, *Index, error) {
 	f := Defaults()
-	var anything map[string]any
-	if err := toml.Unmarshal(doc, &anything); err != nil {
+	doc = bytes.TrimPrefix(doc, []byte("\xef\xbb\xbf")) // some editors on Windows begin with it
+	x, err := newIndex(name, doc)
+	if err != nil {
+		if located := toml.Unmarshal(doc, &struct{}{}); located != nil {
+			err = located
+		}
 		return f, nil, Syntax(name, doc, err)
 	}
-	if len(anything) == 0 {
+	if len(x.entries) == 0 {
 		return f, nil, &Mistake{File: name, What: "the config file is empty", Hint: "with no --config at all, a built-in page is served"}
 	}
-	x := newIndex(name, doc)
-	if ms := fileSchema().check(x); len(ms) > 0 {
-		return f, x, ms.orNil()
+	if err := x.mistakes(fileSchema().check(x)); err != nil {
+		return f, x, err
 	}
-	if err := toml.NewDecoder(bytes.NewReader(doc)).DisallowUnknownFields().Decode(&f); err != nil {
-		return f, x, Syntax(name, doc, err) // what the schema misses: a quoted key with a dot in it
+	if err := toml.Unmarshal(doc, &f); err != nil {
+		return f, x, Syntax(name, doc, err) // a key that is there twice, a number of more than 64 bits
 	}
 	f.resolve(x, dir)
 	v := &verifier{File: &f, x: x}
 	v.verify()
-	return f, x, v.found.orNil()
+	return f, x, x.mistakes(v.found)
 }
 
 // Syntax is what the parser found, as a mistake.
 func Syntax(name string, doc []byte, err error) error {
-	m := &Mistake{File: name, What: strings.TrimPrefix(err.Error(), "toml: "), Width: 1}
+	m := &Mistake{File: name, What: clip(strings.TrimPrefix(err.Error(), "toml: "))}
 	var de *toml.DecodeError
-	if errors.As(err, &de) {
-		m.What = strings.TrimPrefix(de.Error(), "toml: ")
-		var column int
-		m.Line, column = de.Position()
-		m.Source, m.Column = sourceLine(doc, m.Line, column)
+	if !errors.As(err, &de) {
+		return m
 	}
+	m.What = clip(strings.TrimPrefix(de.Error(), "toml: "))
+	line, column := de.Position()
+	start := 0
+	for range line - 1 {
+		start += bytes.IndexByte(doc[start:], '\n') + 1
+	}
+	from := min(start+max(column-1, 0), len(doc))
+	m.place(string(doc), start, span{from, from + 1})
+	m.Line, m.width = line, 1
 	return m
-}
-
-// sourceLine returns a line, and a column of bytes in it as one of characters.
-func sourceLine(doc []byte, line, column int) (string, int) {
-	lines := strings.SplitN(string(doc), "\n", line+1)
-	if line < 1 || line > len(lines) {
-		return "", 1
-	}
-	source := lines[line-1]
-	column = len([]rune(source[:min(max(column-1, 0), len(source))])) + 1
-	return strings.TrimSuffix(source, "\r"), column
 }

@@ -2,9 +2,8 @@ package config
 
 import (
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,15 +11,18 @@ import (
 )
 
 // A schema is every key that there is, as the fields of [File] say: from listen.tls.cert to its type.
-type schema map[string]reflect.Type
+type schema struct {
+	types map[string]reflect.Type
+	keys  []string // of types, as they are documented
+}
 
-func fileSchema() schema {
-	s := schema{}
+func fileSchema() *schema {
+	s := &schema{types: map[string]reflect.Type{}}
 	s.addFields("", reflect.TypeFor[File]())
 	return s
 }
 
-func (s schema) addFields(prefix string, t reflect.Type) {
+func (s *schema) addFields(prefix string, t reflect.Type) {
 	for i := range t.NumField() {
 		if !t.Field(i).IsExported() {
 			continue
@@ -30,7 +32,8 @@ func (s schema) addFields(prefix string, t reflect.Type) {
 		if ft.Kind() == reflect.Pointer {
 			ft = ft.Elem()
 		}
-		s[name] = ft
+		s.types[name] = ft
+		s.keys = append(s.keys, name)
 		if ft.Kind() == reflect.Slice {
 			ft = ft.Elem()
 		}
@@ -40,30 +43,31 @@ func (s schema) addFields(prefix string, t reflect.Type) {
 	}
 }
 
-// check finds unknown keys and values of the wrong type. What is inside of such is not looked at.
-func (s schema) check(x *Index) Mistakes {
-	var ms Mistakes
+// check finds unknown keys and values of the wrong type. What is inside of such is not looked at, and nobody reads the
+// words about more than the first of them.
+func (s *schema) check(x *Index) []finding {
+	var all []finding
 	bad := map[string]bool{} // paths
 	for _, e := range x.entries {
-		if inside(e.path, bad) {
-			continue
-		}
-		what, hint := s.wrong(e)
-		if what == "" {
+		if inside(e.path, bad) || s.right(e) {
 			continue
 		}
 		bad[e.path] = true
-		if s[e.field] == nil {
-			ms = append(ms, x.mistake(e.key, what, hint))
-		} else {
-			ms = append(ms, x.wrong(e.path, what, hint))
+		switch {
+		case len(all) >= mostMistakes:
+			all = append(all, finding{at: e.key})
+		case s.types[e.field] == nil:
+			all = append(all, finding{e.key, s.unknown(e), s.hint(e)})
+		default:
+			what, hint := s.wrong(e)
+			all = append(all, x.wrong(e.path, what, hint))
 		}
 	}
-	return ms
+	return all
 }
 
 func inside(path string, bad map[string]bool) bool {
-	for p := parent(path); p != ""; p = parent(p) {
+	for p := path; p != "" && len(bad) > 0; p = parent(p) {
 		if bad[p] {
 			return true
 		}
@@ -71,55 +75,71 @@ func inside(path string, bad map[string]bool) bool {
 	return false
 }
 
-// wrong says what is wrong with an entry, or "".
-func (s schema) wrong(e entry) (what, hint string) {
-	t, ok := s[e.field]
-	if !ok {
-		return s.unknown(e), s.hint(e)
+// right reports whether there is such a key, with a value of its type.
+func (s *schema) right(e entry) bool {
+	if s.types[e.field] == nil {
+		return false
 	}
+	what, _ := s.wrong(e)
+	return what == ""
+}
+
+// wrong says what is wrong with an entry that there is, or "".
+func (s *schema) wrong(e entry) (what, hint string) {
 	for table := parent(e.field); table != ""; table = parent(table) {
-		if s[table].Kind() == reflect.Slice && strings.HasPrefix(e.path, table+".") && !isMember(e.path[len(table)+1:]) {
+		if s.types[table].Kind() == reflect.Slice && strings.HasPrefix(e.path, table+".") && !isMember(e.path[len(table)+1:]) {
 			return fmt.Sprintf("%s: which of the %s tables?", e.field, table), fmt.Sprintf("write %s, with double brackets, before", s.brackets(table))
 		}
 	}
-	return wrongType(e, t)
+	return wrongType(e, s.types[e.field])
 }
 
 // isMember reports whether a path goes on with the number of a member.
 func isMember(path string) bool { return path[0] >= '0' && path[0] <= '9' }
 
-func (s schema) unknown(e entry) string {
+func (s *schema) unknown(e entry) string {
+	what, name := "key", e.field
 	if e.kind == unstable.Table || e.kind == unstable.ArrayTable {
-		return fmt.Sprintf("unknown table %q", e.field)
+		what = "table"
 	}
-	return fmt.Sprintf("unknown key %q", e.field)
+	if !strings.Contains(name, `"`) {
+		name = strconv.Quote(name)
+	}
+	return fmt.Sprintf("unknown %s %s", what, name)
 }
 
-// hint names what was probably meant: a key of the same table that is written almost so, or the same key of another.
-func (s schema) hint(e entry) string {
+// hint names what was probably meant: a key of the same table that is written almost so, or the same key of another. If
+// there is none, it lists what there is.
+func (s *schema) hint(e entry) string {
 	table, key := parent(e.field), e.field[strings.LastIndexByte(e.field, '.')+1:]
-	var siblings, elsewhere []string
-	for _, f := range slices.Sorted(maps.Keys(s)) {
+	if unquoted, err := strconv.Unquote(e.field); err == nil && s.types[unquoted] != nil {
+		return "write it without quotes: in them a dot separates nothing"
+	}
+	var siblings []string
+	elsewhere := ""
+	for _, f := range s.keys {
 		leaf := f[strings.LastIndexByte(f, '.')+1:]
 		if parent(f) == table {
 			siblings = append(siblings, leaf)
-		} else if leaf == key {
-			elsewhere = append(elsewhere, f)
+		} else if leaf == key && elsewhere == "" {
+			elsewhere = f
 		}
 	}
-	switch {
-	case len(elsewhere) == 0:
-		return DidYouMean(key, siblings)
-	case parent(elsewhere[0]) == "":
+	switch meant := DidYouMean(key, siblings); {
+	case elsewhere != "" && parent(elsewhere) == "":
 		return fmt.Sprintf("%s belongs to the top of the file, before the first [table]", key)
+	case elsewhere != "":
+		return fmt.Sprintf("%s belongs to the table %s", key, s.brackets(parent(elsewhere)))
+	case meant != "" || len(siblings) == 0:
+		return meant
 	default:
-		return fmt.Sprintf("%s belongs to the table %s", key, s.brackets(parent(elsewhere[0])))
+		return "there are " + strings.Join(siblings, ", ")
 	}
 }
 
 // brackets is how the header of a table is written.
-func (s schema) brackets(table string) string {
-	if s[table].Kind() == reflect.Slice {
+func (s *schema) brackets(table string) string {
+	if s.types[table].Kind() == reflect.Slice {
 		return "[[" + table + "]]"
 	}
 	return "[" + table + "]"

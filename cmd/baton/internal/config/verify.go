@@ -15,7 +15,7 @@ import (
 type verifier struct {
 	*File
 	x     *Index
-	found Mistakes
+	found []finding
 }
 
 func (v *verifier) verify() {
