@@ -38,7 +38,7 @@ func (c *clientFlags) client() (*client, error) {
 
 // controlOf reads only what is needed: the file may be broken elsewhere, and that is when people ask for the status.
 func controlOf(file string) (string, error) {
-	doc, err := readConfig(file)
+	doc, _, err := readConfig(file)
 	if err != nil {
 		return "", err
 	}

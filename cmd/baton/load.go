@@ -52,9 +52,10 @@ func (l *loader) configPath() string { return config.Absolute(l.dir, l.flags.con
 func (l *loader) load(name string) (f config.File, warnings []string, err error) {
 	f = config.Defaults()
 	var x *config.Index
+	var pipe bool
 	if path := l.configPath(); path != "" {
-		doc, err := readConfig(path)
-		if err != nil {
+		var doc []byte
+		if doc, pipe, err = readConfig(path); err != nil {
 			return f, nil, err
 		}
 		if f, x, err = config.Parse(name, doc, filepath.Dir(path)); err != nil {
@@ -67,6 +68,7 @@ func (l *loader) load(name string) (f config.File, warnings []string, err error)
 	if warnings, err = l.flags.overlay(&f, x); err != nil {
 		return f, nil, err
 	}
+	f.Watch = f.Watch && !pipe
 	f.Control, f.PIDFile = config.Absolute(l.dir, f.Control), config.Absolute(l.dir, f.PIDFile)
 	if len(f.Listen) == 0 {
 		f.Listen = []config.Listen{defaultListen()}
@@ -75,15 +77,19 @@ func (l *loader) load(name string) (f config.File, warnings []string, err error)
 }
 
 // readConfig says whose mistake it is that the file cannot be read.
-func readConfig(path string) ([]byte, error) {
-	doc, err := os.ReadFile(path)
+func readConfig(path string) (doc []byte, pipe bool, err error) {
+	doc, pipe, err = config.ReadFile(path)
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return nil, false, &mistake{What: fmt.Sprintf("config: %v", err), Hint: "--config names a file"}
+	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTDIR) {
-		return nil, &mistake{What: fmt.Sprintf("config: %v", err), Hint: "--config names the file"}
+		return nil, false, &mistake{What: fmt.Sprintf("config: %v", err), Hint: "--config names the file"}
 	}
 	if err != nil {
-		return nil, &trouble{err: fmt.Errorf("config: %w", err)}
+		return nil, false, &trouble{err: fmt.Errorf("config: %w", err)}
 	}
-	return doc, nil
+	return doc, pipe, nil
 }
 
 // doubts are what is allowed and hardly meant.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -117,6 +118,26 @@ func TestControlAndWatch(t *testing.T) {
 	}
 	if _, _, c, err := loadArgs(t, "watch = false", "--watch"); err != nil || len(c.Watch) != 1 {
 		t.Errorf("--watch: %s, %v", c.Watch, err)
+	}
+}
+
+// TestConfigFromPipe: what is read from a pipe cannot be read again, and so is not watched.
+func TestConfigFromPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	_, _ = w.WriteString("workers = 3\n")
+	_ = w.Close()
+	l := &loader{newRunFlags("run"), "/"}
+	l.flags.config = fmt.Sprintf("/dev/fd/%d", r.Fd())
+	c, err := l.Load(t.Context())
+	if err != nil || c.Workers != 3 || len(c.Watch) > 0 {
+		t.Errorf("%d workers, watches %v, %v", c.Workers, c.Watch, err)
+	}
+	if _, err := l.Load(t.Context()); exitCode(err) != exitUser || !strings.Contains(err.Error(), "is at its end") {
+		t.Errorf("again: %v", err)
 	}
 }
 

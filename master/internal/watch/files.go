@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,14 +21,41 @@ type Sum [sha256.Size]byte
 func Read(files []string) (Sum, error) {
 	h := sha256.New()
 	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
+		if err := add(h, f); err != nil {
 			return Sum{}, fmt.Errorf("watch: %w", err)
 		}
-		fmt.Fprintf(h, "%d\n", len(b))
-		h.Write(b)
 	}
 	return Sum(h.Sum(nil)), nil
+}
+
+// most is how much of a file is read: nobody watches a larger one.
+const most = 64 << 20
+
+// add sums up one file. Of what is no regular file, and may have no end, it is only the kind.
+func add(h hash.Hash, path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a named pipe without a writer would block
+	if errors.Is(err, unix.ENXIO) {
+		_, _ = fmt.Fprintln(h, "a socket")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() && !info.IsDir() {
+		_, _ = fmt.Fprintln(h, info.Mode().Type())
+		return nil
+	}
+	_, _ = fmt.Fprintln(h, info.Size())
+	_, err = io.CopyN(h, f, most)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return err
 }
 
 // folders are those in which something can change what a path leads to: the path's own, and that of every symbolic link

@@ -3,10 +3,13 @@ package watch
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestSums(t *testing.T) {
@@ -45,6 +48,33 @@ func TestReadOfWhatIsNotThere(t *testing.T) {
 	}
 	if _, err := Read([]string{filepath.Dir(there)}); err == nil || missing(err) {
 		t.Error(err)
+	}
+}
+
+// TestSumOfNoFile: where a file was there may be something without an end.
+func TestSumOfNoFile(t *testing.T) {
+	t.Parallel()
+	file := one(t)
+	was, err := Read([]string{file})
+	must(t, err)
+	for _, replace := range []func() error{
+		func() error { return os.Symlink("/dev/zero", file) },
+		func() error { return unix.Mkfifo(file, 0o600) },
+		func() error {
+			ln, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", file)
+			if err == nil {
+				t.Cleanup(func() { _ = ln.Close() })
+			}
+			return err
+		},
+	} {
+		must(t, os.Remove(file), replace())
+		now, err := Read([]string{file})
+		must(t, err)
+		if now == was {
+			t.Error("the change is not seen")
+		}
+		was = now
 	}
 }
 

@@ -5,15 +5,14 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"os"
 	"slices"
 )
 
 // certificate reads the files of a tls table, once, and checks that they belong together.
 func (v *verifier) certificate(path string, t *TLS) {
 	var cerr, kerr error
-	t.cert, cerr = os.ReadFile(t.Cert)
-	t.key, kerr = os.ReadFile(t.Key)
+	t.cert, _, cerr = ReadFile(t.Cert)
+	t.key, _, kerr = ReadFile(t.Key)
 	if cerr != nil {
 		v.wrong(path+".cert", "", "tls: %v", cerr)
 	}

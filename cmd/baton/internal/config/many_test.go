@@ -29,7 +29,7 @@ func TestManyMistakes(t *testing.T) {
 	}{
 		{"misspelt keys", repeated(n, "", "wrokers_%05d = \"some text to fill the line with\"\n", ""), n, `unknown key "wrokers_00019"`},
 		{"in quotes with dots", repeated(n, "", "[[listen]]\n\"tls.key%d\" = 1\n", ""), n, `unknown key listen."tls.key19"`},
-		{"in one line", repeated(n, "listen = [", "{ adress = \"127.0.0.1:%d\" }, ", "]"), n, `unknown key "listen.adress"`},
+		{"in one line", repeated(n, "listen = [", "{ addr = \"127.0.0.1:%d\" }, ", "]"), n, `unknown key "listen.addr"`},
 		{"wrong types", repeated(n, "", "[[route]]\npath = %d\n", ""), n, "route.path: the number 19, want a text"},
 		{"the same route", repeated(n, "", "[[route]]\npath = \"/%[1]d/..\"\necho = true\n", ""), n - 1, "path /20/..: the same as in line 2"},
 		{"too late", repeated(n, "", "[[route]]\npath = \"/%[1]d\"\nrespond = \"\"\ndelay = \"9%04[1]dh\"\n", ""), n, "delay: 90019h"},
