@@ -1,7 +1,6 @@
 package master
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"baton/master/internal/sockets"
 	"baton/master/keeper"
+	"baton/worker/ownfile"
 	"baton/worker/wire"
 )
 
@@ -33,6 +33,10 @@ type sockRecord struct {
 	Slot  int    `json:"slot"` // or sockets.Shared
 	Host  string `json:"host"`
 	Order int    `json:"order"` // in which the sockets on this very address have listened, or will
+	Made  int    `json:"made"`  // the generation that has made it
+
+	// File is that of a Unix socket which this program has made.
+	File wire.Path `json:"file,omitzero"`
 
 	// Passed is systemd's name for a socket of one of its socket units; empty for all that this program has made.
 	Passed string `json:"passed,omitempty"`
@@ -67,9 +71,11 @@ func (m *master) keysOf(slot int) []string {
 	return all
 }
 
-func (m *master) hasKey(key string) bool {
+// hasKey reports whether we have the socket that generation gen has under this key. One that was made later is another one,
+// at a path from which somebody has removed the first.
+func (m *master) hasKey(key string, gen int) bool {
 	for _, s := range m.sockets {
-		if s.key == key {
+		if s.key == key && s.Made <= gen {
 			return true
 		}
 	}
@@ -96,7 +102,7 @@ func (m *master) openListeners() error {
 // leave decides about a socket that the config does not name.
 func (m *master) leave(key string, it inherited) {
 	s := sock{key: key, fd: it.fd, extra: true}
-	if json.Unmarshal([]byte(it.data), &s.sockRecord) == nil && !strings.HasPrefix(s.Group, "udp/") {
+	if wire.Unmarshal([]byte(it.data), &s.sockRecord) == nil && !strings.HasPrefix(s.Group, "udp/") {
 		for _, o := range m.sockets {
 			if o.Group == s.Group && !o.extra && sockets.Covers(o.Host, s.Host) {
 				s.Listen = o.Listen
@@ -155,14 +161,7 @@ func (m *master) resolve(l Listen) (sockets.Addr, error) {
 func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
 	s := sock{Listen: l, key: addr.Key(l.name(), slot), sockRecord: sockRecord{Group: addr.Group(l.name()), Slot: slot, Host: addr.Host()}}
 	entry := keeper.EntryListen + "/" + s.key
-	if it, ok := m.take(entry); ok {
-		var r sockRecord
-		if json.Unmarshal([]byte(it.data), &r) == nil {
-			s.Order, s.Passed = r.Order, r.Passed
-		}
-		s.fd = it.fd
-		s.fresh = m.welcome.Role == wire.RoleRestart // its master may have died before it listened; twice does no harm
-		m.sockets = append(m.sockets, s)
+	if m.inheritSocket(entry, &s) {
 		return nil
 	}
 	if ok, err := m.adoptPassed(l, addr, &s); ok || err != nil {
@@ -180,10 +179,34 @@ func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
 	if err != nil {
 		return m.hintPassed(err, s.Group)
 	}
-	s.fd, s.fresh, s.Order = fd, true, m.nextOrder(s.Group, s.Host)
-	m.put(wire.Put{Name: entry, Unlink: addr.Path}, s.sockRecord, s.fd)
+	s.fd, s.fresh, s.Order, s.Made = fd, true, m.nextOrder(s.Group, s.Host), m.gen
+	if addr.Path != "" {
+		s.File, _ = ownfile.At(addr.Path)
+	}
+	m.put(wire.Put{Name: entry, Unlink: s.File}, s.sockRecord, s.fd)
 	m.sockets = append(m.sockets, s)
 	return nil
+}
+
+// inheritSocket takes s from the store. A Unix socket that is not at its path any more is left to the workers who have it:
+// they serve what is in its queue, and a new one is to be made.
+func (m *master) inheritSocket(entry string, s *sock) bool {
+	it, ok := m.take(entry)
+	if !ok {
+		return false
+	}
+	var r sockRecord
+	if wire.Unmarshal([]byte(it.data), &r) == nil {
+		s.Order, s.Passed, s.Made, s.File = r.Order, r.Passed, r.Made, r.File
+	}
+	if s.File != (wire.Path{}) && !m.stands(s.File) {
+		_ = unix.Close(it.fd)
+		return false
+	}
+	s.fd = it.fd
+	s.fresh = m.welcome.Role == wire.RoleRestart // its master may have died before it listened; twice does no harm
+	m.sockets = append(m.sockets, *s)
+	return true
 }
 
 // shareOwn makes our own sockets on a port share it with a new one. It reports whether there are any.
@@ -199,7 +222,7 @@ func (m *master) shareOwn(group string) bool {
 	}
 	for name, it := range m.items {
 		var r sockRecord
-		if strings.HasPrefix(name, keeper.EntryListen+"/") && json.Unmarshal([]byte(it.data), &r) == nil {
+		if strings.HasPrefix(name, keeper.EntryListen+"/") && wire.Unmarshal([]byte(it.data), &r) == nil {
 			share(it.fd, r)
 		}
 	}

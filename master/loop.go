@@ -250,6 +250,9 @@ func (m *master) end() int {
 	if m.control != nil {
 		m.control.Close(controlLimit)
 	}
+	if m.stopping && m.keeper.HungUp() { // else it does it
+		m.removePaths()
+	}
 	m.keeper.Flush()
 	return exitOK
 }

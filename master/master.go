@@ -2,7 +2,6 @@ package master
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,12 +51,13 @@ type master struct {
 	resized  int64 // requests of the keeper's that are in want
 	sockets  []sock
 	resolved map[string]string   // addresses, as they are written and as they were found
-	made     []string            // paths in the file system, by this process
+	made     []wire.Path         // files, by this process
 	steered  map[string]steering // by the key of an address's first socket
 	payload  int                 // memory file
 	queue    [2]int              // the hand-over queue: the end to give to, and the one to take from
 	tickets  ticketKeys          // none without a TLS listener
 	logFD    int                 // log file; -1: standard error
+	files    files
 
 	procs   map[int]*proc
 	buried  map[int]bool // workers of ours that ended before known: the store may still name them
@@ -271,12 +271,10 @@ func (m *master) put(p wire.Put, v any, fd int) {
 	if m.orphaned {
 		return // nobody keeps anything any more
 	}
-	if p.Unlink != "" {
-		m.made = append(m.made, p.Unlink)
-	}
+	m.made = append(m.made, p.Unlink, p.Undo)
 	if s, ok := v.(string); ok {
 		p.Data = s
-	} else if b, err := json.Marshal(v); err == nil {
+	} else if b, err := wire.Marshal(v); err == nil {
 		p.Data = string(b)
 	}
 	var err error

@@ -2,8 +2,6 @@ package master
 
 import (
 	"errors"
-	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,11 +21,11 @@ func (m *master) keeperGone() {
 		m.known = true
 	}
 	m.trackAdopted()
+	m.removePaths()
 	if m.stopping {
 		return
 	}
 	m.log.Error("master: the keeper is gone, stopping everything")
-	m.removePaths()
 	m.stop(wire.Stop{Deadline: int64(monotonic().add(m.cfg.stopTimeout()))})
 }
 
@@ -55,49 +53,4 @@ func (m *master) killAdopted(p *proc) {
 	if p.handle != 0 {
 		_ = unix.PidfdSendSignal(p.handle, unix.SIGKILL, nil, 0)
 	}
-}
-
-// removePaths removes what the keeper would have removed: of a process that was about to be the master what it has made,
-// of a master, also of one that was restarted, everything.
-func (m *master) removePaths() {
-	paths := m.made
-	if m.committed || m.welcome.Role == wire.RoleRestart {
-		paths = m.paths()
-	}
-	for _, p := range paths {
-		_ = os.Remove(p)
-	}
-}
-
-// paths are all that there are in the file system while this master serves, but for the sockets that systemd has as well.
-func (m *master) paths() []string {
-	var all []string
-	for _, s := range m.sockets {
-		if s.Passed != "" || m.welcome.Stores {
-			continue
-		}
-		if path, ok := strings.CutPrefix(s.key, "unix/"); ok {
-			all = append(all, path)
-		}
-	}
-	if m.cfg.Control != "" {
-		all = append(all, m.path(m.cfg.Control))
-	}
-	if m.cfg.PIDFile != "" {
-		all = append(all, m.path(m.cfg.PIDFile))
-	}
-	return all
-}
-
-// pathIDs are the paths as they are now, for workers: if keeper and master die together, nobody else is left who could
-// remove them.
-func (m *master) pathIDs() []wire.Path {
-	var all []wire.Path
-	for _, p := range m.paths() {
-		var st unix.Stat_t
-		if unix.Lstat(p, &st) == nil {
-			all = append(all, wire.Path{Path: p, Dev: int64(st.Dev), Ino: int64(st.Ino)})
-		}
-	}
-	return all
 }

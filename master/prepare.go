@@ -4,19 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
-	"baton/master/internal/sockets"
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
 	"baton/master/internal/watch"
 	"baton/master/keeper"
 	"baton/worker"
-	"baton/worker/logsink"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -83,7 +79,7 @@ func (m *master) prepareRestart() error {
 		return fmt.Errorf("master: restart: %w", err)
 	}
 	var sc storedConfig
-	if err := json.Unmarshal(b, &sc); err != nil {
+	if err := wire.Unmarshal(b, &sc); err != nil {
 		return fmt.Errorf("master: restart: config: %w", err)
 	}
 	m.cfg = sc.Config
@@ -128,8 +124,8 @@ func (m *master) load() error {
 }
 
 func sameJSON(a, b any) bool {
-	x, err1 := json.Marshal(a)
-	y, err2 := json.Marshal(b)
+	x, err1 := wire.Marshal(a)
+	y, err2 := wire.Marshal(b)
 	return err1 == nil && err2 == nil && string(x) == string(y)
 }
 
@@ -150,7 +146,7 @@ func (m *master) chooseCount() {
 
 // openAll opens what the configuration names: the log, the control socket, the listeners, the memory file for the workers.
 func (m *master) openAll() error {
-	for _, open := range []func() error{m.openLog, m.openControl, m.openListeners, m.openPIDFile, m.openQueue, m.openTickets, m.openHeart} {
+	for _, open := range []func() error{m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openQueue, m.openTickets, m.openHeart} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -181,35 +177,6 @@ func (m *master) openQueue() error {
 	return nil
 }
 
-// openLog opens the log file. A successor's own words go there after COMMIT.
-func (m *master) openLog() error {
-	if m.cfg.LogFile != "" {
-		fd, err := logsink.Open(m.path(m.cfg.LogFile))
-		if it, ok := m.items[keeper.EntryLog]; err != nil && ok && m.welcome.Role == wire.RoleRestart {
-			delete(m.items, keeper.EntryLog)
-			fd, err = it.fd, nil // what is open stays so; a restart needs no file
-		}
-		if err != nil {
-			return err
-		}
-		m.logFD = fd
-	}
-	return nil
-}
-
-// startLogging begins to write where the config says.
-func (m *master) startLogging() {
-	m.log = logsink.Logger(m.sink, m.cfg.LogFormat)
-	_ = m.keeper.Post(wire.Drop{Name: keeper.EntryLog})
-	m.store(keeper.EntryLog, m.cfg.LogFormat, m.logFD)
-	if m.logFD < 0 {
-		return
-	}
-	if fd, err := seqpacket.Dup(m.logFD); err == nil {
-		m.sink.SetFD(fd)
-	}
-}
-
 // path is p as the user meant it, from where the user was.
 func (m *master) path(p string) string {
 	if filepath.IsAbs(p) {
@@ -223,79 +190,4 @@ func (m *master) forget(name string) {
 	if it, ok := m.take(name); ok && it.fd >= 0 {
 		_ = unix.Close(it.fd)
 	}
-}
-
-// openPIDFile writes the keeper's PID. The keeper removes the file in the end.
-func (m *master) openPIDFile() error {
-	old, had := m.take(entryPID)
-	if m.cfg.PIDFile == "" {
-		if had {
-			_ = m.keeper.Post(wire.Drop{Name: entryPID})
-		}
-		return nil
-	}
-	path := m.path(m.cfg.PIDFile)
-	if had && old.data == path {
-		return nil
-	}
-	if err := writeFile(path, strconv.Itoa(m.welcome.KeeperPID)+"\n"); err != nil {
-		return fmt.Errorf("pid file: %w", err)
-	}
-	if had {
-		_ = m.keeper.Post(wire.Drop{Name: entryPID})
-	}
-	m.put(wire.Put{Name: entryPID, Unlink: path}, path, -1)
-	return nil
-}
-
-// writeFile replaces a file in one step. In a folder that others may write to, it follows no link of theirs: the new file
-// has a name that nobody had before, and a rename replaces a link.
-func writeFile(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
-}
-
-// openControl takes over the control socket, or makes it.
-func (m *master) openControl() error {
-	it, had := m.items[keeper.EntryControl]
-	if m.cfg.Control == "" {
-		if had {
-			_ = m.keeper.Post(wire.Drop{Name: keeper.EntryControl})
-			m.forget(keeper.EntryControl)
-		}
-		return nil
-	}
-	path := m.path(m.cfg.Control)
-	m.cfg.Control = path
-	if had && it.data == path {
-		return nil
-	}
-	addr, err := sockets.Resolve("unix:"+path, "tcp", "/")
-	if err != nil {
-		return fmt.Errorf("control socket: %w", err)
-	}
-	fd, err := sockets.Bind(addr, 0o600)
-	if err != nil {
-		return fmt.Errorf("control socket: %w%s", err, whoRuns(path, err))
-	}
-	m.forget(keeper.EntryControl)
-	m.put(wire.Put{Name: keeper.EntryControl, Unlink: path}, path, fd)
-	m.items[keeper.EntryControl] = inherited{data: path, fd: fd}
-	return nil
 }

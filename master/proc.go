@@ -1,7 +1,6 @@
 package master
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
@@ -115,7 +114,7 @@ func (m *master) workerEnv() []string {
 func (m *master) sendSetup(p *proc) error {
 	s := wire.Setup{
 		Generation: m.gen, Slot: p.slot, Version: m.opts.Version, Payload: len(m.cfg.Payload),
-		LogFormat: m.cfg.LogFormat, Paths: m.pathIDs(), StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
+		LogFormat: m.cfg.LogFormat, Paths: m.paths(), StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
 		MaxConnections: m.cfg.MaxConnections, MaxRequests: about(int64(m.cfg.MaxRequests), p.pid),
 		HangTimeout: p.record.HangTimeout, Heart: p.record.Heart,
 	}
@@ -133,8 +132,8 @@ func (m *master) sendSetup(p *proc) error {
 	if err := p.conn.Post(s, fds...); err != nil {
 		return err
 	}
-	if m.logFD >= 0 {
-		return p.conn.Post(wire.LogFile{}, m.logFD)
+	if fd := m.workerLog(); fd >= 0 {
+		return p.conn.Post(wire.LogFile{}, fd)
 	}
 	return nil
 }
@@ -142,7 +141,7 @@ func (m *master) sendSetup(p *proc) error {
 // adopt takes over a worker that another master has started.
 func (m *master) adopt(pid int, data string, fd int) {
 	p := &proc{procView: procView{pid: pid, state: procServing}}
-	if err := json.Unmarshal([]byte(data), &p.record); err != nil {
+	if err := wire.Unmarshal([]byte(data), &p.record); err != nil {
 		m.log.Error("master: adopt", "pid", pid, "error", err)
 	}
 	p.gen, p.slot = p.record.Generation, p.record.Slot
@@ -334,7 +333,7 @@ func (m *master) perform(a action) {
 	case grantAction:
 		p := m.procs[a.pid]
 		p.state = procServing
-		_ = p.conn.Post(wire.Go{})
+		_ = p.conn.Post(wire.Go{PIDFile: m.files.pid})
 		m.steer()
 		m.coverEmpty()
 	case replaceAction:
@@ -369,17 +368,17 @@ func (m *master) kill(p *proc) {
 
 func (m *master) drain(p *proc, deadline moment) {
 	p.state, p.deadline = procDraining, deadline
-	d := wire.Drain{Deadline: int64(deadline), Stop: m.stopping, Ends: m.endedKeys(p.record.Listeners)}
+	d := wire.Drain{Deadline: int64(deadline), Stop: m.stopping, Ends: m.endedKeys(p.record.Listeners, p.gen)}
 	_ = p.conn.Post(d)
 	p.record.Draining, p.record.Deadline = true, int64(deadline)
 	m.store(keeper.WorkerEntry(p.pid), p.record, -1)
 }
 
-// endedKeys are those of the keys that this generation does not serve any more.
-func (m *master) endedKeys(keys []string) []string {
+// endedKeys are those of the keys that this generation does not serve any more, as a worker of generation gen knows them.
+func (m *master) endedKeys(keys []string, gen int) []string {
 	var ends []string
 	for _, k := range keys {
-		if !m.hasKey(k) {
+		if !m.hasKey(k, gen) {
 			ends = append(ends, k)
 		}
 	}

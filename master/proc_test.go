@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 
 	"baton/worker/wire"
@@ -136,9 +137,13 @@ func TestTransient(t *testing.T) {
 
 func TestEndedKeys(t *testing.T) {
 	t.Parallel()
-	m := &master{sockets: []sock{{key: "a"}, {key: "b"}}}
-	if got := m.endedKeys([]string{"a", "c"}); len(got) != 1 || got[0] != "c" {
-		t.Errorf("%v", got)
+	again := sock{key: "again", sockRecord: sockRecord{Made: 5}} // somebody has removed the first one's path
+	m := &master{sockets: []sock{{key: "a"}, {key: "b"}, again}}
+	if got := m.endedKeys([]string{"a", "c", "again"}, 4); !slices.Equal(got, []string{"c", "again"}) {
+		t.Errorf("a worker of an older generation: %v", got)
+	}
+	if got := m.endedKeys([]string{"a", "again"}, 5); len(got) != 0 {
+		t.Errorf("a worker of the generation that has made it: %v", got)
 	}
 }
 

@@ -46,6 +46,7 @@ func (m *master) status(q *query) Status {
 	if m.welcome.Problem != "" {
 		st.Warnings = append(st.Warnings, m.welcome.Problem)
 	}
+	st.Warnings = append(st.Warnings, m.missingFiles()...)
 	handed := m.counts.Handed
 	for _, p := range m.procs {
 		if !p.bye { // else it is in the sum already

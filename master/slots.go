@@ -1,7 +1,6 @@
 package master
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -70,7 +69,7 @@ func (m *master) nextOrder(group, host string) int {
 	}
 	for name, it := range m.items {
 		var r sockRecord
-		if strings.HasPrefix(name, keeper.EntryListen+"/") && json.Unmarshal([]byte(it.data), &r) == nil {
+		if strings.HasPrefix(name, keeper.EntryListen+"/") && wire.Unmarshal([]byte(it.data), &r) == nil {
 			see(r)
 		}
 	}

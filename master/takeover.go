@@ -1,7 +1,6 @@
 package master
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -10,7 +9,6 @@ import (
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
 	"baton/master/keeper"
-	"baton/worker/logsink"
 	"baton/worker/wire"
 )
 
@@ -47,7 +45,7 @@ func (m *master) stage() error {
 	m.store(keeper.EntryExe, m.opts.Version, exe)
 	_ = unix.Close(exe)
 
-	b, err := json.Marshal(storedConfig{Config: m.cfg, Sum: m.sum[:], Resolved: m.resolved})
+	b, err := wire.Marshal(storedConfig{Config: m.cfg, Sum: m.sum[:], Resolved: m.resolved})
 	if err != nil {
 		return fmt.Errorf("master: config: %w", err)
 	}
@@ -94,6 +92,7 @@ func (m *master) onCommitted(c wire.Committed) {
 		m.crashes.committed = monotonic()
 	}
 	m.listenFresh()
+	m.writePIDFile()
 	todo, _ := decide(m.view(monotonic()))
 	for _, a := range todo {
 		m.perform(a)
@@ -131,22 +130,4 @@ func (m *master) serveControl() {
 		}
 	}
 	m.warnOf("control", fmt.Sprintf("control socket: %v", err))
-}
-
-// reopenLog opens the log file anew, here and in every worker.
-func (m *master) reopenLog() {
-	if m.cfg.LogFile == "" {
-		return
-	}
-	fd, err := logsink.Open(m.path(m.cfg.LogFile))
-	if err != nil {
-		m.log.Error("master: reopen", "error", err)
-		return
-	}
-	_ = unix.Close(m.logFD)
-	m.logFD = fd
-	m.startLogging()
-	for _, p := range m.procs {
-		_ = p.conn.Post(wire.LogFile{}, fd)
-	}
 }

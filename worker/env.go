@@ -53,6 +53,7 @@ type world struct {
 	payload          []byte
 	stopTimeout      int64       // nanoseconds, for a worker whose keeper and master died
 	paths            []wire.Path // that it removes then
+	pidFile          wire.Path   // so is this one
 	sockets          []socket
 	handover         *handover.Exchange
 	tickets          tickets

@@ -15,6 +15,7 @@ import (
 
 	"baton/worker/handover"
 	"baton/worker/logsink"
+	"baton/worker/ownfile"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -254,25 +255,21 @@ const orphanGrace = time.Second
 // remove the paths of sockets. What the last drain said still holds, if it ends earlier.
 func (p *process) orphaned() {
 	p.env.Log.Warn("worker: keeper and master are gone, stopping")
-	removePaths(p.env.paths)
+	for _, f := range append(p.env.paths, p.env.pidFile) {
+		ownfile.Remove(f)
+	}
 	p.drain(wire.Drain{Deadline: Monotonic() + p.env.stopTimeout, Stop: true})
 	time.AfterFunc(time.Duration(p.env.stopTimeout)+orphanGrace, func() { _ = unix.Kill(os.Getpid(), unix.SIGKILL) })
-}
-
-// removePaths removes files, but none that another program has put there since.
-func removePaths(paths []wire.Path) {
-	for _, p := range paths {
-		var st unix.Stat_t
-		if unix.Lstat(p.Path, &st) == nil && int64(st.Dev) == p.Dev && int64(st.Ino) == p.Ino {
-			_ = os.Remove(p.Path)
-		}
-	}
 }
 
 func (p *process) handle(packet *seqpacket.Packet) {
 	var err error
 	switch packet.Frame.T {
 	case wire.Go{}.Kind():
+		var g wire.Go
+		if err = packet.Frame.Into(&g); err == nil {
+			p.env.pidFile = g.PIDFile
+		}
 		p.sayDue() // another master has come, perhaps
 		if !p.granted {
 			p.granted = true

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +13,7 @@ import (
 	"baton/cmd/baton/internal/config"
 	"baton/http/site"
 	"baton/master"
+	"baton/worker/wire"
 )
 
 // controlEnv names the control socket where neither a flag nor the file does.
@@ -107,7 +107,7 @@ func doubts(f *config.File) []string {
 
 // config is f as the master wants it.
 func (l *loader) config(f config.File) (master.Config, error) {
-	p, err := json.Marshal(payloadOf(&f))
+	p, err := wire.Marshal(payloadOf(&f))
 	if err != nil {
 		return master.Config{}, fmt.Errorf("config: payload: %w", err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"baton/http/websocket"
 	"baton/worker"
 	"baton/worker/echo"
+	"baton/worker/wire"
 )
 
 // payload is what a worker gets from the master: everything of the config file that is its business, so that no worker
@@ -39,7 +39,7 @@ func siteWorker() worker.Worker {
 }
 
 func readPayload(env *worker.Env) (p payload, err error) {
-	if err := json.Unmarshal(env.Payload(), &p); err != nil {
+	if err := wire.Unmarshal(env.Payload(), &p); err != nil {
 		return p, fmt.Errorf("payload: %w", err)
 	}
 	return p, nil

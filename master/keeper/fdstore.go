@@ -11,6 +11,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/ownfile"
+	"baton/worker/wire"
 )
 
 // entryStored is a memory file with the list of the sockets that systemd keeps; no master sees it.
@@ -34,10 +37,10 @@ type fdstore struct {
 
 // stored is one socket in the list.
 type stored struct {
-	FDName string `json:"fdname"`
-	Entry  string `json:"entry"`
-	Data   string `json:"data"`
-	Unlink string `json:"unlink,omitempty"`
+	FDName string    `json:"fdname"`
+	Entry  string    `json:"entry"`
+	Data   string    `json:"data"`
+	Unlink wire.Path `json:"unlink,omitzero"`
 }
 
 type storedSockets struct {
@@ -89,14 +92,9 @@ func (f *fdstore) restore(all []passed, s store) (rest []passed, dead []string) 
 	return rest, dead
 }
 
-// reachable reports whether somebody could still connect to the socket: it listens, and its path is there.
+// reachable reports whether somebody could still connect to the socket: it listens, and is at its path.
 func (r stored) reachable(fd int) bool {
-	if r.Unlink != "" {
-		if fi, err := os.Lstat(r.Unlink); err != nil || fi.Mode().Type() != os.ModeSocket {
-			return false
-		}
-	}
-	return isListening(fd) || isDatagram(fd)
+	return (r.Unlink == wire.Path{} || ownfile.Is(r.Unlink)) && (isListening(fd) || isDatagram(fd))
 }
 
 func isDatagram(fd int) bool {
@@ -116,8 +114,9 @@ func readStored(fd int) []stored {
 		return nil
 	}
 	var list storedSockets
+	var first json.RawMessage
 	// What follows the first value is the rest of a longer one, which a keeper that was killed could not cut off.
-	if json.NewDecoder(bytes.NewReader(b[:n])).Decode(&list) != nil || list.Version != storedVersion {
+	if json.NewDecoder(bytes.NewReader(b[:n])).Decode(&first) != nil || wire.Unmarshal(first, &list) != nil || list.Version != storedVersion {
 		return nil
 	}
 	return list.Sockets
@@ -203,7 +202,7 @@ func (k *keeper) writeStored() error {
 		e := k.store[name]
 		list.Sockets = append(list.Sockets, stored{FDName: k.systemd.store.kept[name], Entry: name, Data: e.data, Unlink: e.unlink})
 	}
-	b, err := json.Marshal(list)
+	b, err := wire.Marshal(list)
 	if err != nil {
 		return err
 	}
@@ -261,7 +260,7 @@ func (f *fdstore) taken(fdname string) bool {
 func (k *keeper) dropListeners() {
 	for _, name := range k.store.names(EntryListen + "/") {
 		if e := k.store[name]; k.systemd.store.kept[name] != "" {
-			e.unlink = ""
+			e.unlink = wire.Path{}
 			k.store[name] = e
 		}
 		k.store.drop(name)

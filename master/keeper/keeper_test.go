@@ -301,7 +301,7 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 			k, master, successor := reloading(t)
 			kept, fresh, sock := hold(t), hold(t), path(t, "sock")
 			master.says(wire.Put{Name: "listen/kept"}, kept.fd)
-			successor.says(wire.Put{Name: "listen/fresh", Unlink: sock}, fresh.fd)
+			successor.says(wire.Put{Name: "listen/fresh", Unlink: made(t, sock)}, fresh.fd)
 			successor.says(wire.Drop{Name: "listen/kept"})
 			fail(k, master, successor)
 
@@ -318,7 +318,7 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 			}
 			if !successor.s.gone {
 				late, lateSock := hold(t), path(t, "late")
-				successor.says(wire.Put{Name: "listen/late", Unlink: lateSock}, late.fd)
+				successor.says(wire.Put{Name: "listen/late", Unlink: made(t, lateSock)}, late.fd)
 				late.want(false, "said too late")
 				wantPath(t, lateSock, false, "said too late")
 				successor.says(wire.Commit{Seen: 1})
@@ -347,7 +347,7 @@ func TestMasterDiesBeforeCommit(t *testing.T) {
 	t.Parallel()
 	k, master, successor := reloading(t)
 	sock := path(t, "sock")
-	successor.says(wire.Put{Name: "listen/fresh", Unlink: sock})
+	successor.says(wire.Put{Name: "listen/fresh", Unlink: made(t, sock)})
 	master.dies()
 	wantPath(t, sock, false, "after the failure")
 	if k.attempt != nil || k.current != nil || k.dl.restart.IsZero() || k.dl.restart.After(time.Now()) {

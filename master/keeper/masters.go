@@ -251,7 +251,7 @@ func (k *keeper) onPut(s *session, p *seqpacket.Packet) error {
 	if pid := WorkerPID(m.Name); pid > 0 && k.attempt != nil && k.attempt.successor == s {
 		k.attempt.workers = append(k.attempt.workers, pid)
 	}
-	k.change(s, change{name: m.Name, e: entry{data: m.Data, unlink: m.Unlink, fd: p.TakeFD()}})
+	k.change(s, change{name: m.Name, e: entry{data: m.Data, unlink: m.Unlink, undo: m.Undo, fd: p.TakeFD()}})
 	if s == k.current {
 		k.resized(m.Resized)
 	}

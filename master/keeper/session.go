@@ -75,7 +75,7 @@ func (a *attempt) forget(pid int) {
 func (s *session) undo(p *seqpacket.Packet) {
 	var m wire.Put
 	if p.Frame.T == m.Kind() && p.Frame.Into(&m) == nil {
-		entry{fd: p.TakeFD(), unlink: m.Unlink}.discard()
+		entry{fd: p.TakeFD(), unlink: m.Unlink, undo: m.Undo}.discard()
 	}
 }
 

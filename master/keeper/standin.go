@@ -141,7 +141,7 @@ func (k *keeper) workers() []wire.WorkerStatus {
 	for _, name := range k.store.names(EntryWorker + "/") {
 		pid := WorkerPID(name)
 		var r wire.WorkerRecord
-		if _, dead := k.dead[pid]; dead || json.Unmarshal([]byte(k.store[name].data), &r) != nil {
+		if _, dead := k.dead[pid]; dead || wire.Unmarshal([]byte(k.store[name].data), &r) != nil {
 			continue
 		}
 		w := wire.WorkerStatus{

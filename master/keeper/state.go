@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"encoding/json"
 	"fmt"
 	"sort"
 	"time"
@@ -73,10 +72,10 @@ type storedMaster struct {
 
 // storedEntry is an entry of the store.
 type storedEntry struct {
-	Name   string `json:"name"`
-	Data   string `json:"data,omitempty"`
-	Unlink string `json:"unlink,omitempty"`
-	FD     int    `json:"fd,omitempty"`
+	Name   string    `json:"name"`
+	Data   string    `json:"data,omitempty"`
+	Unlink wire.Path `json:"unlink,omitzero"`
+	FD     int       `json:"fd,omitempty"`
 }
 
 // snapshot is the state of a keeper at rest, whose readers are paused.
@@ -111,7 +110,7 @@ func (k *keeper) snapshot() (*state, error) {
 }
 
 func (st *state) encode() ([]byte, error) {
-	b, err := json.Marshal(st)
+	b, err := wire.Marshal(st)
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
@@ -121,7 +120,7 @@ func (st *state) encode() ([]byte, error) {
 // parseState reads a state, and says whether this program can go on from it.
 func parseState(b []byte) (*state, error) {
 	st := &state{}
-	if err := json.Unmarshal(b, st); err != nil {
+	if err := wire.Unmarshal(b, st); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	if st.Version < 1 || st.Version > stateVersion {

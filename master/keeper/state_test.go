@@ -45,7 +45,7 @@ func restedKeeper(t *testing.T) (*keeper, actor) {
 	k.masterSince, k.started = time.Unix(0, 14), time.Unix(0, 15)
 	k.lastTimeouts = wire.Preparing{StopTimeout: 5}
 	k.results = []wire.Result{{Seen: 9, OK: true, Generation: 1}}
-	k.store.put("listen/a", entry{fd: hold(t).fd, data: "x", unlink: path(t, "sock")})
+	k.store.put("listen/a", entry{fd: hold(t).fd, data: "x", unlink: made(t, path(t, "sock"))})
 	k.store.put("count", entry{fd: -1, data: "{}"})
 	return k, a
 }

@@ -1,13 +1,13 @@
 package keeper
 
 import (
-	"os"
 	"sort"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/ownfile"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -45,7 +45,8 @@ func WorkerPID(name string) int {
 type entry struct {
 	data   string
 	fd     int
-	unlink string // a path that goes with the entry
+	unlink wire.Path // a file that goes with the entry
+	undo   wire.Path // one that goes if the entry is never applied
 }
 
 // store is the only truth about what outlives a master.
@@ -61,7 +62,7 @@ func (s store) put(name string, e entry) {
 	}
 	if ok {
 		if old.unlink == e.unlink {
-			old.unlink = ""
+			old.unlink = wire.Path{}
 		}
 		old.discard()
 	}
@@ -77,11 +78,10 @@ func (s store) drop(name string) {
 }
 
 func (e entry) discard() {
+	ownfile.Remove(e.unlink) // while it is open, nobody else has its inode
+	ownfile.Remove(e.undo)
 	if e.fd >= 0 {
 		_ = unix.Close(e.fd)
-	}
-	if e.unlink != "" {
-		_ = os.Remove(e.unlink)
 	}
 }
 
@@ -136,6 +136,7 @@ func (g staged) apply(s store) {
 		if _, there := s[c.name]; !there && c.e.fd < 0 && WorkerPID(c.name) != 0 {
 			continue // news of a worker that has gone
 		}
+		c.e.undo = wire.Path{}
 		s.put(c.name, c.e)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/ownfile"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -60,6 +61,16 @@ func path(t *testing.T, name string) string {
 	return p
 }
 
+// made is the file at a path, as its maker knows it.
+func made(t *testing.T, p string) wire.Path {
+	t.Helper()
+	f, err := ownfile.At(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
 func wantPath(t *testing.T, p string, there bool, when string) {
 	t.Helper()
 	if _, err := os.Lstat(p); (err == nil) != there {
@@ -70,7 +81,7 @@ func wantPath(t *testing.T, p string, there bool, when string) {
 func TestStoreDrop(t *testing.T) {
 	t.Parallel()
 	s, h, p := store{}, hold(t), path(t, "sock")
-	s.put("a", entry{fd: h.fd, unlink: p})
+	s.put("a", entry{fd: h.fd, unlink: made(t, p)})
 	h.want(true, "kept")
 	s.drop("b")
 	s.drop("a")
@@ -85,15 +96,15 @@ func TestStoreDrop(t *testing.T) {
 func TestStorePutReplaces(t *testing.T) {
 	t.Parallel()
 	s, old, fresh, p := store{}, hold(t), hold(t), path(t, "sock")
-	s.put("a", entry{fd: old.fd, unlink: p})
-	s.put("a", entry{fd: fresh.fd, unlink: p, data: "2"})
+	s.put("a", entry{fd: old.fd, unlink: made(t, p)})
+	s.put("a", entry{fd: fresh.fd, unlink: made(t, p), data: "2"})
 	old.want(false, "replaced")
 	fresh.want(true, "kept")
 	wantPath(t, p, true, "the new one has the same path")
 
 	other := path(t, "other")
 	last := hold(t)
-	s.put("a", entry{fd: last.fd, unlink: other})
+	s.put("a", entry{fd: last.fd, unlink: made(t, other)})
 	wantPath(t, p, false, "the new one has another path")
 	wantPath(t, other, true, "new")
 	s.drop("a")
@@ -103,11 +114,11 @@ func TestStorePutReplaces(t *testing.T) {
 func TestStorePutOfDataKeepsTheDescriptor(t *testing.T) {
 	t.Parallel()
 	s, h, p := store{}, hold(t), path(t, "sock")
-	s.put("a", entry{fd: h.fd, data: "1", unlink: p})
+	s.put("a", entry{fd: h.fd, data: "1", unlink: made(t, p)})
 	s.put("a", entry{fd: -1, data: "2"})
 	h.want(true, "new data")
 	wantPath(t, p, true, "new data")
-	if e := s["a"]; e.data != "2" || e.fd != h.fd || e.unlink != p {
+	if e := s["a"]; e.data != "2" || e.fd != h.fd || e.unlink.Path != p {
 		t.Errorf("%+v", e)
 	}
 	s.drop("a")
@@ -129,7 +140,7 @@ func TestStoreEntryWithoutADescriptor(t *testing.T) {
 func TestStagedApply(t *testing.T) {
 	t.Parallel()
 	s, gone, fresh := store{}, hold(t), hold(t)
-	s.put("listen/old", entry{fd: gone.fd, unlink: path(t, "old")})
+	s.put("listen/old", entry{fd: gone.fd, unlink: made(t, path(t, "old"))})
 	g := staged{
 		{name: "listen/new", e: entry{fd: fresh.fd}},
 		{name: "listen/old", drop: true},
@@ -149,22 +160,45 @@ func TestStagedApply(t *testing.T) {
 func TestStagedDiscard(t *testing.T) {
 	t.Parallel()
 	s, old, fresh := store{}, hold(t), hold(t)
-	oldPath, freshPath := path(t, "old"), path(t, "fresh")
-	s.put("listen/old", entry{fd: old.fd, unlink: oldPath})
+	oldPath, freshPath, logPath := path(t, "old"), path(t, "fresh"), path(t, "log")
+	s.put("listen/old", entry{fd: old.fd, unlink: made(t, oldPath)})
 	g := staged{
-		{name: "listen/fresh", e: entry{fd: fresh.fd, unlink: freshPath}},
+		{name: "listen/fresh", e: entry{fd: fresh.fd, unlink: made(t, freshPath)}},
 		{name: "listen/old", drop: true},
 		{name: "count", e: entry{fd: -1, data: "2"}},
+		{name: "log", e: entry{fd: -1, undo: made(t, logPath)}},
 	}
 	g.discard()
 	fresh.want(false, "discarded")
 	wantPath(t, freshPath, false, "discarded")
+	wantPath(t, logPath, false, "discarded")
 	old.want(true, "not dropped")
 	wantPath(t, oldPath, true, "not dropped")
 	if got := s.names(""); !slices.Equal(got, []string{"listen/old"}) {
 		t.Errorf("%v", got)
 	}
 	s.drop("listen/old")
+}
+
+// What is only to be undone stays after COMMIT, also when its entry goes.
+func TestStagedUndo(t *testing.T) {
+	t.Parallel()
+	s, p := store{}, path(t, "log")
+	staged{{name: "log", e: entry{fd: -1, undo: made(t, p)}}}.apply(s)
+	s.drop("log")
+	wantPath(t, p, true, "applied and dropped")
+}
+
+// What somebody else has put at the path since is his.
+func TestStoreLeavesAnothersFile(t *testing.T) {
+	t.Parallel()
+	s, p := store{}, path(t, "sock")
+	s.put("a", entry{fd: -1, unlink: made(t, p)})
+	if err := errors.Join(os.Rename(p, p+".before"), os.WriteFile(p, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s.drop("a")
+	wantPath(t, p, true, "another file")
 }
 
 func TestNamesAreSortedAndHaveThePrefix(t *testing.T) {

@@ -160,7 +160,7 @@ func TestStoreThatIsTooSmall(t *testing.T) {
 	paths := map[string]string{}
 	for _, name := range []string{"listen/a", "listen/b", "listen/c"} {
 		paths[name] = path(t, "sock")
-		k.store.put(name, entry{fd: listener(t), unlink: paths[name]})
+		k.store.put(name, entry{fd: listener(t), unlink: made(t, paths[name])})
 	}
 	a.says(wire.Serving{})
 	want := []string{"FDNAME=baton/list", "FDNAME=baton/a", "FDNAME=baton/b", "generation"}

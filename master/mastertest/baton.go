@@ -35,6 +35,9 @@ type Options struct {
 	// Binary is linked into the directory as "baton". If empty, [Build] makes it.
 	Binary string
 
+	// Name is in the name of its working directory.
+	Name string
+
 	// Terminal gives the process a terminal of its own, on which it is the foreground: see [Baton.Type] and
 	// [Baton.HangUp].
 	Terminal bool
@@ -88,7 +91,7 @@ func Start(tb testing.TB, opts Options) *Baton {
 		opts.Binary = Build(tb, BuildOptions{})
 	}
 	//nolint:usetesting // with the name of the test in it, the path would be too long for a socket
-	dir, err := os.MkdirTemp("", "baton")
+	dir, err := os.MkdirTemp("", "baton"+opts.Name)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -148,9 +148,18 @@ func Logger(w io.Writer, format string) *slog.Logger {
 
 // Open opens a log file for appending, as a raw descriptor.
 func Open(path string) (int, error) {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
-	if err != nil {
-		return -1, &os.PathError{Op: "open log", Path: path, Err: err}
+	fd, _, err := Create(path)
+	return fd, err
+}
+
+// Create is Open, and reports whether the file was not there before.
+func Create(path string) (fd int, made bool, err error) {
+	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC
+	if fd, err = unix.Open(path, flags|unix.O_EXCL, 0o644); err == nil {
+		return fd, true, nil
 	}
-	return fd, nil
+	if fd, err = unix.Open(path, flags, 0o644); err != nil {
+		return -1, false, &os.PathError{Op: "open log", Path: path, Err: err}
+	}
+	return fd, false, nil
 }

@@ -35,7 +35,7 @@ type outFrame struct {
 
 // Encode returns m as one packet. It fails for a message beyond [MaxFrame].
 func Encode(m Message) ([]byte, error) {
-	b, err := json.Marshal(outFrame{V: Version, T: m.Kind(), Body: m})
+	b, err := Marshal(outFrame{V: Version, T: m.Kind(), Body: m})
 	if err != nil {
 		return nil, fmt.Errorf("wire: encode %s: %w", m.Kind(), err)
 	}
@@ -65,7 +65,7 @@ func (f Frame) Into(m Message) error {
 	if len(f.Body) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(f.Body, m); err != nil {
+	if err := Unmarshal(f.Body, m); err != nil {
 		return fmt.Errorf("wire: decode %s: %w", f.T, err)
 	}
 	return nil

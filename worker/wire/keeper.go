@@ -68,8 +68,10 @@ type End struct{}
 type Put struct {
 	Name string `json:"name"`
 	Data string `json:"data,omitempty"`
-	// Unlink is a path that is removed when the entry goes: with a staged one that is dropped, and at the end.
-	Unlink string `json:"unlink,omitempty"`
+	// Unlink is a file that is removed when the entry goes: with a staged one that is dropped, and at the end.
+	Unlink Path `json:"unlink,omitzero"`
+	// Undo is a file that is removed if the entry is staged and dropped, and stays else.
+	Undo Path `json:"undo,omitzero"`
 	// Resized says, with the number of slots, that this and all earlier [Resize] messages are in it.
 	Resized int64 `json:"resized,omitempty"`
 }

@@ -71,18 +71,22 @@ type Setup struct {
 	MaxConnections int `json:"max_connections,omitempty"`
 }
 
-// Path is a file, if it is still the one that is meant: by device and inode.
+// Path is a file that this program has made, and not another one that is at its path by now: see package ownfile.
 type Path struct {
 	Path string `json:"path"`
 	Dev  int64  `json:"dev"`
 	Ino  int64  `json:"ino"`
+	Text string `json:"text,omitempty"` // that is in it; empty: whatever it is
 }
 
 // Ready says that the worker could accept.
 type Ready struct{}
 
 // Go says that the worker may accept: its generation is committed.
-type Go struct{}
+type Go struct {
+	// PIDFile, which is written after COMMIT, is one more of the Paths of [Setup].
+	PIDFile Path `json:"pid_file,omitzero"`
+}
 
 // Due says that the worker is to be replaced: another one first, then a [Drain]. It is said once, and again after every
 // [Go], which an adopting master says once more.

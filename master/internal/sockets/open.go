@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/ownfile"
 )
 
 // maxPath is what fits into a sockaddr_un with its NUL.
@@ -91,8 +93,8 @@ func bindUnix(fd int, path string, mode os.FileMode) error {
 	}
 	sa := &unix.SockaddrUnix{Name: short}
 	err = unix.Bind(fd, sa)
-	if errors.Is(err, unix.EADDRINUSE) && stale(path, short) {
-		if err = os.Remove(path); err == nil {
+	if errors.Is(err, unix.EADDRINUSE) {
+		if err = removeStale(path, short); err == nil {
 			err = unix.Bind(fd, sa)
 		}
 	}
@@ -105,16 +107,23 @@ func bindUnix(fd int, path string, mode os.FileMode) error {
 	return os.NewSyscallError("listen", unix.Listen(fd, somaxconn()))
 }
 
-func stale(path, short string) bool {
-	if fi, err := os.Lstat(path); err != nil || fi.Mode().Type() != os.ModeSocket {
-		return false
+// removeStale removes a socket that nobody listens on.
+func removeStale(path, short string) error {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return unix.EADDRINUSE
+	}
+	if fi.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("there is a %s already", ownfile.Kind(fi.Mode()))
 	}
 	c, err := net.Dial("unix", short)
 	if err == nil {
 		_ = c.Close()
-		return false
 	}
-	return errors.Is(err, unix.ECONNREFUSED)
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return unix.EADDRINUSE
+	}
+	return os.Remove(path)
 }
 
 // How long a path is waited for that somebody else is just binding: that takes him far less.

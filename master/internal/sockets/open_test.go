@@ -223,10 +223,11 @@ func TestWhatIsNoSocketStays(t *testing.T) {
 	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o600), os.Mkdir(folder, 0o700), os.Symlink(file, link)); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{file, folder, link} {
+	for path, kind := range map[string]string{file: "a file", folder: "a directory", link: "a symbolic link"} {
 		before, _ := os.Lstat(path)
-		if fd, err := Bind(resolve(t, "unix:"+path, "tcp"), 0o600); !errors.Is(err, syscall.EADDRINUSE) {
-			t.Errorf("%s: %d, %v", path, fd, err)
+		fd, err := Bind(resolve(t, "unix:"+path, "tcp"), 0o600)
+		if err == nil || errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), kind) {
+			t.Errorf("%s: %d, %v, want the word that it is %s", path, fd, err, kind)
 		}
 		if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) {
 			t.Errorf("%s was replaced: %v", path, err)

@@ -1,0 +1,209 @@
+package master
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/internal/sockets"
+	"baton/master/keeper"
+	"baton/worker/logsink"
+	"baton/worker/ownfile"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// The files that this program makes are the Unix sockets, the control socket, the PID file and the log file. What somebody
+// has removed is made anew by the next reload; what somebody else has put in its place is neither overwritten nor removed.
+// What an attempt has made goes with it.
+
+// files are those that a master has besides the listening sockets; each is zero if there is none.
+type files struct{ control, pid wire.Path }
+
+// stands reports whether a file of the store can stay: it is at its path, or its master is dead and this one changes
+// nothing.
+func (m *master) stands(f wire.Path) bool { return m.welcome.Role == wire.RoleRestart || ownfile.Is(f) }
+
+// file is the one that an entry of the store is about.
+func (it inherited) file() (f wire.Path) {
+	_ = wire.Unmarshal([]byte(it.data), &f)
+	return f
+}
+
+// openControl takes over the control socket, or makes it.
+func (m *master) openControl() error {
+	it, had := m.items[keeper.EntryControl]
+	if m.cfg.Control == "" {
+		if had {
+			_ = m.keeper.Post(wire.Drop{Name: keeper.EntryControl})
+			m.forget(keeper.EntryControl)
+		}
+		return nil
+	}
+	path := m.path(m.cfg.Control)
+	m.cfg.Control = path
+	if m.files.control = it.file(); had && m.files.control.Path == path && m.stands(m.files.control) {
+		return nil
+	}
+	addr, err := sockets.Resolve("unix:"+path, "tcp", "/")
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	fd, err := sockets.Bind(addr, 0o600)
+	if err != nil {
+		return fmt.Errorf("control socket: %w%s", err, whoRuns(path, err))
+	}
+	m.files.control, _ = ownfile.At(path)
+	m.forget(keeper.EntryControl)
+	m.put(wire.Put{Name: keeper.EntryControl, Unlink: m.files.control}, m.files.control, fd)
+	m.items[keeper.EntryControl] = inherited{fd: fd}
+	return nil
+}
+
+// openLog opens the log file. What is said before COMMIT goes to the predecessor's.
+func (m *master) openLog() error {
+	if m.cfg.LogFile == "" {
+		return nil
+	}
+	path := m.path(m.cfg.LogFile)
+	fd, made, err := logsink.Create(path)
+	if it, ok := m.items[keeper.EntryLog]; err != nil && ok && m.welcome.Role == wire.RoleRestart {
+		delete(m.items, keeper.EntryLog)
+		fd, err = it.fd, nil // what is open stays so; a restart needs no file
+	}
+	if err != nil {
+		return err
+	}
+	m.logFD = fd
+	if made {
+		f, _ := ownfile.Of(fd, path)
+		m.put(wire.Put{Name: keeper.EntryLog, Undo: f}, m.cfg.LogFormat, fd)
+	}
+	return nil
+}
+
+// startLogging begins to write where the config says, with the workers of this generation.
+func (m *master) startLogging() {
+	m.log = logsink.Logger(m.sink, m.cfg.LogFormat)
+	if m.logFD < 0 {
+		_ = m.keeper.Post(wire.Drop{Name: keeper.EntryLog})
+	}
+	m.store(keeper.EntryLog, m.cfg.LogFormat, m.logFD)
+	fd := m.logFD
+	if fd >= 0 {
+		if fd, err := seqpacket.Dup(fd); err == nil {
+			m.sink.SetFD(fd)
+		}
+	} else if m.workerLog() >= 0 {
+		fd = 2
+	}
+	m.forget(keeper.EntryLog)
+	m.giveLog(fd, func(p *proc) bool { return p.gen == m.gen })
+}
+
+// giveLog tells workers to write to fd, unless that is -1.
+func (m *master) giveLog(fd int, to func(*proc) bool) {
+	for _, p := range m.procs {
+		if fd >= 0 && to(p) {
+			_ = p.conn.Post(wire.LogFile{}, fd)
+		}
+	}
+}
+
+// workerLog is what a worker writes to; -1 is standard error, which it has. Before COMMIT that is what the predecessor
+// writes to: a log file that an attempt has made goes with the attempt, and not with the reason of its failure.
+func (m *master) workerLog() int {
+	if m.committed && m.logFD >= 0 {
+		return m.logFD
+	}
+	if it, ok := m.items[keeper.EntryLog]; ok {
+		return it.fd
+	}
+	return -1
+}
+
+// reopenLog opens the log file anew, here and in every worker.
+func (m *master) reopenLog() {
+	if m.cfg.LogFile == "" {
+		return
+	}
+	fd, err := logsink.Open(m.path(m.cfg.LogFile))
+	if err != nil {
+		m.log.Error("master: reopen", "error", err)
+		return
+	}
+	_ = unix.Close(m.logFD)
+	m.logFD = fd
+	m.startLogging()
+	m.giveLog(fd, func(p *proc) bool { return p.gen != m.gen })
+}
+
+// checkPIDFile fails if the PID file could not be written after COMMIT.
+func (m *master) checkPIDFile() error {
+	it, had := m.items[entryPID]
+	m.forget(entryPID)
+	if m.cfg.PIDFile == "" || had && it.file().Path != m.path(m.cfg.PIDFile) {
+		if had {
+			_ = m.keeper.Post(wire.Drop{Name: entryPID})
+		}
+		had = false
+	}
+	if had {
+		m.files.pid = it.file()
+	}
+	if m.cfg.PIDFile == "" || m.welcome.Role == wire.RoleRestart {
+		return nil
+	}
+	return checkPIDFile(m.path(m.cfg.PIDFile), m.welcome.KeeperPID, m.files.pid)
+}
+
+// writePIDFile writes the keeper's PID, unless it is there. The keeper removes the file in the end.
+func (m *master) writePIDFile() {
+	if m.cfg.PIDFile == "" || ownfile.Is(m.files.pid) {
+		return
+	}
+	fd, f, err := writePIDFile(m.path(m.cfg.PIDFile), m.welcome.KeeperPID, m.files.pid)
+	if err != nil {
+		m.warn(err.Error())
+		return
+	}
+	m.files.pid = f
+	m.put(wire.Put{Name: entryPID, Unlink: f}, f, fd)
+	_ = unix.Close(fd)
+}
+
+// paths are all files that go in the end, but for those of sockets that systemd has as well.
+func (m *master) paths() []wire.Path {
+	var all []wire.Path
+	for _, s := range m.sockets {
+		if !m.welcome.Stores {
+			all = append(all, s.File)
+		}
+	}
+	all = append(all, m.files.control, m.files.pid)
+	return slices.DeleteFunc(all, func(f wire.Path) bool { return f == wire.Path{} })
+}
+
+// missingFiles names those that are not what this program has made any more.
+func (m *master) missingFiles() []string {
+	var all []string
+	for _, f := range m.paths() {
+		if !m.stopping && !ownfile.Is(f) {
+			all = append(all, f.Path+": somebody has removed or replaced this file; a reload makes it anew, unless another one is there")
+		}
+	}
+	return all
+}
+
+// removePaths removes what the keeper would have removed: of a process that was about to be the master what it has made,
+// of a master, also of one that was restarted, everything.
+func (m *master) removePaths() {
+	all := m.made
+	if m.committed || m.welcome.Role == wire.RoleRestart {
+		all = m.paths()
+	}
+	for _, f := range all {
+		ownfile.Remove(f)
+	}
+}

@@ -1,0 +1,113 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"unicode/utf8"
+)
+
+// Marshal is json.Marshal for values that have paths in them. A path is any bytes but NUL, and JSON is UTF-8: package json
+// writes U+FFFD for whatever else there is in a string, and then the path is another one. Here such a byte, and NUL, is
+// written as NUL and two hexadecimal digits, which [Unmarshal] makes a byte of again.
+func Marshal(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil || !bytes.Contains(b, []byte(`\ufffd`)) && !bytes.Contains(b, []byte(`\u0000`)) {
+		return b, err
+	}
+	return json.Marshal(mapStrings(reflect.ValueOf(v), escape).Interface())
+}
+
+// Unmarshal reads what [Marshal] has written.
+func Unmarshal(b []byte, v any) error {
+	if err := json.Unmarshal(b, v); err != nil {
+		return err
+	}
+	if bytes.Contains(b, []byte(`\u0000`)) {
+		to := reflect.ValueOf(v).Elem()
+		to.Set(mapStrings(to, unescape))
+	}
+	return nil
+}
+
+func escape(s string) string {
+	if utf8.ValidString(s) && !strings.Contains(s, "\x00") {
+		return s
+	}
+	var out strings.Builder
+	for i, r := range s {
+		_, size := utf8.DecodeRuneInString(s[i:])
+		if r == 0 || r == utf8.RuneError && size == 1 {
+			out.WriteString("\x00" + hex.EncodeToString([]byte(s[i:i+1])))
+			continue
+		}
+		out.WriteRune(r)
+	}
+	return out.String()
+}
+
+func unescape(s string) string {
+	parts := strings.Split(s, "\x00")
+	for i, p := range parts[1:] {
+		if b, err := hex.DecodeString(p[:min(2, len(p))]); err == nil && len(b) == 1 {
+			parts[i+1] = string(b) + p[2:]
+		}
+	}
+	return strings.Join(parts, "")
+}
+
+// mapStrings is a copy of v in which f was called on every string that package json sees.
+func mapStrings(v reflect.Value, f func(string) string) reflect.Value {
+	switch v.Kind() {
+	case reflect.String:
+		return reflect.ValueOf(f(v.String())).Convert(v.Type())
+	case reflect.Pointer, reflect.Interface:
+		if v.IsNil() {
+			return v
+		}
+		to := mapStrings(v.Elem(), f)
+		if v.Kind() == reflect.Interface {
+			return to
+		}
+		p := reflect.New(to.Type())
+		p.Elem().Set(to)
+		return p
+	case reflect.Struct:
+		return mapFields(v, f)
+	case reflect.Slice, reflect.Map:
+		if v.IsNil() || v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 {
+			return v
+		}
+		return mapMembers(v, f)
+	default:
+		return v
+	}
+}
+
+func mapFields(v reflect.Value, f func(string) string) reflect.Value {
+	to := reflect.New(v.Type()).Elem()
+	to.Set(v)
+	for i := range v.NumField() {
+		if v.Type().Field(i).IsExported() {
+			to.Field(i).Set(mapStrings(v.Field(i), f))
+		}
+	}
+	return to
+}
+
+func mapMembers(v reflect.Value, f func(string) string) reflect.Value {
+	if v.Kind() == reflect.Map {
+		to := reflect.MakeMapWithSize(v.Type(), v.Len())
+		for it := v.MapRange(); it.Next(); {
+			to.SetMapIndex(mapStrings(it.Key(), f), mapStrings(it.Value(), f))
+		}
+		return to
+	}
+	to := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+	for i := range v.Len() {
+		to.Index(i).Set(mapStrings(v.Index(i), f))
+	}
+	return to
+}
