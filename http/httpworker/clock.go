@@ -6,7 +6,7 @@ import "time"
 var longAgo = time.Unix(1, 0)
 
 // clock keeps a connection's deadlines for reading with as few calls to the socket as possible: a timer that is armed
-// too early is left alone, and when it fires, [clock.userExpired] and its like tell whether the time is really up.
+// too early is left alone, and when it fires, [clock.activeExpired] and its like tell whether the time is really up.
 // Hence a Read that times out must ask, and try again if not.
 type clock struct {
 	sock interface{ SetReadDeadline(t time.Time) error }
@@ -15,6 +15,7 @@ type clock struct {
 	user    time.Time // net/http's or the handler's
 	waiting time.Time // the end of waiting for a request
 	header  time.Time // the end of waiting for its header's rest
+	body    time.Time // the end of waiting for more of its body
 }
 
 func (k *clock) arm(t time.Time) error {
@@ -34,19 +35,33 @@ func (k *clock) setUser(t time.Time, now bool) error {
 	return k.arm(t)
 }
 
-// userRead prepares a Read in the active phase.
-func (k *clock) userRead() {
-	if k.armed.Equal(longAgo) && !k.user.Equal(longAgo) {
+// activeRead prepares a Read in the active phase. If it is one for a body, limit is how long that may pause, as long as
+// nobody has set another deadline; otherwise it is 0. A body that has paused too long has done so for good.
+func (k *clock) activeRead(limit time.Duration) {
+	switch {
+	case limit > 0 && k.user.IsZero():
+		now := time.Now()
+		if k.body.IsZero() {
+			k.body = now.Add(limit)
+		}
+		if !k.armed.After(now) || k.armed.After(k.body) {
+			_ = k.arm(k.body)
+		}
+	case k.armed.Equal(longAgo) && !k.user.Equal(longAgo):
 		_ = k.arm(k.user)
 	}
 }
 
-// userExpired is asked when a Read in the active phase has timed out. If it was an old timer, the right one is armed.
-func (k *clock) userExpired() bool {
-	if k.user.Equal(longAgo) || !k.user.IsZero() && !time.Now().Before(k.user) {
+// activeExpired is asked when a Read in the active phase has timed out. If it was an old timer, the right one is armed.
+func (k *clock) activeExpired() bool {
+	end := k.user
+	if end.IsZero() {
+		end = k.body
+	}
+	if end.Equal(longAgo) || !end.IsZero() && !time.Now().Before(end) {
 		return true
 	}
-	_ = k.arm(k.user)
+	_ = k.arm(end)
 	return false
 }
 

@@ -28,7 +28,7 @@ func (c *conn) lingers() bool {
 		return false
 	}
 	c.closing = true
-	return !c.gone && !c.hijacked && (c.last || c.unanswered())
+	return !c.gone && !c.hijacked && !c.out.gaveUp() && (c.last || c.unanswered())
 }
 
 // unanswered reports that a request has begun, and that it did not come to a handler: net/http has refused it.
@@ -44,6 +44,9 @@ func (c *conn) shut() error {
 	c.closed, c.closing, c.held = true, true, nil
 	c.leave()
 	c.mu.Unlock()
+	if c.tls != nil && c.out.gaveUp() {
+		c.tls.abort()
+	}
 	err := c.socket.Close()
 	c.s.forget(c)
 	return err

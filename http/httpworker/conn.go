@@ -57,10 +57,11 @@ type conn struct {
 	held  []byte // was read from the socket, and net/http may not have it yet
 	spare []byte // memory for held
 	clock clock
+	out   *sending
 }
 
-func newConn(sock socket, s *server) *conn {
-	return &conn{socket: sock, s: s, clock: clock{sock: sock}}
+func newConn(sock socket, s *server, out *sending) *conn {
+	return &conn{socket: sock, s: s, clock: clock{sock: sock}, out: out}
 }
 
 // step is what Read does next.
@@ -122,7 +123,7 @@ func (c *conn) beforeRead(p []byte) (int, step) {
 	case len(c.held) > 0 || room <= 0:
 		return c.takeHeld(p[:room]), stepGive
 	case !waiting:
-		c.clock.userRead()
+		c.clock.activeRead(c.bodyTimeout())
 	case c.frame.began():
 		c.clock.headerRead(c.s.ReceiveTimeout)
 	default:
@@ -202,8 +203,8 @@ func (c *conn) refuse() error {
 	c.mu.Lock()
 	c.last = true
 	c.mu.Unlock()
-	_ = c.socket.SetWriteDeadline(time.Now().Add(lingerTime)) // the client may be writing, and not reading
-	_, _ = io.WriteString(c.socket, headerTooLarge)
+	_ = c.SetWriteDeadline(time.Now().Add(lingerTime)) // the client may be writing, and not reading
+	_, _ = io.WriteString(c, headerTooLarge)
 	_ = c.socket.CloseWrite() // or net/http may answer too: it takes the line that breaks off for a complete one
 	return errHeaderTooLarge
 }
@@ -227,7 +228,9 @@ func (c *conn) afterRead(p []byte, err error) (n int, again bool) {
 func (c *conn) expired() bool {
 	switch {
 	case c.active, c.hijacked:
-		return c.clock.userExpired()
+		up := c.clock.activeExpired()
+		c.last = c.last || up && c.frame.inBody() // the answer to half a body is to arrive
+		return up
 	case c.frame.began():
 		return c.headerExpired()
 	}
@@ -279,6 +282,7 @@ func (c *conn) trim() {
 
 // progress ends the time limits of what has come to its end.
 func (c *conn) progress() {
+	c.clock.body = time.Time{}
 	if c.frame.began() {
 		c.wanted()
 		c.used = true
@@ -300,9 +304,28 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.clock.setUser(t, c.hijacked)
 }
 
+// bodyTimeout is how long the Read that begins may wait, if it is one for a body.
+func (c *conn) bodyTimeout() time.Duration {
+	if c.frame.inBody() {
+		return c.s.BodyTimeout
+	}
+	return 0
+}
+
+// Write is net/http's and the handlers'.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.tls != nil {
+		return c.socket.Write(p) // which comes to the same, see belowTLS
+	}
+	return c.out.write(p)
+}
+
+// SetWriteDeadline is the handlers'.
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.out.setUser(t) }
+
 // SetDeadline sets both deadlines, see SetReadDeadline.
 func (c *conn) SetDeadline(t time.Time) error {
-	if err := c.socket.SetWriteDeadline(t); err != nil {
+	if err := c.SetWriteDeadline(t); err != nil {
 		return err
 	}
 	return c.SetReadDeadline(t)

@@ -83,6 +83,9 @@ func (f *framing) body(length int64) {
 // next begins a request.
 func (f *framing) next() { f.part, f.head, f.size = partHead, lines{}, 0 }
 
+// inBody reports that the handler's request has more body to come.
+func (f *framing) inBody() bool { return f.part == partLength || f.part == partChunks }
+
 // untouched reports that nothing of the next request was taken.
 func (f *framing) untouched() bool { return f.part == partHead && f.size == 0 }
 

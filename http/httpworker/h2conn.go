@@ -42,6 +42,7 @@ func newH2Conn(c *conn, first []byte) *h2Conn {
 		conn: c, first: first, requested: make(chan struct{}), returned: make(chan struct{}), closed: make(chan struct{}),
 	}
 	c.hijacked, c.frame.part = true, partOpaque
+	c.out.setLimit(c.s.SendTimeout) // or nobody would end it: net/http does not know it as hijacked
 	return c.h2
 }
 
@@ -168,7 +169,7 @@ func (h *h2Conn) announce() {
 
 func (h *h2Conn) sayLastCall() error {
 	h.pending = false
-	_, err := io.WriteString(h.conn.socket, lastCall)
+	_, err := io.WriteString(h.conn, lastCall)
 	return err
 }
 
@@ -192,6 +193,10 @@ func (h *h2Conn) Close() error {
 		h.conn.mu.Lock()
 		h.conn.closing = true // nothing is lost any more if this is cut
 		h.conn.mu.Unlock()
+		if h.conn.out.gaveUp() {
+			_ = h.shut()
+			return
+		}
 		_ = h.socket.CloseWrite()
 		end := time.Now().Add(h2LingerTime)
 		b := make([]byte, 4096)

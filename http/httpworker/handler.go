@@ -18,6 +18,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if ours && r.ProtoMajor == 2 {
 		defer c.stream()()
+		h := s.watchStream(w, r)
+		defer h.ended()
+		w = h
 	}
 	last := s.draining() && r.ProtoMajor == 1 && !isUpgrade(r) && !(ours && c.moves())
 	if last {

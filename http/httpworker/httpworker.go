@@ -40,11 +40,15 @@ type Settings struct {
 	// ReceiveTimeout is how long a header may take, from the request's first byte to the header's end. 0 means 2 s.
 	ReceiveTimeout time.Duration
 
-	// BodyTimeout is how long a body may pause between two reads of it. 0 means 60 s, and less no limit.
+	// BodyTimeout is how long a body may pause between two reads of it. Then reading it fails with
+	// [os.ErrDeadlineExceeded], and the response is the connection's last. 0 means 60 s, and less no limit.
 	BodyTimeout time.Duration
 
-	// SendTimeout is how long a client may take nothing of an answer, between two writes that it takes. 0 means 60 s,
-	// and less no limit.
+	// SendTimeout is how long a client may take nothing of an answer, between two writes that it takes; the end may come
+	// a quarter later. In HTTP/2 it must take 32 KB of a stream within that time. 0 means 60 s, and less no limit.
+	//
+	// A deadline that a handler sets, with a [http.ResponseController], replaces these two limits in its request. A
+	// hijacked connection has neither.
 	SendTimeout time.Duration
 
 	// MaxHeaderSize is how many bytes a header may have, from the request's first byte to the end of its empty line;

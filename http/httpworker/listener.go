@@ -46,7 +46,7 @@ func (s *server) adopt(nc net.Conn, from origin) (net.Conn, error) {
 		s.remember(&c.conn)
 		return c, nil
 	case socket:
-		c := newConn(nc, s)
+		c := newConn(nc, s, &sending{sock: nc, limit: s.SendTimeout})
 		c.origin = from
 		s.remember(c)
 		return c, nil

@@ -22,6 +22,7 @@ func (c *conn) onState(state http.ConnState) {
 		c.hijacked = true
 		c.frame.part = partOpaque
 		_ = c.clock.arm(c.clock.user)
+		c.out.setLimit(0)
 	case http.StateNew, http.StateClosed:
 	}
 }

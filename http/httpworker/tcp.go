@@ -34,17 +34,23 @@ type stream interface {
 // tcpConn is a conn that can do what a TCP connection can: net/http asks for ReadFrom to use sendfile.
 type tcpConn struct {
 	conn
-	tcp stream
+	tcp     stream
+	sending sending
 }
 
 func newTCPConn(tcp stream, s *server) *tcpConn {
-	c := &tcpConn{tcp: tcp}
-	c.socket, c.s, c.clock.sock = tcp, s, tcp
+	c := &tcpConn{tcp: tcp, sending: sending{sock: tcp, limit: s.SendTimeout}}
+	c.socket, c.s, c.clock.sock, c.out = tcp, s, tcp, &c.sending
 	return c
 }
 
-// ReadFrom writes what it reads from r, without a copy through this process where the kernel can.
-func (c *tcpConn) ReadFrom(r io.Reader) (int64, error) { return c.tcp.ReadFrom(r) }
+// ReadFrom writes what it reads from r, without a copy through this process if it is a file.
+func (c *tcpConn) ReadFrom(r io.Reader) (int64, error) {
+	if isFile(r) {
+		return c.out.send(c.tcp, r)
+	}
+	return io.Copy(struct{ io.Writer }{&c.conn}, r)
+}
 
 // WriteTo writes the rest of a hijacked connection to w.
 func (c *tcpConn) WriteTo(w io.Writer) (int64, error) {

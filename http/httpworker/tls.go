@@ -43,7 +43,7 @@ func (s *server) startTLS(nc net.Conn, from origin) {
 		return
 	}
 	t := newTLSSocket(sock, from.tls)
-	c := newConn(t, s)
+	c := newConn(t, s, &t.below.out)
 	c.tls, c.shaking, c.origin = t, true, from
 	s.remember(c)
 	go s.shake(c)
@@ -61,6 +61,7 @@ func (s *server) shake(c *conn) {
 	c.mu.Lock()
 	c.shaking, c.state = false, &state
 	c.mu.Unlock()
+	c.out.setLimit(s.SendTimeout)
 	if state.NegotiatedProtocol == protoH2 {
 		s.serveH2(c, nil)
 		return

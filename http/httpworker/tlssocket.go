@@ -21,7 +21,7 @@ type tlsSocket struct {
 }
 
 func newTLSSocket(sock socket, config *tls.Config) *tlsSocket {
-	below := &belowTLS{socket: sock}
+	below := &belowTLS{socket: sock, out: sending{sock: sock}}
 	return &tlsSocket{Conn: tls.Server(below, config), below: below}
 }
 
@@ -74,6 +74,7 @@ func (t *tlsSocket) silentUntil() time.Time {
 // Threading: looking belongs to who reads.
 type belowTLS struct {
 	socket
+	out     sending // without a limit until the handshake has ended
 	looking bool
 
 	mu    sync.Mutex
@@ -114,6 +115,21 @@ func (b *belowTLS) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return 0, os.ErrDeadlineExceeded
+}
+
+// Write writes within the limits of sending: a TLS connection does not outlive a write that has failed, so it must not see
+// a deadline that means nothing.
+func (b *belowTLS) Write(p []byte) (int, error) { return b.out.write(p) }
+
+// SetWriteDeadline is TLS's own, for its goodbye, and the conn's.
+func (b *belowTLS) SetWriteDeadline(t time.Time) error { return b.out.setUser(t) }
+
+// SetDeadline sets both deadlines.
+func (b *belowTLS) SetDeadline(t time.Time) error {
+	if err := b.out.setUser(t); err != nil {
+		return err
+	}
+	return b.socket.SetReadDeadline(t)
 }
 
 // receive reads from the socket without waiting, whatever its deadline. It returns 0 if there is nothing.
