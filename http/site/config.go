@@ -17,7 +17,8 @@ type Config struct {
 	UpstreamTimeout time.Duration `json:"upstream_timeout,omitempty"`
 }
 
-// A Route is a path and one of the ways to answer it: exactly one of Whoami, Static, Proxy, Respond and Echo is set.
+// A Route is a path and one of the ways to answer it: exactly one of Whoami, Static, Proxy, Respond and Echo is set. What can
+// only be read has the methods GET, HEAD and OPTIONS, and no route has CONNECT and TRACE: other requests get 405.
 type Route struct {
 	// Path begins with "/". It answers itself and everything below it: "/api" answers "/api", "/api/" and "/api/v1",
 	// but not "/apix"; "/" answers everything. "/api/" is the same route as "/api". The longest path wins. What is
@@ -37,12 +38,13 @@ type Route struct {
 	// client says.
 	Proxy string `json:"proxy,omitempty"`
 
-	// Respond is a text that is the answer, with Status (if 0, 200) and after Delay.
+	// Respond is a text that is the answer, with Status (if 0, 200) and after Delay. With a status of success it is
+	// something that can be read, with any other it answers whatever was asked.
 	Respond *string       `json:"respond,omitempty"`
 	Status  int           `json:"status,omitempty"`
 	Delay   time.Duration `json:"delay,omitempty"`
 
-	// Echo answers with the request's body, while it is still being read.
+	// Echo answers with the request's body, while it is still being read, whatever the method.
 	Echo bool `json:"echo,omitempty"`
 }
 
@@ -60,7 +62,7 @@ func New(cfg Config, self Self) (http.Handler, error) {
 		return builtIn(self)
 	}
 	rt := &router{}
-	transport := newTransport()
+	transport := newTransport(cfg.UpstreamTimeout)
 	for _, r := range cfg.Routes {
 		h, err := r.handler(self, transport)
 		if err != nil {
@@ -70,7 +72,7 @@ func New(cfg Config, self Self) (http.Handler, error) {
 			return nil, fmt.Errorf("route %s: %w", r.Path, err)
 		}
 	}
-	return rt, nil
+	return noTunnel(rt), nil
 }
 
 func (r Route) handler(self Self, transport http.RoundTripper) (http.Handler, error) {

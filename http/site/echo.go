@@ -24,32 +24,39 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
-	if err := echoBody(w, rc, r, buf[:]); err != nil {
+	begun, err := echoBody(w, rc, r, buf[:])
+	switch {
+	case err == nil:
+	case !begun:
+		h.Del("Content-Length")
+		(&bodyError{err}).answer(w, r)
+	default:
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// echoBody flushes what it has when there is more to wait for.
-func echoBody(w io.Writer, rc *http.ResponseController, r *http.Request, buf []byte) error {
+// echoBody flushes what it has when there is more to wait for. begun: it has written something.
+func echoBody(w io.Writer, rc *http.ResponseController, r *http.Request, buf []byte) (begun bool, err error) {
 	left := r.ContentLength
 	for {
 		n, err := r.Body.Read(buf)
 		if n > 0 {
+			begun = true
 			if _, werr := w.Write(buf[:n]); werr != nil {
-				return werr
+				return begun, werr
 			}
 		}
 		left -= int64(n)
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			return begun, nil
 		case err != nil:
-			return err
+			return begun, err
 		case n == 0 || left == 0:
 			continue
 		}
 		if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
+			return begun, err
 		}
 	}
 }

@@ -15,10 +15,10 @@ import (
 )
 
 // newTransport keeps connections to upstreams. It never uses a proxy of the environment, and hands bodies on as they
-// are encoded.
-func newTransport() *http.Transport {
+// are encoded. An upstream has the timeout, if there is one, to begin its answer.
+func newTransport(timeout time.Duration) http.RoundTripper {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	return &http.Transport{
+	return patient{&http.Transport{
 		DialContext:           dialer.DialContext,
 		MaxIdleConnsPerHost:   1024,
 		IdleConnTimeout:       60 * time.Second,
@@ -27,7 +27,7 @@ func newTransport() *http.Transport {
 		DisableCompression:    true,
 		WriteBufferSize:       bufferSize,
 		ReadBufferSize:        bufferSize,
-	}
+	}, timeout}
 }
 
 func newProxy(to string, transport http.RoundTripper) (http.Handler, error) {
@@ -80,18 +80,27 @@ func ParseUpstream(s string) (*url.URL, error) {
 }
 
 func badGateway(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
+	var body *bodyError
+	switch {
+	case errors.As(err, &body):
+		body.answer(w, r)
+	case r.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // the client is gone, or the deadline has come: there is nobody to tell
+	case isTimeout(err):
+		http.Error(w, "504 gateway timeout: "+errUpstreamTimeout.Error(), http.StatusGatewayTimeout)
+	default:
+		http.Error(w, "502 bad gateway: "+reason(err), http.StatusBadGateway)
 	}
-	http.Error(w, "502 bad gateway: "+reason(err), http.StatusBadGateway)
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, errUpstreamTimeout) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // reason is the innermost cause: the addresses around it are not for strangers.
 func reason(err error) string {
-	var timeout net.Error
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
-		return "the upstream does not answer in time"
-	}
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
 		return "the upstream's name is not known"

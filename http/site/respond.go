@@ -16,10 +16,14 @@ func newRespond(text string, status int, delay time.Duration) http.Handler {
 		status = http.StatusOK
 	}
 	a := newAnswer(status, "text/plain; charset=utf-8", []byte(text))
-	if delay <= 0 {
-		return &a
+	var h http.Handler = &a
+	if delay > 0 {
+		h = &respond{a, delay}
 	}
-	return &respond{a, delay}
+	if status < http.StatusMultipleChoices {
+		return readOnly(h)
+	}
+	return h
 }
 
 func (s *respond) ServeHTTP(w http.ResponseWriter, r *http.Request) {

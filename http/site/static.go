@@ -19,10 +19,10 @@ func newStatic(prefix, dir string) (http.Handler, error) {
 	}
 	files := http.FileServer(rooted{root})
 	if prefix == "/" {
-		return files, nil
+		return readOnly(files), nil
 	}
 	below := http.StripPrefix(prefix, files)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return readOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == prefix:
 			redirectToDirectory(w, r)
@@ -31,7 +31,7 @@ func newStatic(prefix, dir string) (http.Handler, error) {
 		default: // only its cleaned path is below prefix; StripPrefix could not strip it
 			http.NotFound(w, r)
 		}
-	}), nil
+	})), nil
 }
 
 // redirectToDirectory adds the slash that relative links need. Like http.FileServer's own redirect it is relative,

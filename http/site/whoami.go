@@ -40,5 +40,5 @@ func newWhoami(self Self) (http.Handler, error) {
 		return nil, fmt.Errorf("whoami: %w", err)
 	}
 	a := newAnswer(http.StatusOK, "application/json", append(body, '\n'))
-	return &a, nil
+	return readOnly(&a), nil
 }

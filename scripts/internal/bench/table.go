@@ -46,7 +46,7 @@ func compareLosses(o options) error {
 	fmt.Println("Lost: refused, reset, no answer, short, wrong, 5xx, late; nothing is sent twice, but before each request a client looks whether\n" +
 		"its connection was closed while it waited, as most do; without that look nearly each cut is a lost request. Cut: connections that were opened,\n" +
 		"less one a client. Half of the keep-alive clients GET, half POST 1 B to 64 KB; all wait 0-20 ms between two requests. The servers answer a\n" +
-		"POST with what they answer a GET with, and HAProxy passes all to a bare net/http server; \"echo\": the body comes back and is compared.")
+		"POST with what they answer a GET with, but baton with the body, and HAProxy passes all to a bare net/http server; \"echo\": the body comes back and is compared.")
 	return nil
 }
 
