@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -14,7 +15,7 @@ import (
 // Addr is a resolved address.
 type Addr struct {
 	Network string // tcp, udp or unix
-	Path    string // of a Unix socket, absolute
+	Path    string // of a Unix socket, absolute and without links among its folders
 
 	// ReusePort makes Bind share the address with other sockets of this user that have it as well.
 	ReusePort bool
@@ -38,7 +39,7 @@ func Resolve(address, transport, dir string) (Addr, error) {
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(dir, path)
 		}
-		return Addr{Network: "unix", Path: filepath.Clean(path), family: unix.AF_UNIX}, nil
+		return Addr{Network: "unix", Path: realPath(path), family: unix.AF_UNIX}, nil
 	}
 	if address == "" { // which the resolver takes for any port of any interface
 		return Addr{}, errors.New("listen: no address")
@@ -61,14 +62,23 @@ func unixPath(address string) (string, bool) {
 	return address, strings.HasPrefix(address, "/")
 }
 
-// inetAddr does as net.Listen: a wildcard of any kind is both families where there is IPv6.
+// realPath is path without links among its folders: two ways to the same file are one path. A folder that is not there is
+// left as it is.
+func realPath(path string) string {
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		return filepath.Join(dir, filepath.Base(path))
+	}
+	return filepath.Clean(path)
+}
+
+// inetAddr makes both families of an empty host and of "::", where there is IPv6, and IPv4 only of 0.0.0.0.
 func inetAddr(network string, ta *net.TCPAddr) Addr {
 	a := Addr{Network: network, port: ta.Port}
 	ip4 := ta.IP.To4()
-	switch wild := len(ta.IP) == 0 || ta.IP.IsUnspecified(); {
-	case wild && haveIPv6():
+	switch both := len(ta.IP) == 0 || ip4 == nil && ta.IP.IsUnspecified(); {
+	case both && haveIPv6():
 		a.family, a.sa, a.host = unix.AF_INET6, &unix.SockaddrInet6{Port: ta.Port}, "::"
-	case wild:
+	case both:
 		a.family, a.sa, a.host = unix.AF_INET, &unix.SockaddrInet4{Port: ta.Port}, "0.0.0.0"
 	case ip4 != nil:
 		sa := &unix.SockaddrInet4{Port: ta.Port}
@@ -125,13 +135,11 @@ func (a Addr) Host() string {
 	return a.host
 }
 
-// Covers reports whether whoever connects to host b may as well reach a socket on host a.
-func Covers(a, b string) bool {
-	return a == b || a == "::" || a == "0.0.0.0" && !strings.Contains(b, ":")
-}
-
 // Shared is the slot of a socket that all workers share.
 const Shared = -1
+
+// longestKey is that of a [Addr.Key] without its slot. Longer ones are digests, so that a message has room for many.
+const longestKey = 64
 
 // Key names the socket of a slot, or the Shared one, in the store: the same address is the same key, however it is
 // written. With port 0 the kernel chooses, so there the listener's name takes part.
@@ -143,10 +151,15 @@ func (a Addr) Key(name string, slot int) string {
 			where += "#" + name
 		}
 	}
-	if slot == Shared {
-		return a.Network + "/" + where
+	key := a.Network + "/" + where
+	if len(key) > longestKey {
+		sum := sha256.Sum256([]byte(where))
+		key = fmt.Sprintf("%s/#%x", a.Network, sum[:16])
 	}
-	return fmt.Sprintf("%s/%s/%d", a.Network, where, slot)
+	if slot == Shared {
+		return key
+	}
+	return fmt.Sprintf("%s/%d", key, slot)
 }
 
 // Local is the address that a socket has, in words.

@@ -3,6 +3,7 @@ package sockets
 import (
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,9 @@ func Inspect(fd int) Made {
 		m.host, m.port = net.IP(sa.Addr[:]).String()+zoneName(sa.ZoneId), sa.Port
 	case *unix.SockaddrUnix:
 		m.path = sa.Name
+		if filepath.IsAbs(m.path) {
+			m.path = realPath(m.path)
+		}
 		if m.Network != "tcp" {
 			return Made{}
 		}
@@ -79,7 +83,8 @@ func (m Made) String() string {
 	return fmt.Sprintf("%s %s", m.Kind(), net.JoinHostPort(m.host, strconv.Itoa(m.port)))
 }
 
-// Has reports whether the socket has the address a. Port 0 is any port.
+// Has reports whether the socket has the address a. Port 0 is any port. Of an IPv6 wildcard nobody is asked whether it is
+// IPv4 as well: that is for whoever made it.
 func (m Made) Has(a Addr) bool {
 	switch {
 	case m.Network != a.Network:
@@ -89,7 +94,7 @@ func (m Made) Has(a Addr) bool {
 	case a.port != 0 && a.port != m.port:
 		return false
 	}
-	return m.host == a.host || wild(m.host) && wild(a.host)
+	return m.host == a.host
 }
 
 // Group is the [Addr.Group] of the socket's address.
@@ -99,5 +104,3 @@ func (m Made) Group() string {
 	}
 	return m.Network + "/" + strconv.Itoa(m.port)
 }
-
-func wild(host string) bool { return host == "::" || host == "0.0.0.0" }
