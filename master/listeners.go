@@ -3,6 +3,7 @@ package master
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,12 +19,14 @@ type sock struct {
 	Listen
 	sockRecord
 	key   string
+	at    string // the address in it: what the sockets of all slots have in common
 	fd    int
-	fresh bool // is to listen after COMMIT
+	state listenState
+	err   error // of the last try to listen, if that has failed
 
 	// extra sockets are those that the configuration has no more use for, but whose address it still serves: of slots
 	// that are gone, or of an address within a wider one. All workers accept on them, and so nothing that the kernel
-	// still puts there is lost; they are closed when the address leaves the configuration.
+	// still puts there is lost. They are closed when the address leaves the configuration, or see closeQuiet.
 	extra bool
 }
 
@@ -38,89 +41,108 @@ type sockRecord struct {
 	// File is that of a Unix socket which this program has made.
 	File wire.Path `json:"file,omitzero"`
 
+	// Quiet is since when an extra socket gets no new connections; 0: it may get some.
+	Quiet moment `json:"quiet,omitempty"`
+
 	// Passed is systemd's name for a socket of one of its socket units; empty for all that this program has made.
 	Passed string `json:"passed,omitempty"`
 }
 
+func (s sock) entry() string { return keeper.EntryListen + "/" + s.key }
+
+func (s sock) isTCP() bool { return strings.HasPrefix(s.Group, "tcp/") }
+
+// address is what the sockets of one listener, of all slots, have in common for the kernel.
+func (s sock) address() address { return address{s.Group, s.Host} }
+
+type address struct{ group, host string }
+
 func (s sock) wire() wire.Listener {
-	return wire.Listener{
+	w := wire.Listener{
 		Key: s.key, Group: s.Group, Name: s.name(), Address: s.Address, Transport: s.transport(), Process: s.Process,
 		Handover: !s.NoHandover, Extra: s.extra, Kept: s.Passed != "",
 	}
-}
-
-// socketsOf are those that the worker in a slot gets: its own and the shared ones, then the extra ones.
-func (m *master) socketsOf(slot int) []sock {
-	var own, extra []sock
-	for _, s := range m.sockets {
-		switch {
-		case s.extra:
-			extra = append(extra, s)
-		case s.Slot == sockets.Shared || s.Slot == slot:
-			own = append(own, s)
-		}
+	if s.at != s.key {
+		w.At = s.at
 	}
-	return append(own, extra...)
+	return w
 }
 
-func (m *master) keysOf(slot int) []string {
+// ownSockets are those that the worker in a slot begins with: its own and the shared ones.
+func (m *master) ownSockets(slot int) []sock {
+	return slices.DeleteFunc(slices.Clone(m.sockets), func(s sock) bool {
+		return s.extra || s.Slot != sockets.Shared && s.Slot != slot
+	})
+}
+
+// addressesOf are those on which the worker in a slot accepts, as Drain.Ends has them.
+func (m *master) addressesOf(slot int) []string {
 	var all []string
-	for _, s := range m.socketsOf(slot) {
-		all = append(all, s.key)
-	}
-	return all
-}
-
-// hasKey reports whether we have the socket that generation gen has under this key. One that was made later is another one,
-// at a path from which somebody has removed the first.
-func (m *master) hasKey(key string, gen int) bool {
 	for _, s := range m.sockets {
-		if s.key == key && s.Made <= gen {
-			return true
+		if s.extra || s.Slot == sockets.Shared || s.Slot == slot {
+			all = append(all, s.at)
 		}
 	}
-	return false
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// serves reports whether we have a socket that generation gen has on this address. One that was made later is another one,
+// at a path from which somebody has removed the first.
+func (m *master) serves(at string, gen int) bool {
+	return slices.ContainsFunc(m.sockets, func(s sock) bool { return s.at == at && s.Made <= gen })
 }
 
 // openListeners takes the sockets that there are, and binds those that are new. What the config no longer names is
 // extra, or is dropped at COMMIT: the old workers still hold it, and end it when its queue is empty.
 func (m *master) openListeners() error {
-	for _, l := range m.cfg.Listen {
-		if err := m.openListener(l); err != nil {
+	addrs, errs := resolveListen(m.cfg.Listen, m.resolve)
+	if len(errs) > 0 {
+		return errs[0]
+	}
+	for i, l := range m.cfg.Listen {
+		if err := m.openListener(l, addrs[i]); err != nil {
 			return err
 		}
 	}
 	for name, it := range m.items {
-		if strings.HasPrefix(name, keeper.EntryListen+"/") {
+		if key, ok := strings.CutPrefix(name, keeper.EntryListen+"/"); ok {
 			delete(m.items, name)
-			m.leave(strings.TrimPrefix(name, keeper.EntryListen+"/"), it)
+			m.leave(key, it)
 		}
 	}
-	return nil
+	return m.shareOverlaps()
 }
 
 // leave decides about a socket that the config does not name.
 func (m *master) leave(key string, it inherited) {
-	s := sock{key: key, fd: it.fd, extra: true}
-	if wire.Unmarshal([]byte(it.data), &s.sockRecord) == nil && !strings.HasPrefix(s.Group, "udp/") {
-		for _, o := range m.sockets {
-			if o.Group == s.Group && !o.extra && sockets.Covers(o.Host, s.Host) {
-				s.Listen = o.Listen
-				m.sockets = append(m.sockets, s)
-				return
-			}
+	s := sock{key: key, fd: it.fd, extra: true, state: listening}
+	if wire.Unmarshal([]byte(it.data), &s.sockRecord) == nil && sockets.Listens(it.fd) {
+		s.at = strings.TrimSuffix(key, fmt.Sprintf("/%d", s.Slot))
+		if o, ok := m.covering(s); ok {
+			s.Listen = o.Listen
+			m.sockets = append(m.sockets, s)
+			return
 		}
 	}
-	_ = m.keeper.Post(wire.Drop{Name: keeper.EntryListen + "/" + key})
-	_ = unix.Close(it.fd)
+	m.drop(s)
+}
+
+// covering is the socket whose listener serves what comes to an extra one: of those that cover its address the narrowest.
+func (m *master) covering(s sock) (found sock, ok bool) {
+	for _, o := range m.sockets {
+		if o.Group != s.Group || o.extra || !sockets.Covers(o.Host, s.Host) {
+			continue
+		}
+		if !ok || sockets.Covers(found.Host, o.Host) {
+			found, ok = o, true
+		}
+	}
+	return found, ok
 }
 
 // openListener opens the shared socket of l, or one for each slot.
-func (m *master) openListener(l Listen) error {
-	addr, err := m.resolve(l)
-	if err != nil {
-		return err
-	}
+func (m *master) openListener(l Listen, addr sockets.Addr) error {
 	if !l.perSlot(addr) {
 		return m.openSocket(l, addr, sockets.Shared)
 	}
@@ -141,7 +163,7 @@ func (l Listen) perSlot(addr sockets.Addr) bool { return l.ReusePort && addr.Net
 
 // drop closes a socket, here and in the store.
 func (m *master) drop(s sock) {
-	_ = m.keeper.Post(wire.Drop{Name: keeper.EntryListen + "/" + s.key})
+	_ = m.keeper.Post(wire.Drop{Name: s.entry()})
 	_ = unix.Close(s.fd)
 }
 
@@ -159,39 +181,38 @@ func (m *master) resolve(l Listen) (sockets.Addr, error) {
 }
 
 func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
-	s := sock{Listen: l, key: addr.Key(l.name(), slot), sockRecord: sockRecord{Group: addr.Group(l.name()), Slot: slot, Host: addr.Host()}}
-	entry := keeper.EntryListen + "/" + s.key
-	if m.inheritSocket(entry, &s) {
+	s := sock{
+		Listen: l, key: addr.Key(l.name(), slot), at: addr.Key(l.name(), sockets.Shared),
+		sockRecord: sockRecord{Group: addr.Group(l.name()), Slot: slot, Host: addr.Host()},
+	}
+	if m.inheritSocket(&s) {
 		return nil
 	}
-	if ok, err := m.adoptPassed(l, addr, &s); ok || err != nil {
-		if ok {
-			m.put(wire.Put{Name: entry}, s.sockRecord, s.fd)
-			m.sockets = append(m.sockets, s)
-		}
+	ok, err := m.adoptPassed(l, addr, &s)
+	switch {
+	case err != nil:
 		return err
+	case !ok:
+		if s.fd, err = m.bind(addr, s.address()); err != nil {
+			return m.hintPassed(err, s.Group)
+		}
+		s.Order, s.Made = m.nextOrder(s.address()), m.gen
+		if addr.Path != "" {
+			s.File, _ = ownfile.At(addr.Path)
+		}
 	}
-	fd, err := sockets.Bind(addr, 0o666)
-	if errors.Is(err, unix.EADDRINUSE) && m.shareOwn(s.Group) {
-		addr.ReusePort = true // the port is ours, in another shape
-		fd, err = sockets.Bind(addr, 0o666)
+	if addr.Network != "tcp" || ok {
+		s.state = listening
 	}
-	if err != nil {
-		return m.hintPassed(err, s.Group)
-	}
-	s.fd, s.fresh, s.Order, s.Made = fd, true, m.nextOrder(s.Group, s.Host), m.gen
-	if addr.Path != "" {
-		s.File, _ = ownfile.At(addr.Path)
-	}
-	m.put(wire.Put{Name: entry, Unlink: s.File}, s.sockRecord, s.fd)
+	m.put(wire.Put{Name: s.entry(), Unlink: s.File}, s.sockRecord, s.fd)
 	m.sockets = append(m.sockets, s)
 	return nil
 }
 
 // inheritSocket takes s from the store. A Unix socket that is not at its path any more is left to the workers who have it:
 // they serve what is in its queue, and a new one is to be made.
-func (m *master) inheritSocket(entry string, s *sock) bool {
-	it, ok := m.take(entry)
+func (m *master) inheritSocket(s *sock) bool {
+	it, ok := m.take(s.entry())
 	if !ok {
 		return false
 	}
@@ -204,46 +225,70 @@ func (m *master) inheritSocket(entry string, s *sock) bool {
 		return false
 	}
 	s.fd = it.fd
-	s.fresh = m.welcome.Role == wire.RoleRestart // its master may have died before it listened; twice does no harm
+	if strings.HasPrefix(s.Group, "udp/") || sockets.Listens(s.fd) {
+		s.state = listening
+	}
 	m.sockets = append(m.sockets, *s)
 	return true
 }
 
-// shareOwn makes our own sockets on a port share it with a new one. It reports whether there are any.
-func (m *master) shareOwn(group string) bool {
+// bind takes an address: first as if we had nothing there, so that somebody else's socket is noticed.
+func (m *master) bind(addr sockets.Addr, at address) (int, error) {
+	fd, err := sockets.Bind(addr, 0o666)
+	if errors.Is(err, unix.EADDRINUSE) && m.shareOwn(at) {
+		addr.ReusePort = true // the port is ours, in another shape
+		fd, err = sockets.Bind(addr, 0o666)
+	}
+	return fd, err
+}
+
+// shareOwn makes our own sockets share their port with a new one on an address that overlaps with theirs. It reports
+// whether there are any.
+func (m *master) shareOwn(at address) bool {
 	found := false
 	share := func(fd int, r sockRecord) {
-		if r.Group == group && sockets.ShareAddress(fd) == nil {
+		if r.Group == at.group && sockets.RelateHosts(r.Host, at.host) != sockets.Apart && sockets.ShareAddress(fd) == nil {
 			found = true
 		}
 	}
 	for _, s := range m.sockets {
 		share(s.fd, s.sockRecord)
 	}
-	for name, it := range m.items {
-		var r sockRecord
-		if strings.HasPrefix(name, keeper.EntryListen+"/") && wire.Unmarshal([]byte(it.data), &r) == nil {
-			share(it.fd, r)
-		}
-	}
+	m.eachInherited(share)
 	return found
 }
 
-// listenFresh makes the new sockets listen, in the order of the slots: by that order the steering knows them. Somebody
-// may have taken the port in the moment since the bind: then that address is not served, and status says so.
-func (m *master) listenFresh() {
-	for i, s := range m.sockets {
-		if !s.fresh {
-			continue
-		}
-		m.sockets[i].fresh = false
-		if s.transport() == "udp" {
-			continue
-		}
-		if err := sockets.Listen(s.fd); err != nil {
-			m.warn(fmt.Sprintf("listener %s: %v", s.name(), err))
+// eachInherited calls f for the sockets in the store that no listener has taken yet.
+func (m *master) eachInherited(f func(fd int, r sockRecord)) {
+	for name, it := range m.items {
+		var r sockRecord
+		if strings.HasPrefix(name, keeper.EntryListen+"/") && wire.Unmarshal([]byte(it.data), &r) == nil {
+			f(it.fd, r)
 		}
 	}
+}
+
+// shareOverlaps makes the sockets of overlapping addresses share their port, so that all of them can listen.
+func (m *master) shareOverlaps() error {
+	hosts := map[string]map[string]bool{}
+	for _, s := range m.sockets {
+		if hosts[s.Group] == nil {
+			hosts[s.Group] = map[string]bool{}
+		}
+		hosts[s.Group][s.Host] = true
+	}
+	for _, s := range m.sockets {
+		for host := range hosts[s.Group] {
+			if !sockets.Overlap(host, s.Host) {
+				continue
+			}
+			if err := sockets.ShareAddress(s.fd); err != nil {
+				return fmt.Errorf("listen %s: %w", s.name(), err)
+			}
+			break
+		}
+	}
+	return nil
 }
 
 // closeListeners gives up this process's hold on the sockets.

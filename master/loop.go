@@ -62,6 +62,7 @@ func (m *master) settle(timer *time.Timer) {
 	m.checkEmpty()
 	m.answerWaiters()
 	next = sooner(m.checkTickets(m.checkQueries(m.checkCrashes(next))), sooner(m.recycle.measureAt, m.listenAt))
+	next = sooner(next, sooner(m.checkRelisten(now), m.closeQuiet(now)))
 	if next == 0 {
 		timer.Stop()
 		return
@@ -293,7 +294,9 @@ func (m *master) onAlone() {
 	m.recallSize()
 	m.recallCounts()
 	m.dropHearts()
+	m.shareExtra()
 	if m.welcome.Role == wire.RoleRestart {
+		m.tellListening()
 		m.serveControl()
 	}
 	m.startWatch()

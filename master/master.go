@@ -50,13 +50,14 @@ type master struct {
 	sized    bool  // somebody has named a number of slots to this master
 	resized  int64 // requests of the keeper's that are in want
 	sockets  []sock
-	resolved map[string]string   // addresses, as they are written and as they were found
-	made     []wire.Path         // files, by this process
-	steered  map[string]steering // by the key of an address's first socket
-	payload  int                 // memory file
-	queue    [2]int              // the hand-over queue: the end to give to, and the one to take from
-	tickets  ticketKeys          // none without a TLS listener
-	logFD    int                 // log file; -1: standard error
+	resolved map[string]string  // addresses, as they are written and as they were found
+	made     []wire.Path        // files, by this process
+	steered  map[address]string // what the kernel was told last
+	relisten relisten
+	payload  int        // memory file
+	queue    [2]int     // the hand-over queue: the end to give to, and the one to take from
+	tickets  ticketKeys // none without a TLS listener
+	logFD    int        // log file; -1: standard error
 	files    files
 
 	procs   map[int]*proc
@@ -107,7 +108,7 @@ func runMaster(opts Options) int {
 	worker.DropSignals()
 	step.At(step.Started)
 	m := &master{
-		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, steered: map[string]steering{}, resolved: map[string]string{}, hearts: map[int]int{}, logFD: -1, payload: -1,
+		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, steered: map[address]string{}, resolved: map[string]string{}, hearts: map[int]int{}, logFD: -1, payload: -1,
 		tags: map[int64]chan int64{}, packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
 		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), ended: make(chan struct{}), attempt: os.Getenv(keeper.AttemptEnv),
 		args: os.Args,

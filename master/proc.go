@@ -3,6 +3,7 @@ package master
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -30,6 +31,8 @@ type proc struct {
 	stats  wire.Stats
 	bye    bool
 	why    string // we have killed it, and this is why
+
+	given map[string]bool // the sockets that this master has given to it, by key
 
 	recycled string // why another one takes its place
 	rss      int64  // bytes, when it was looked at last
@@ -60,7 +63,7 @@ func (m *master) startWorker(slot, replaces int) error {
 	}
 	step.At(step.Forked)
 	rec := wire.WorkerRecord{
-		Generation: m.gen, Slot: slot, Started: time.Now().UnixMilli(), Listeners: m.keysOf(slot), Starting: m.committed, Replaces: replaces,
+		Generation: m.gen, Slot: slot, Started: time.Now().UnixMilli(), Listeners: m.addressesOf(slot), Starting: m.committed, Replaces: replaces,
 	}
 	p := &proc{procView: procView{pid: pid, gen: m.gen, slot: slot, started: monotonic()}, own: true, record: rec}
 	p.replaces = replaces
@@ -81,6 +84,7 @@ func (m *master) startWorker(slot, replaces int) error {
 		p.why = fmt.Sprintf("setup: %v", err)
 		m.kill(p)
 	}
+	m.shareExtra()
 	// Not before the setup: if this master dies in between, the worker sees the end and goes, and else it is complete.
 	m.store(keeper.WorkerEntry(pid), p.record, raw)
 	go m.readWorker(p)
@@ -114,23 +118,26 @@ func (m *master) workerEnv() []string {
 func (m *master) sendSetup(p *proc) error {
 	s := wire.Setup{
 		Generation: m.gen, Slot: p.slot, Version: m.opts.Version, Payload: len(m.cfg.Payload),
-		LogFormat: m.cfg.LogFormat, Paths: m.paths(), StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
+		LogFormat: m.cfg.LogFormat, StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
 		MaxConnections: m.cfg.MaxConnections, MaxRequests: about(int64(m.cfg.MaxRequests), p.pid),
 		HangTimeout: p.record.HangTimeout, Heart: p.record.Heart,
 	}
+	batches := batch(m.ownSockets(p.slot), m.paths())
+	s.More = len(batches) > 0
 	fds := []int{m.payload, m.queue[0], m.queue[1]}
-	for _, so := range m.socketsOf(p.slot) {
-		s.Listeners = append(s.Listeners, so.wire())
-		fds = append(fds, so.fd)
-	}
 	if p.record.HangTimeout > 0 {
 		fds = append(fds, m.hearts[p.gen])
 	}
-	if len(fds) > wire.MaxFDs {
-		return fmt.Errorf("%d listeners are too many, %d is the limit", len(m.sockets), wire.MaxFDs-4)
-	}
 	if err := p.conn.Post(s, fds...); err != nil {
 		return err
+	}
+	for _, b := range batches {
+		if err := p.conn.Post(b.Sockets, b.fds...); err != nil {
+			return err
+		}
+		for _, l := range b.Listeners {
+			p.give(l.Key)
+		}
 	}
 	if fd := m.workerLog(); fd >= 0 {
 		return p.conn.Post(wire.LogFile{}, fd)
@@ -368,21 +375,16 @@ func (m *master) kill(p *proc) {
 
 func (m *master) drain(p *proc, deadline moment) {
 	p.state, p.deadline = procDraining, deadline
-	d := wire.Drain{Deadline: int64(deadline), Stop: m.stopping, Ends: m.endedKeys(p.record.Listeners, p.gen)}
+	d := wire.Drain{Deadline: int64(deadline), Stop: m.stopping, Ends: m.endedAddresses(p.record.Listeners, p.gen)}
 	_ = p.conn.Post(d)
 	p.record.Draining, p.record.Deadline = true, int64(deadline)
 	m.store(keeper.WorkerEntry(p.pid), p.record, -1)
 }
 
-// endedKeys are those of the keys that this generation does not serve any more, as a worker of generation gen knows them.
-func (m *master) endedKeys(keys []string, gen int) []string {
-	var ends []string
-	for _, k := range keys {
-		if !m.hasKey(k, gen) {
-			ends = append(ends, k)
-		}
-	}
-	return ends
+// endedAddresses are those of the addresses that this generation does not serve any more, as a worker of generation gen
+// knows them.
+func (m *master) endedAddresses(addresses []string, gen int) []string {
+	return slices.DeleteFunc(slices.Clone(addresses), func(at string) bool { return m.serves(at, gen) })
 }
 
 func monotonic() moment { return moment(worker.Monotonic()) }

@@ -135,14 +135,15 @@ func TestTransient(t *testing.T) {
 	}
 }
 
-func TestEndedKeys(t *testing.T) {
+// TestEndedAddresses: those that no socket has any more, of whatever slot, extra ones among them.
+func TestEndedAddresses(t *testing.T) {
 	t.Parallel()
-	again := sock{key: "again", sockRecord: sockRecord{Made: 5}} // somebody has removed the first one's path
-	m := &master{sockets: []sock{{key: "a"}, {key: "b"}, again}}
-	if got := m.endedKeys([]string{"a", "c", "again"}, 4); !slices.Equal(got, []string{"c", "again"}) {
+	again := sock{at: "again", sockRecord: sockRecord{Made: 5}} // somebody has removed the first one's path
+	m := &master{sockets: []sock{{at: "a", key: "a/7", extra: true}, {at: "b"}, again}}
+	if got := m.endedAddresses([]string{"a", "c", "again"}, 4); !slices.Equal(got, []string{"c", "again"}) {
 		t.Errorf("a worker of an older generation: %v", got)
 	}
-	if got := m.endedKeys([]string{"a", "again"}, 5); len(got) != 0 {
+	if got := m.endedAddresses([]string{"a", "again"}, 5); len(got) != 0 {
 		t.Errorf("a worker of the generation that has made it: %v", got)
 	}
 }

@@ -61,10 +61,17 @@ func (m *master) status(q *query) Status {
 	st.Handover = HandoverStatus(handed)
 	wire.SortWorkers(st.Workers)
 	for _, s := range m.sockets {
-		if s.extra || s.Slot > 0 {
-			continue
+		if !s.extra && s.Slot <= 0 {
+			st.Listeners = append(st.Listeners, m.listenerStatus(s))
 		}
-		st.Listeners = append(st.Listeners, ListenerStatus{Name: s.name(), Address: sockets.Local(s.fd)})
+	}
+	return st
+}
+
+func (m *master) listenerStatus(s sock) ListenerStatus {
+	st := ListenerStatus{Name: s.name(), Address: sockets.Local(s.fd), State: "listening"}
+	if err := m.listenError(s.at); err != nil {
+		st.State, st.Error = "failed", err.Error()
 	}
 	return st
 }

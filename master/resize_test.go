@@ -61,7 +61,7 @@ func fakeMaster(t *testing.T, cfg Config) (m *master, said func() []wire.Message
 	}
 	m = &master{
 		cfg: cfg, gen: 1, want: cfg.Workers, committed: true, known: true, keeper: ends[0], log: slog.New(slog.DiscardHandler),
-		items: map[string]inherited{}, procs: map[int]*proc{}, resolved: map[string]string{}, steered: map[string]steering{},
+		items: map[string]inherited{}, procs: map[int]*proc{}, resolved: map[string]string{}, steered: map[address]string{},
 		dir: t.TempDir(),
 	}
 	t.Cleanup(m.closeListeners)
@@ -124,7 +124,7 @@ func TestFailedGrowthIsUndone(t *testing.T) {
 	if err := m.openListeners(); err != nil {
 		t.Fatal(err)
 	}
-	m.listenFresh()
+	m.listenNew()
 	if err := m.resize(2); err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,11 @@
 package master
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
-	"strings"
 
 	"baton/master/internal/sockets"
-	"baton/master/keeper"
 	"baton/worker/wire"
 )
 
@@ -14,65 +14,75 @@ import (
 // socket takes part when its worker serves, and no longer when its slot is to go. None is closed for a resize: handshakes
 // that have begun end where they were, so somebody goes on accepting there.
 
-// steering is which of the sockets on an address the kernel is to choose from, in the order in which they have listened.
-type steering struct{ base, n int }
-
 // steer makes the kernel choose among the sockets of the slots from 0 on whose workers serve, or the one that all share.
+// Of an address of which only extra sockets are left it is the first one.
 func (m *master) steer() {
 	serving := m.servingSlots()
 	if serving == 0 {
 		return
 	}
-	for _, s := range m.sockets {
-		if s.extra || s.fd < 0 || s.Slot > 0 {
-			continue
+	for a, all := range m.listeningByAddress() {
+		chosen := chooseSockets(all, serving)
+		if len(all) > 1 || all[0].Slot != sockets.Shared {
+			m.steerTo(a, all, chosen)
 		}
-		before, all := m.onAddress(s)
-		to := steering{base: before, n: serving}
-		if s.Slot == sockets.Shared {
-			to.n = 1
-		}
-		if all == 1 && s.Slot == sockets.Shared || m.steered[s.key] == to {
-			continue
-		}
-		m.steered[s.key] = to
-		if err := sockets.SteerFrom(s.fd, to.base, to.n); err != nil {
-			m.warnOf("steer/"+s.key, err.Error())
+		for i, s := range all {
+			m.noteQuiet(s, s.extra && !slices.Contains(chosen, i))
 		}
 	}
 }
 
-// onAddress counts the sockets on the very address of s, and those of them that have listened before s.
-func (m *master) onAddress(s sock) (before, all int) {
-	for _, o := range m.sockets {
-		if o.Group != s.Group || o.Host != s.Host {
-			continue
-		}
-		all++
-		if o.Order < s.Order {
-			before++
+// listeningByAddress are the sockets of TCP that listen, in the order in which the kernel counts them.
+func (m *master) listeningByAddress() map[address][]*sock {
+	all := map[address][]*sock{}
+	for i := range m.sockets {
+		if s := &m.sockets[i]; s.state == listening && s.fd >= 0 && s.isTCP() {
+			all[s.address()] = append(all[s.address()], s)
 		}
 	}
-	return before, all
+	for _, one := range all {
+		slices.SortFunc(one, func(a, b *sock) int { return cmp.Compare(a.Order, b.Order) })
+	}
+	return all
+}
+
+// chooseSockets are the places of those that new connections may go to.
+func chooseSockets(all []*sock, serving int) (chosen []int) {
+	for i, s := range all {
+		if !s.extra && s.Slot < serving { // Shared is less than any slot
+			chosen = append(chosen, i)
+		}
+	}
+	if chosen == nil {
+		return []int{0}
+	}
+	return chosen
+}
+
+// steerTo gives the kernel the chosen places, unless it has them.
+func (m *master) steerTo(a address, all []*sock, chosen []int) {
+	want := fmt.Sprint(len(all), chosen)
+	if m.steered[a] == want {
+		return
+	}
+	m.steered[a] = want
+	if err := sockets.SteerTo(all[0].fd, chosen); err != nil {
+		m.warnOf("steer/"+a.group+"/"+a.host, err.Error())
+	}
 }
 
 // nextOrder is the place of a new socket among those on its address.
-func (m *master) nextOrder(group, host string) int {
+func (m *master) nextOrder(a address) int {
 	next := 0
-	see := func(r sockRecord) {
-		if r.Group == group && r.Host == host {
+	see := func(_ int, r sockRecord) {
+		if r.Group == a.group && r.Host == a.host {
 			next = max(next, r.Order+1)
 		}
 	}
 	for _, s := range m.sockets {
-		see(s.sockRecord)
+		see(s.fd, s.sockRecord)
 	}
-	for name, it := range m.items {
-		var r sockRecord
-		if strings.HasPrefix(name, keeper.EntryListen+"/") && wire.Unmarshal([]byte(it.data), &r) == nil {
-			see(r)
-		}
-	}
+	m.eachInherited(see)
 	return next
 }
 
@@ -106,7 +116,12 @@ func (m *master) growSockets(n int) error {
 			return err
 		}
 	}
-	m.listenFresh()
+	for i := range m.sockets[before:] {
+		if err := m.startListening(&m.sockets[before+i]); err != nil {
+			m.undoGrowth(before)
+			return err
+		}
+	}
 	return nil
 }
 
@@ -140,9 +155,9 @@ func (m *master) undoGrowth(before int) {
 
 // reviveSocket makes an extra socket its slot's again, and reports whether there is one with that key.
 func (m *master) reviveSocket(key string) bool {
-	for i, s := range m.sockets {
-		if s.key == key {
-			m.sockets[i].extra = false
+	for i := range m.sockets {
+		if s := &m.sockets[i]; s.key == key {
+			s.extra = false
 			return true
 		}
 	}
@@ -151,26 +166,35 @@ func (m *master) reviveSocket(key string) bool {
 
 // shrinkSockets makes the sockets of the slots from n on extra: the workers that stay accept on them as well.
 func (m *master) shrinkSockets(n int) {
-	for i, s := range m.sockets {
-		if s.Slot < n || s.extra {
-			continue
+	for i := range m.sockets {
+		if s := &m.sockets[i]; s.Slot >= n {
+			s.extra = true
 		}
-		m.sockets[i].extra = true
-		m.acceptAlso(m.sockets[i], func(slot int) bool { return slot < n })
+	}
+	m.shareExtra()
+}
+
+// shareExtra gives the extra sockets to the workers that do not have them. Those of slots that are about to go are among
+// them: they accept until they drain.
+func (m *master) shareExtra() {
+	for _, s := range m.sockets {
+		if s.extra {
+			m.acceptAlso(s, func(int) bool { return true })
+		}
 	}
 }
 
-// acceptAlso gives a socket to those workers of this generation that do not have it.
+// acceptAlso gives a socket to those workers of this generation that do not have it. One that was adopted may have it: it
+// knows.
 func (m *master) acceptAlso(s sock, to func(slot int) bool) {
 	w := s.wire()
 	w.Extra = true
 	for _, p := range m.procs {
-		if p.gen != m.gen || p.state == procDraining || !to(p.slot) || slices.Contains(p.record.Listeners, s.key) {
+		if p.gen != m.gen || p.state == procDraining || !to(p.slot) || p.given[s.key] {
 			continue
 		}
 		if p.conn.Post(wire.AcceptAlso{Listener: w}, s.fd) == nil {
-			p.record.Listeners = append(p.record.Listeners, s.key)
-			m.store(keeper.WorkerEntry(p.pid), p.record, -1)
+			p.give(s.key)
 		}
 	}
 }

@@ -91,7 +91,7 @@ func (m *master) onCommitted(c wire.Committed) {
 	if m.welcome.Role != wire.RoleRestart {
 		m.crashes.committed = monotonic()
 	}
-	m.listenFresh()
+	m.listenNew()
 	m.writePIDFile()
 	todo, _ := decide(m.view(monotonic()))
 	for _, a := range todo {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -112,7 +113,7 @@ func (s *socket) drain(ends []string, all bool) {
 	for _, x := range s.extra {
 		x.drain(ends, all)
 	}
-	over := all || slices.Contains(ends, s.Listener.Key)
+	over := all || slices.Contains(ends, cmp.Or(s.At, s.Listener.Key))
 	switch {
 	case s.ln != nil && all:
 		s.ln.drain(true, 0)

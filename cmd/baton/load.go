@@ -73,6 +73,11 @@ func (l *loader) load(name string) (f config.File, warnings []string, err error)
 	if len(f.Listen) == 0 {
 		f.Listen = []config.Listen{defaultListen()}
 	}
+	if len(l.flags.overrides) > 0 { // else nothing has changed since the file was read
+		if wrong := master.CheckListen(listensOf(&f), l.dir); len(wrong) > 0 {
+			return f, nil, wrong[0]
+		}
+	}
 	return f, append(warnings, doubts(&f)...), nil
 }
 
@@ -123,13 +128,18 @@ func (l *loader) config(f config.File) (master.Config, error) {
 	if f.Watch && l.flags.config != "" {
 		c.Watch = append([]string{l.configPath()}, f.CertificateFiles()...)
 	}
+	c.Listen = listensOf(&f)
+	return c, nil
+}
+
+func listensOf(f *config.File) (all []master.Listen) {
 	for _, ln := range f.Listen {
-		c.Listen = append(c.Listen, master.Listen{
+		all = append(all, master.Listen{
 			Name: ln.Name, Address: ln.Address, Transport: ln.Transport, Process: cmp.Or(ln.Process, "http"),
 			ReusePort: ln.ReusePort, NoHandover: ln.Handover != nil && !*ln.Handover,
 		})
 	}
-	return c, nil
+	return all
 }
 
 func payloadOf(f *config.File) payload {

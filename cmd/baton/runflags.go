@@ -122,7 +122,7 @@ func defaultListen() config.Listen {
 
 func setHost(s string) (func(*config.File) error, error) {
 	host := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
-	if _, err := config.CheckHost(host); err != nil {
+	if err := config.CheckHost(host); err != nil {
 		return nil, err
 	}
 	return func(f *config.File) error {

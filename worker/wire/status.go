@@ -102,6 +102,10 @@ type WorkerStatus struct {
 type ListenerStatus struct {
 	Name    string `json:"name"`
 	Address string `json:"address"` // the socket's own, with the port that the kernel chose
+	// State is "listening", or "failed" if somebody else took the address just before; that is tried again, and Error is
+	// how the last try has ended. It is empty while the keeper answers.
+	State string `json:"state,omitempty"`
+	Error string `json:"error,omitempty"`
 }
 
 // ReloadStatus is how the last reload ended. Before the first one OK is true.

@@ -5,6 +5,7 @@ package wire
 // A Listener is one socket that a worker gets: what it is called and what is to be served on it.
 type Listener struct {
 	Key       string `json:"key"`               // the socket's name in the keeper's store
+	At        string `json:"at,omitempty"`      // the address in Key, as Drain.Ends has it, if Key says more than that
 	Name      string `json:"name"`              // the user's name for it
 	Address   string `json:"address"`           // as the user wrote it
 	Transport string `json:"transport"`         // tcp, tls or udp
@@ -102,8 +103,8 @@ const DueRequests = "max_requests"
 type Drain struct {
 	// Deadline is on the monotonic clock of the machine, in nanoseconds.
 	Deadline int64 `json:"deadline"`
-	// Ends names the keys of the listeners whose address is no longer served by anybody: what they
-	// have queued is accepted and served.
+	// Ends names the addresses of the listeners that are no longer served by anybody (see Listener.At): what they have
+	// queued is accepted and served.
 	Ends []string `json:"ends,omitempty"`
 	// Stop says that no other generation follows: all addresses end.
 	Stop bool `json:"stop,omitempty"`
@@ -179,8 +180,8 @@ func (Tickets) Kind() string      { return "tickets" }
 type WorkerRecord struct {
 	Generation int      `json:"generation"`
 	Slot       int      `json:"slot"`
-	Started    int64    `json:"started"` // Unix milliseconds
-	Listeners  []string `json:"listeners"`
+	Started    int64    `json:"started"`   // Unix milliseconds
+	Listeners  []string `json:"listeners"` // the addresses that it accepts on, as Drain.Ends has them
 	Draining   bool     `json:"draining,omitempty"`
 	Deadline   int64    `json:"deadline,omitempty"` // of the drain, on the monotonic clock, in nanoseconds
 

@@ -196,6 +196,12 @@ func Listen(fd int) error {
 	return nil
 }
 
+// Listens reports whether somebody may connect to a socket.
+func Listens(fd int) bool {
+	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return err == nil && v != 0
+}
+
 func somaxconn() int {
 	b, err := os.ReadFile("/proc/sys/net/core/somaxconn")
 	if err != nil {

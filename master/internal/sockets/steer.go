@@ -12,23 +12,44 @@ const skfAdRandom = 0xfffff000 + 56 // SKF_AD_OFF + SKF_AD_RANDOM
 
 // Steer makes new connections go to the first n sockets only of the group that fd belongs to: those that have listened
 // first.
-func Steer(fd, n int) error { return SteerFrom(fd, 0, n) }
+func Steer(fd, n int) error {
+	places := make([]int, n)
+	for i := range places {
+		places[i] = i
+	}
+	return SteerTo(fd, places)
+}
 
-// SteerFrom makes new connections go to n sockets only of the group that fd belongs to, from the one on that has listened
-// after base others. It takes no privilege, and is in force for the next SYN; handshakes that have begun end where they
-// were.
+// SteerTo makes new connections go to some sockets only of the group that fd belongs to: those with these places, in the
+// order in which they have listened. When one is closed the last one gets its place. It takes no privilege, and is in
+// force for the next SYN; handshakes that have begun end where they were.
 //
 //	ld rand
-//	mod #n
-//	add #base
-//	ret a
-func SteerFrom(fd, base, n int) error {
+//	mod #len(places)
+//	ret a                                      if the places are 0, 1, 2 …, else
+//	jeq #0, 0, 1; ret #places[0]
+//	jeq #1, 0, 1; ret #places[1]
+//	…
+func SteerTo(fd int, places []int) error {
+	if len(places) == 0 {
+		return fmt.Errorf("steer %s: to no socket", Local(fd))
+	}
 	prog := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: skfAdRandom},
-		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: uint32(n)},
-		{Code: unix.BPF_ALU | unix.BPF_ADD | unix.BPF_K, K: uint32(base)},
-		{Code: unix.BPF_RET | unix.BPF_A},
+		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: uint32(len(places))},
 	}
+	inOrder := true
+	for i, p := range places {
+		inOrder = inOrder && i == p
+	}
+	if !inOrder {
+		for i, p := range places {
+			prog = append(prog,
+				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: uint32(i)},
+				unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(p)})
+		}
+	}
+	prog = append(prog, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_A})
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: (*unix.SockFilter)(unsafe.Pointer(&prog[0]))}
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &fprog); err != nil {
 		return fmt.Errorf("steer %s: %w", Local(fd), err)

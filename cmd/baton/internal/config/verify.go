@@ -70,12 +70,13 @@ func (v *verifier) user() {
 	}
 }
 
-// twice reports the second of two equal values. seen maps them to the path of the first.
-func (v *verifier) twice(seen map[string]string, value, path, what string) {
+// twice reports the second of two equal values, and whether it is one. seen maps them to the path of the first.
+func (v *verifier) twice(seen map[string]string, value, path, what string) bool {
 	first, ok := seen[value]
 	if !ok {
 		seen[value] = path
-		return
+		return false
 	}
 	v.wrong(path, "", "%s: the same as in line %d", what, v.x.line(first))
+	return true
 }

@@ -10,10 +10,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"baton/master"
 )
 
 func (v *verifier) listens() {
-	addresses, names := map[string]string{}, map[string]string{}
+	names := map[string]string{}
+	var lines []int // of the listeners whose addresses are well-formed
+	var all []master.Listen
 	for i, l := range v.Listen {
 		path := fmt.Sprintf("listen.%d", i)
 		v.oneOf(path+".transport", l.Transport, "tcp", "tls", "udp")
@@ -27,21 +31,26 @@ func (v *verifier) listens() {
 			v.wrong(path+".address", `as address = "127.0.0.1:8080"`, "listen: the address is missing")
 			continue
 		}
-		same, err := checkAddress(l.Address)
-		if err != nil {
+		if err := checkAddress(l.Address); err != nil {
 			v.wrong(path+".address", `as "127.0.0.1:8080", ":8080" or "unix:/run/baton/web.sock"`, "address: %v", err)
 			continue
 		}
-		if l.Transport == "udp" {
-			same = "udp/" + same
+		if v.x.Has(path+".name") && v.twice(names, l.Name, path+".name", fmt.Sprintf("name %q", l.Name)) {
+			continue
 		}
-		if strings.HasSuffix(same, ":0") {
-			same += "#" + l.Name // the kernel chooses a port for each
+		lines, all = append(lines, i), append(all, master.Listen{Name: l.Name, Address: l.Address, Transport: l.Transport})
+	}
+	v.together(all, lines)
+}
+
+// together says what a start would find wrong with the listeners that are all well-formed.
+func (v *verifier) together(all []master.Listen, at []int) {
+	for _, e := range master.CheckListen(all, "/") {
+		where := ""
+		if e.Other >= 0 {
+			where = fmt.Sprintf(" (line %d)", v.x.line(fmt.Sprintf("listen.%d.address", at[e.Other])))
 		}
-		v.twice(addresses, same, path+".address", "address "+l.Address)
-		if v.x.Has(path + ".name") {
-			v.twice(names, l.Name, path+".name", fmt.Sprintf("name %q", l.Name))
-		}
+		v.wrong(fmt.Sprintf("listen.%d.address", at[e.Index]), "", "%v%s", e.Err, where)
 	}
 }
 
@@ -65,54 +74,43 @@ func (v *verifier) udp(path string, l Listen) {
 	if l.Process != "echo" {
 		v.wrong(path+".process", `process = "echo" is what there is for udp`, "process: udp carries no %s", cmp.Or(l.Process, "http"))
 	}
-	if strings.HasPrefix(l.Address, "unix:") {
-		v.wrong(path+".address", "", "address: a Unix socket carries no udp")
-	}
 }
 
-// checkAddress returns a form in which two ways to write the same address are equal.
-func checkAddress(address string) (same string, err error) {
+// checkAddress says what is wrong with the way in which an address is written.
+func checkAddress(address string) error {
 	if p, ok := strings.CutPrefix(address, "unix:"); ok {
 		if p == "" {
-			return "", errors.New("unix: is without a path")
+			return errors.New("unix: is without a path")
 		}
-		return "unix:" + p, nil
+		return nil
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", fmt.Errorf("%q is not host:port", address)
+		return fmt.Errorf("%q is not host:port", address)
 	}
-	if host, err = CheckHost(host); err != nil {
-		return "", err
+	if err := CheckHost(host); err != nil {
+		return err
 	}
-	n, err := CheckPort(port)
-	if err != nil {
-		return "", err
-	}
-	return net.JoinHostPort(host, strconv.Itoa(n)), nil
+	_, err = CheckPort(port)
+	return err
 }
 
 var hostName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_.])?$`)
 })
 
-// CheckHost returns "" for all addresses of the machine, however they are written.
-func CheckHost(host string) (string, error) {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		if ip.IsUnspecified() {
-			return "", nil
-		}
-		return ip.Unmap().String(), nil
-	}
-	if host == "" {
-		return "", nil
+// CheckHost says what is wrong with the way in which a host is written; "" is every address of the machine.
+func CheckHost(host string) error {
+	if _, err := netip.ParseAddr(host); err == nil || host == "" {
+		return nil
 	}
 	if strings.Trim(host, "0123456789.") == "" || !hostName().MatchString(host) {
-		return "", fmt.Errorf("%q is neither an IP address nor a name", host)
+		return fmt.Errorf("%q is neither an IP address nor a name", host)
 	}
-	return strings.ToLower(host), nil
+	return nil
 }
 
+// CheckPort reads a port.
 func CheckPort(port string) (int, error) {
 	n, err := strconv.Atoi(port)
 	if err != nil || n < 0 || n > 65535 {

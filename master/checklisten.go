@@ -1,0 +1,104 @@
+package master
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"baton/master/internal/sockets"
+)
+
+// Limits of a configuration's listeners. The messages that name all of them are at most 64 KB.
+const (
+	MaxListeners   = 512
+	maxNameBytes   = 255
+	maxListenBytes = 4096 // of an address: the longest path that there is
+)
+
+// A ListenError says why one of a configuration's listeners cannot be served.
+type ListenError struct {
+	Index int // of the listener, in Config.Listen
+	Other int // the earlier one that has the same name or address; -1: the listener is wrong by itself
+	Name  string
+	Err   error
+}
+
+func (e *ListenError) Error() string { return fmt.Sprintf("config: listen %s: %v", e.Name, e.Err) }
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// ExitCode is that of a user's mistake, unless nobody could say what an address means.
+func (e *ListenError) ExitCode() int {
+	var dns *net.DNSError
+	if errors.As(e.Err, &dns) && (dns.IsTemporary || dns.IsTimeout) {
+		return exitSystem
+	}
+	return exitUser
+}
+
+// CheckListen says what is wrong with a configuration's listeners, as far as it can be said without opening them: a
+// start and a reload ask the same. Names of machines are looked up; relative paths begin at dir.
+//
+// Addresses may overlap, as ":8080" and "127.0.0.1:8080" do: a connection goes to the narrowest one that it fits. They
+// must not be the same, however they are written, unless one is of UDP and the other is not; nor must names.
+func CheckListen(all []Listen, dir string) []*ListenError {
+	_, errs := resolveListen(all, func(l Listen) (sockets.Addr, error) { return sockets.Resolve(l.Address, l.transport(), dir) })
+	return errs
+}
+
+// resolveListen is CheckListen, and where the listeners are.
+func resolveListen(all []Listen, resolve func(Listen) (sockets.Addr, error)) (addrs []sockets.Addr, errs []*ListenError) {
+	wrong := func(i, other int, err error) {
+		errs = append(errs, &ListenError{Index: i, Other: other, Name: all[i].name(), Err: err})
+	}
+	if len(all) > MaxListeners {
+		wrong(MaxListeners, -1, fmt.Errorf("%d listeners, want at most %d", len(all), MaxListeners))
+		return nil, errs
+	}
+	addrs = make([]sockets.Addr, len(all))
+	ok := make([]bool, len(all))
+	for i, l := range all {
+		if err := l.tooLong(); err != nil {
+			wrong(i, -1, err)
+			continue
+		}
+		a, err := resolve(l)
+		if err != nil {
+			wrong(i, -1, err)
+			continue
+		}
+		addrs[i], ok[i] = a, true
+		for j := range i {
+			if !ok[j] {
+				continue
+			}
+			if err := clash(l, a, all[j], addrs[j]); err != nil {
+				wrong(i, j, err)
+				break
+			}
+		}
+	}
+	return addrs, errs
+}
+
+func (l Listen) tooLong() error {
+	switch {
+	case len(l.Address) > maxListenBytes:
+		return fmt.Errorf("an address of %d bytes, want at most %d", len(l.Address), maxListenBytes)
+	case l.Name != "" && len(l.Name) > maxNameBytes:
+		return fmt.Errorf("a name of %d bytes, want at most %d", len(l.Name), maxNameBytes)
+	}
+	return nil
+}
+
+// clash is why two listeners cannot both be served, or nil.
+func clash(l Listen, a sockets.Addr, o Listen, b sockets.Addr) error {
+	switch {
+	case sockets.Relate(a, b) == sockets.Same && l.Address == o.Address:
+		return fmt.Errorf("address %s is used twice", l.Address)
+	case sockets.Relate(a, b) == sockets.Same:
+		return fmt.Errorf("address %s is %s, the same as that of listener %s", l.Address, a, o.name())
+	case l.name() == o.name() && (a.Network == "udp") == (b.Network == "udp"):
+		return fmt.Errorf("name %s is used twice", l.name())
+	}
+	return nil
+}
