@@ -119,7 +119,7 @@ func TestReloadFails(t *testing.T) {
 	f.json("POST /reload", 202, map[string]int{"id": 7})
 	f.json("GET /reload/7", 200, master.ReloadAnswer{ID: 7, Error: `/site.toml:1:1: unknown key "x"`})
 	want := "baton: reload failed: /site.toml:1:1: unknown key \"x\"\n" +
-		"hint: the generation before it serves on; `baton check` says more about a config file\n"
+		"hint: the generation before it serves on\n"
 	expect(t, []string{"reload", "--control", f.path}, exitFailed, "", want)
 }
 

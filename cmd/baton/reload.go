@@ -40,7 +40,7 @@ func (c *client) reload(ctx context.Context, wait bool, u *ui) int {
 	}
 	if !a.OK {
 		u.warn("reload failed: %s", a.Error)
-		u.hint("the generation before it serves on; `baton check` says more about a config file")
+		u.hint("the generation before it serves on")
 		return exitFailed
 	}
 	u.say("generation %d serves%s", a.Generation, c.servedVersion(ctx))

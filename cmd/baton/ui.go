@@ -87,17 +87,21 @@ func explainAll(ms mistakes) string {
 
 // reason is what a log and `baton reload` say of err: one line.
 func reason(err error) string {
+	text := err.Error()
 	var ms mistakes
 	var m *mistake
 	if errors.As(err, &ms) {
 		m = ms.First[0]
 	} else if !errors.As(err, &m) {
-		return err.Error()
+		return text
 	}
-	if m.Hint == "" {
-		return err.Error()
+	if m.Hint != "" {
+		text += "; " + m.Hint
 	}
-	return err.Error() + "; " + m.Hint
+	if len(ms.First) > 1 {
+		text += "; `baton check` tells more"
+	}
+	return text
 }
 
 func withHint(text, hint string) string {
