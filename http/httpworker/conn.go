@@ -1,6 +1,7 @@
 package httpworker
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -115,6 +116,7 @@ func (c *conn) beforeRead(p []byte) (int, step) {
 	room := c.frame.room(len(p))
 	waiting := !c.active && !c.hijacked
 	if waiting {
+		c.held = c.skipEmptyLines(c.held)
 		room = min(room, c.s.MaxHeaderSize-c.frame.size)
 	}
 	switch {
@@ -214,7 +216,8 @@ func (c *conn) afterRead(p []byte, err error) (n int, again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(p) > 0 {
-		return c.took(p), false
+		n := c.took(p)
+		return n, n == 0
 	}
 	timeout := errors.Is(err, os.ErrDeadlineExceeded)
 	if timeout && !c.expired() {
@@ -247,6 +250,9 @@ func (c *conn) headerExpired() bool {
 
 // took returns how many bytes of p, which net/http's buffer has just got, it may have; the others are held back.
 func (c *conn) took(p []byte) int {
+	if rest := c.skipEmptyLines(p); len(rest) < len(p) {
+		p = p[:copy(p, rest)]
+	}
 	n := c.frame.take(p)
 	if n < len(p) {
 		c.held = append(c.spare, p[n:]...) // it was empty: the socket is read only then
@@ -254,6 +260,15 @@ func (c *conn) took(p []byte) int {
 	}
 	c.progress()
 	return n
+}
+
+// skipEmptyLines drops empty lines before a request, as RFC 9112, 2.2, asks for: net/http does so only behind a POST. While a
+// handler runs it does not: what follows may be no request.
+func (c *conn) skipEmptyLines(p []byte) []byte {
+	if c.active || c.hijacked || !c.frame.untouched() {
+		return p
+	}
+	return bytes.TrimLeft(p, "\r\n")
 }
 
 func (c *conn) takeHeld(p []byte) int {
