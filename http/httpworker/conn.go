@@ -75,6 +75,7 @@ const (
 	stepTry                // without waiting
 	stepClose              // nothing came in time
 	stepRefuse             // the header is too large
+	stepNoTLS              // it is a TLS handshake
 )
 
 // Read gives net/http what it may have next. In the phases waiting and header it keeps the time limits and the limit
@@ -100,7 +101,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		case stepClose:
 			return c.lastLook(p[:n])
 		case stepRefuse:
-			return 0, c.refuse()
+			return 0, c.refuse(headerTooLarge)
+		case stepNoTLS:
+			return 0, c.refuse(noTLS)
 		}
 		n, err := c.socket.Read(p[:n])
 		if n, again := c.afterRead(p[:n], err); !again {
@@ -122,6 +125,8 @@ func (c *conn) beforeRead(p []byte) (int, step) {
 	switch {
 	case room <= 0 && len(p) > 0:
 		return 0, stepRefuse
+	case waiting && c.frame.alien:
+		return 0, stepNoTLS
 	case len(c.held) > 0 || room <= 0:
 		return c.takeHeld(p[:room]), stepGive
 	case !waiting:
@@ -195,20 +200,24 @@ func (c *conn) end() error {
 	return io.EOF
 }
 
-// errHeaderTooLarge is what net/http gets when the answer was given here.
-var errHeaderTooLarge = &net.OpError{Op: "read", Err: errors.New("httpworker: header too large")}
+// errRefused is what net/http gets when the answer was given here.
+var errRefused = &net.OpError{Op: "read", Err: errors.New("httpworker: refused")}
 
 const headerTooLarge = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\n" +
 	"Content-Length: 36\r\nConnection: close\r\n\r\n431 Request Header Fields Too Large\n"
 
-func (c *conn) refuse() error {
+const noTLS = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+	"Content-Length: 52\r\nConnection: close\r\n\r\nClient sent a TLS handshake where TLS is not spoken\n"
+
+// refuse answers a request whose header does not come to an end.
+func (c *conn) refuse(answer string) error {
 	c.mu.Lock()
 	c.last = true
 	c.mu.Unlock()
 	_ = c.SetWriteDeadline(time.Now().Add(lingerTime)) // the client may be writing, and not reading
-	_, _ = io.WriteString(c, headerTooLarge)
+	_, _ = io.WriteString(c, answer)
 	_ = c.socket.CloseWrite() // or net/http may answer too: it takes the line that breaks off for a complete one
-	return errHeaderTooLarge
+	return errRefused
 }
 
 // afterRead accounts for what a Read of the socket gave; again means that it gave nothing and the time is not up.

@@ -312,7 +312,7 @@ func withoutEmptyLines(input []byte) (rest []byte) {
 
 // mayBeRefused reports whether there is anything in the input that only we refuse.
 func mayBeRefused(input []byte) bool {
-	if len(withoutEmptyLines(input)) < len(input) {
+	if len(withoutEmptyLines(input)) < len(input) || bytes.IndexByte(input, tlsHandshake) >= 0 {
 		return true
 	}
 	lower := bytes.ToLower(input)
