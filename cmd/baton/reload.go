@@ -43,19 +43,24 @@ func (c *client) reload(ctx context.Context, wait bool, u *ui) int {
 		u.hint("the generation before it serves on")
 		return exitFailed
 	}
-	u.say("generation %d serves%s", a.Generation, c.servedVersion(ctx))
+	st, _ := c.status(ctx) // a courtesy: without an answer, nothing
+	u.say("generation %d serves%s", a.Generation, servedVersion(st))
+	for _, l := range st.Listeners {
+		if l.Error != "" {
+			u.warn("warning: not on %s", listenerText(l))
+		}
+	}
 	if wait {
 		u.say("older generations are gone: %s", cutText(a.CutRequests, a.CutConnections))
 	}
 	return exitOK
 }
 
-// servedVersion is a courtesy: without an answer, nothing.
-func (c *client) servedVersion(ctx context.Context) string {
-	if s, err := c.status(ctx); err == nil && s.Version != "" {
-		return fmt.Sprintf(" (version %s)", s.Version)
+func servedVersion(s master.Status) string {
+	if s.Version == "" {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf(" (version %s)", s.Version)
 }
 
 func cutText(requests, connections int64) string {
