@@ -8,10 +8,11 @@ import (
 	"baton/master/internal/sockets"
 )
 
-// Limits of a configuration's listeners: a message is at most 64 KB. Some name all of them, and some have all about one.
+// Limits of a configuration's listeners. The messages that name all of them are at most 64 KB.
 const (
 	MaxListeners   = 512
-	maxListenBytes = 2048 // of an address, and of a name
+	maxNameBytes   = 255
+	maxListenBytes = 4096 // of an address: the longest path that there is
 )
 
 // A ListenError says why one of a configuration's listeners cannot be served.
@@ -83,8 +84,8 @@ func (l Listen) tooLong() error {
 	switch {
 	case len(l.Address) > maxListenBytes:
 		return fmt.Errorf("an address of %d bytes, want at most %d", len(l.Address), maxListenBytes)
-	case len(l.Name) > maxListenBytes:
-		return fmt.Errorf("a name of %d bytes, want at most %d", len(l.Name), maxListenBytes)
+	case l.Name != "" && len(l.Name) > maxNameBytes:
+		return fmt.Errorf("a name of %d bytes, want at most %d", len(l.Name), maxNameBytes)
 	}
 	return nil
 }

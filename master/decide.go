@@ -49,6 +49,7 @@ type procView struct {
 	killed         moment // when KILL was asked for last
 	recycling
 	heart heartbeat
+	taker bool // it takes connections of others
 }
 
 // view is all that decide looks at.

@@ -53,9 +53,11 @@ func (m *master) settle(timer *time.Timer) {
 	m.measure(now)
 	m.listen(now)
 	todo, next := decide(m.view(now))
+	m.tellTakers() // before a worker drains that somebody may be giving connections to
 	for _, a := range todo {
 		m.perform(a)
 	}
+	m.tellTakers()
 	if !m.committed {
 		next = m.checkReadyTimeout()
 	}

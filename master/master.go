@@ -55,7 +55,6 @@ type master struct {
 	steered  map[address]string // what the kernel was told last
 	relisten relisten
 	payload  int        // memory file
-	queue    [2]int     // the hand-over queue: the end to give to, and the one to take from
 	tickets  ticketKeys // none without a TLS listener
 	logFD    int        // log file; -1: standard error
 	files    files

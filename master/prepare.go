@@ -13,7 +13,6 @@ import (
 	"baton/master/internal/watch"
 	"baton/master/keeper"
 	"baton/worker"
-	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
 
@@ -21,8 +20,6 @@ import (
 const (
 	entryConfig = "config" // the config of the last COMMIT, and the sum of its files
 	entryPID    = "pidfile"
-	entryGive   = "handover/give"
-	entryTake   = "handover/take"
 )
 
 // errNoListener is the mistake of a program that serves nothing.
@@ -146,7 +143,7 @@ func (m *master) chooseCount() {
 
 // openAll opens what the configuration names: the log, the control socket, the listeners, the memory file for the workers.
 func (m *master) openAll() error {
-	for _, open := range []func() error{m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openQueue, m.openTickets, m.openHeart} {
+	for _, open := range []func() error{m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openTickets, m.openHeart} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -156,24 +153,6 @@ func (m *master) openAll() error {
 		return err
 	}
 	m.payload = fd
-	return nil
-}
-
-// openQueue takes the hand-over queue, or makes it: one for all workers of all generations.
-func (m *master) openQueue() error {
-	give, ok1 := m.take(entryGive)
-	take, ok2 := m.take(entryTake)
-	if ok1 && ok2 {
-		m.queue = [2]int{give.fd, take.fd}
-		return nil
-	}
-	a, b, err := seqpacket.Pair()
-	if err != nil {
-		return fmt.Errorf("hand-over queue: %w", err)
-	}
-	m.queue = [2]int{a, b}
-	m.store(entryGive, "", a)
-	m.store(entryTake, "", b)
 	return nil
 }
 

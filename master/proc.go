@@ -30,6 +30,8 @@ type proc struct {
 	status syscall.WaitStatus
 	stats  wire.Stats
 	bye    bool
+	takes  takes
+	told   string // who takes its connections
 	why    string // we have killed it, and this is why
 
 	given map[string]bool // the sockets that this master has given to it, by key
@@ -124,7 +126,7 @@ func (m *master) sendSetup(p *proc) error {
 	}
 	batches := batch(m.ownSockets(p.slot), m.paths())
 	s.More = len(batches) > 0
-	fds := []int{m.payload, m.queue[0], m.queue[1]}
+	fds := []int{m.payload}
 	if p.record.HangTimeout > 0 {
 		fds = append(fds, m.hearts[p.gen])
 	}
@@ -190,6 +192,7 @@ func (m *master) onWorker(ev procEvent) {
 	p := ev.p
 	if ev.packet == nil {
 		p.eof = true
+		m.notTaking(p)
 		_ = p.conn.Close()
 		switch {
 		case p.reaped:
@@ -208,6 +211,8 @@ func (m *master) onWorker(ev procEvent) {
 	switch f.T {
 	case wire.Ready{}.Kind():
 		m.isReady(p)
+	case wire.Takes{}.Kind():
+		m.onTakes(p, ev.packet)
 	case wire.Due{}.Kind():
 		p.due = sooner(p.due, monotonic())
 	case wire.Stats{}.Kind():
@@ -375,6 +380,7 @@ func (m *master) kill(p *proc) {
 
 func (m *master) drain(p *proc, deadline moment) {
 	p.state, p.deadline = procDraining, deadline
+	m.tellTakers()
 	d := wire.Drain{Deadline: int64(deadline), Stop: m.stopping, Ends: m.endedAddresses(p.record.Listeners, p.gen)}
 	_ = p.conn.Post(d)
 	p.record.Draining, p.record.Deadline = true, int64(deadline)

@@ -101,7 +101,7 @@ func (c *Conn) beforeRead() error {
 			return nil
 		case c.s.stopping():
 			return c.beforeStop(now)
-		case !c.from.moves:
+		case !c.from.moves || !c.s.env.Handover().Wanted(c.from.key):
 			c.unpoke()
 			return nil
 		case now.Before(c.nextTry):
@@ -172,6 +172,7 @@ func (c *Conn) poke() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.idle && !c.gone {
+		c.nextTry = time.Time{}
 		c.wakeAt(time.Unix(1, 0))
 	}
 }

@@ -23,9 +23,12 @@ type Counters struct {
 	CutConns    atomic.Int64 // by the drain deadline, or closed idle at a stop
 }
 
+// ListenerKey says, in every generation, which listener a connection came by.
+type ListenerKey = handover.Key
+
 // A Socket describes one of the sockets that the worker was given.
 type Socket struct {
-	Key       string // the same for the same port and protocol in every generation
+	Key       ListenerKey
 	Name      string // the user's
 	Address   string // as the user wrote it
 	Transport string // tcp, tls or udp
@@ -115,8 +118,8 @@ func (e *Env) Sockets() []Socket {
 	return all
 }
 
-// Handover is the way for idle connections from and to other workers. It takes from GO until the drain begins, for those
-// listeners that something is registered for before Ready.
+// Handover is the way for idle connections to and from other workers. It takes from GO until the drain begins, for those
+// listeners that something is registered for before Ready; the connections of the others stay where they are.
 func (e *Env) Handover() *handover.Exchange { return e.handover }
 
 // Listener returns the listener with that name, or with that address as it is written in the configuration.
@@ -225,6 +228,12 @@ func (e *Env) listening() <-chan struct{} {
 
 // Cut is closed when the drain deadline has come.
 func (e *Env) Cut() <-chan struct{} { return e.cut }
+
+// cutNow is called at the deadline. What is on its way to others comes back, or has arrived.
+func (e *Env) cutNow() {
+	e.handover.Withdraw()
+	close(e.cut)
+}
 
 func (e *Env) isCut() bool {
 	select {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/handover"
 	"baton/worker/sock"
 )
 
@@ -85,7 +86,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		switch {
 		case err == nil:
 			return c, nil
-		case outOfResources(err):
+		case handover.Exhausted(err):
 			l.env.gate.awaitFiles(l, ln, err, tries)
 			tries++
 		case l.isInterrupted():
@@ -217,7 +218,7 @@ func (l *listener) acceptQueued(ln net.Listener) (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	c, err := q.TryAccept()
-	if outOfResources(err) && !l.env.isCut() {
+	if handover.Exhausted(err) && !l.env.isCut() {
 		return nil, err
 	}
 	if err != nil || l.wasLast(ln) {
@@ -238,15 +239,6 @@ func (l *listener) wasLast(ln net.Listener) bool {
 	}
 	l.leaving--
 	return l.leaving == 0 || (queueWatch{ln: ln}).empty()
-}
-
-func outOfResources(err error) bool {
-	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ENOSPC} {
-		if errors.Is(err, lack) {
-			return true
-		}
-	}
-	return false
 }
 
 // endGrace is how long a worker goes on accepting on an address that leaves the configuration: handshakes that have begun

@@ -18,20 +18,17 @@ const moveAgain = 5 * time.Second
 func (c *Conn) move() {
 	c.mu.Unlock()
 	c.writing.Lock()
-	gone, answered := c.offer()
+	gone := c.offer()
 	c.mu.Lock()
 	c.writing.Unlock()
 	c.gone, c.nextTry = gone, time.Now().Add(moveAgain)
-	if gone && !answered && !c.ended {
-		c.s.env.Counters.CutConns.Add(1)
-	}
 }
 
-// offer gives the connection away and waits for the answer, if need be until the program stops.
-func (c *Conn) offer() (gone, answered bool) {
+// offer gives the connection away and waits for the answer.
+func (c *Conn) offer() (gone bool) {
 	fd, err := dupConn(c.socket)
 	if err != nil {
-		return false, true
+		return false
 	}
 	answer := make(chan bool, 1)
 	c.s.env.Handover().Give(handover.Offer{
@@ -41,12 +38,7 @@ func (c *Conn) offer() (gone, answered bool) {
 			answer <- taken
 		},
 	})
-	select {
-	case taken := <-answer:
-		return taken, true
-	case <-c.s.abandoned:
-		return true, false
-	}
+	return <-answer
 }
 
 // dupConn returns a descriptor of the connection's socket. File would make the socket blocking for whoever takes it.

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/handover"
 	"baton/worker/sock"
 )
 
@@ -53,7 +54,7 @@ func (l *unixListener) TryAccept() (net.Conn, error) {
 		l.accepted = os.NewFile(uintptr(fd), "conn")
 	}
 	c, err := net.FileConn(l.accepted)
-	if outOfResources(err) {
+	if handover.Exhausted(err) {
 		return nil, err
 	}
 	_ = l.accepted.Close()

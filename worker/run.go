@@ -88,7 +88,7 @@ func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
 	if err := p.Frame.Into(&s); err != nil {
 		return nil, err
 	}
-	want := len(s.Listeners) + 3
+	want := len(s.Listeners) + 1
 	if s.HangTimeout > 0 {
 		want++
 	}
@@ -103,10 +103,7 @@ func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
 	if env.payload, err = readMemory(payload, s.Payload); err != nil {
 		return nil, fmt.Errorf("setup: payload: %w", err)
 	}
-	if env.handover, err = handover.New(p.TakeFD(), p.TakeFD(), log); err != nil {
-		return nil, fmt.Errorf("setup: %w", err)
-	}
-	env.handover.Room = env.gate.room
+	env.setHandover(handover.New(log))
 	for _, l := range s.Listeners {
 		env.addSocket(l, p.TakeFD())
 	}
@@ -185,6 +182,8 @@ func (p *process) run(w Worker) int {
 		select {
 		case <-ready:
 			ready, p.ready = nil, true
+			p.env.openHandover()
+			p.sayTakes()
 			_ = p.conn.Post(wire.Ready{})
 		case <-p.env.Counters.Requests.reached:
 			p.due = true
@@ -248,6 +247,18 @@ func (p *process) sayDue() {
 	}
 }
 
+// sayTakes says whose connections are taken here, so that others are told.
+func (p *process) sayTakes() {
+	takes, fd := p.env.handover.Takes()
+	if fd < 0 {
+		_ = p.conn.Post(takes)
+		return
+	}
+	if err := p.conn.Post(takes, fd); err != nil {
+		p.env.Log.Warn("worker: no connections are taken from others", "error", err)
+	}
+}
+
 // orphanGrace is how long an orphan may take after its deadline to say what was cut.
 const orphanGrace = time.Second
 
@@ -271,6 +282,7 @@ func (p *process) handle(packet *seqpacket.Packet) {
 			p.env.pidFile = g.PIDFile
 		}
 		p.sayDue() // another master has come, perhaps
+		p.sayTakes()
 		if !p.granted {
 			p.granted = true
 			close(p.env.granted)
@@ -283,6 +295,12 @@ func (p *process) handle(packet *seqpacket.Packet) {
 		var d wire.Drain
 		if err = packet.Frame.Into(&d); err == nil {
 			p.drain(d)
+		}
+	case wire.Takers{}.Kind():
+		var t wire.Takers
+		if err = packet.Frame.Into(&t); err == nil {
+			err = p.env.handover.SetTakers(t, packet.FDs)
+			packet.FDs = nil
 		}
 	case wire.StatsRequest{}.Kind():
 		var q wire.StatsRequest
@@ -334,9 +352,6 @@ func (p *process) stats(id int64) wire.Stats {
 }
 
 func (p *process) handed() wire.Handed {
-	if p.env.handover == nil {
-		return wire.Handed{}
-	}
 	c := &p.env.handover.Counts
 	return wire.Handed{Given: c.Given.Load(), Kept: c.Kept.Load(), Taken: c.Taken.Load(), Refused: c.Refused.Load()}
 }
@@ -344,8 +359,11 @@ func (p *process) handed() wire.Handed {
 // drain begins the drain, or moves its deadline closer.
 func (p *process) drain(d wire.Drain) {
 	e := p.env
-	if !p.draining && e.handover != nil {
+	if !p.draining {
 		e.handover.Stop() // before ctx ends: what was taken is counted among the open connections by then
+	}
+	if d.Stop {
+		e.handover.Withdraw() // nobody serves it any longer than we do
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -358,7 +376,7 @@ func (p *process) drain(d wire.Drain) {
 		}
 		e.deadline = deadline
 		if e.cutTimer == nil {
-			e.cutTimer = time.AfterFunc(left, func() { close(e.cut) })
+			e.cutTimer = time.AfterFunc(left, e.cutNow)
 		} else if e.cutTimer.Stop() {
 			e.cutTimer.Reset(left)
 		}

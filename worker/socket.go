@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/handover"
 	"baton/worker/wire"
 )
 
@@ -22,9 +23,13 @@ type socket struct {
 
 func (s *socket) describe() Socket {
 	return Socket{
-		Key: s.Group + "#" + s.Process, Name: s.Name, Address: s.Address, Transport: s.Transport, Process: s.Process,
+		Key: s.key(), Name: s.Name, Address: s.Address, Transport: s.Transport, Process: s.Process,
 		Handover: s.Handover,
 	}
+}
+
+func (s *socket) key() handover.Key {
+	return handover.Key{Group: s.Group, Process: s.Process, Name: s.Name}
 }
 
 // addSocket takes a socket. An extra one belongs to the listener of its name, and is accepted on at once if that is.

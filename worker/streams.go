@@ -26,9 +26,7 @@ type streams struct {
 	process Process
 	origins []*origin
 
-	failed    chan error
-	abandoned chan struct{} // closed when nobody is waited for who might take a connection
-	abandon   sync.Once
+	failed chan error
 
 	open  sync.WaitGroup // connections, and listeners that accept
 	mu    sync.Mutex
@@ -37,7 +35,7 @@ type streams struct {
 
 // origin is the socket that a connection came by.
 type origin struct {
-	key   string
+	key   handover.Key
 	ln    net.Listener
 	moves bool                    // its connections may move to another process
 	wrap  func(net.Conn) net.Conn // or nil
@@ -45,7 +43,7 @@ type origin struct {
 
 func newStreams(ctx context.Context, env *Env, p Process) *streams {
 	return &streams{
-		ctx: ctx, env: env, process: p, failed: make(chan error, 1), abandoned: make(chan struct{}), conns: map[*Conn]struct{}{},
+		ctx: ctx, env: env, process: p, failed: make(chan error, 1), conns: map[*Conn]struct{}{},
 	}
 }
 
@@ -56,9 +54,9 @@ func (s *streams) add(sock Socket, wrap func(net.Conn) net.Conn) error {
 		return err
 	}
 	from := &origin{key: sock.Key, ln: ln, wrap: wrap}
-	if x := s.env.Handover(); x != nil && sock.Handover && wrap == nil {
+	if sock.Handover && wrap == nil {
 		from.moves = true
-		x.Register(from.key, func(c handover.Conn) {
+		s.env.Handover().Register(from.key, func(c handover.Conn) {
 			s.open.Add(1)
 			s.take(c, from)
 		})
@@ -107,7 +105,7 @@ func (s *streams) accept(from *origin) {
 // take goes on with a connection that another worker has given. It is counted in open already.
 func (s *streams) take(c handover.Conn, from *origin) {
 	nc, err := c.Open()
-	if outOfResources(err) {
+	if handover.Exhausted(err) {
 		time.AfterFunc(resourcePause, func() { s.take(c, from) })
 		return
 	}
@@ -173,16 +171,16 @@ func (s *streams) drain() {
 		s.open.Wait()
 		close(empty)
 	}()
-	s.pokeAll()
 	stopping := s.env.Stopping()
 	for {
+		others := s.env.Handover().Changed()
+		s.pokeAll()
 		select {
 		case <-empty:
 			return
+		case <-others:
 		case <-stopping:
 			stopping = nil
-			time.AfterFunc(stopWait, s.abandonOffers)
-			s.pokeAll()
 		case <-s.env.Cut():
 			s.cut()
 			return
@@ -197,12 +195,8 @@ func (s *streams) pokeAll() {
 	}
 }
 
-// abandonOffers takes an offer that nobody has answered for taken: here the connection would be closed as well.
-func (s *streams) abandonOffers() { s.abandon.Do(func() { close(s.abandoned) }) }
-
 // cut closes every connection, and counts it.
 func (s *streams) cut() {
-	s.abandonOffers()
 	for _, c := range s.all() {
 		c.cut()
 	}

@@ -20,14 +20,9 @@ func NewDirector(setup wire.Setup, fds []int, payload []byte, log *slog.Logger) 
 		env.addSocket(l, fds[i])
 	}
 	env.payload = payload
+	env.setHandover(handover.New(log))
 	env.tickets.set(setup.Tickets)
 	return &Director{p: process{env: env}}
-}
-
-// Exchange gives the Env its end of the hand-over queue. It is called before the Worker is served.
-func (d *Director) Exchange(x *handover.Exchange) {
-	x.Room = d.p.env.gate.room
-	d.p.env.handover = x
 }
 
 // Env is what a Worker gets.
@@ -39,12 +34,15 @@ func (d *Director) Context() context.Context { return d.p.env.ctx }
 // Ready is closed when the Worker has said that it is ready.
 func (d *Director) Ready() <-chan struct{} { return d.p.env.ready }
 
-// Go lets the Worker work. It may be called once.
+// Open has others be told that the Worker takes connections. It is called when the Worker is ready, and does nothing when it
+// is called again.
+func (d *Director) Open() { d.p.env.openHandover() }
+
+// Go lets the Worker work. It may be called once, when the Worker is ready.
 func (d *Director) Go() {
 	close(d.p.env.granted)
-	if x := d.p.env.handover; x != nil {
-		x.Start()
-	}
+	d.Open()
+	d.p.env.handover.Start()
 }
 
 // Drain begins the drain, or moves its deadline closer.

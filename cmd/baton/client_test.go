@@ -97,19 +97,6 @@ func TestReload(t *testing.T) {
 	expect(t, []string{"reload", "--control", f.path}, exitOK, "generation 3 serves (version v2)\n", "")
 }
 
-// TestReloadSaysWhatIsNotServed: the generation serves, but for a listener whose port somebody took in the last moment.
-func TestReloadSaysWhatIsNotServed(t *testing.T) {
-	f := newFake(t)
-	f.json("POST /reload", 202, map[string]int{"id": 7})
-	f.json("GET /reload/7", 200, master.ReloadAnswer{ID: 7, OK: true, Generation: 3})
-	f.json("GET /status", 200, master.Status{Listeners: []master.ListenerStatus{
-		{Name: "web", Address: "127.0.0.1:80", State: "listening"},
-		{Name: "api", Address: "127.0.0.1:81", State: "failed", Error: "listen 127.0.0.1:81: address already in use"},
-	}})
-	expect(t, []string{"reload", "--control", f.path}, exitOK, "generation 3 serves\n",
-		"baton: warning: not on 127.0.0.1:81 (api): failed, and tried again: listen 127.0.0.1:81: address already in use\n")
-}
-
 func TestReloadWait(t *testing.T) {
 	f := newFake(t)
 	f.json("POST /reload", 202, map[string]int{"id": 7})
@@ -132,7 +119,7 @@ func TestReloadFails(t *testing.T) {
 	f.json("POST /reload", 202, map[string]int{"id": 7})
 	f.json("GET /reload/7", 200, master.ReloadAnswer{ID: 7, Error: `/site.toml:1:1: unknown key "x"`})
 	want := "baton: reload failed: /site.toml:1:1: unknown key \"x\"\n" +
-		"hint: the generation before it serves on\n"
+		"hint: the generation before it serves on; `baton check` says more about a config file\n"
 	expect(t, []string{"reload", "--control", f.path}, exitFailed, "", want)
 }
 

@@ -40,27 +40,22 @@ func (c *client) reload(ctx context.Context, wait bool, u *ui) int {
 	}
 	if !a.OK {
 		u.warn("reload failed: %s", a.Error)
-		u.hint("the generation before it serves on")
+		u.hint("the generation before it serves on; `baton check` says more about a config file")
 		return exitFailed
 	}
-	st, _ := c.status(ctx) // a courtesy: without an answer, nothing
-	u.say("generation %d serves%s", a.Generation, servedVersion(st))
-	for _, l := range st.Listeners {
-		if l.Error != "" {
-			u.warn("warning: not on %s", listenerText(l))
-		}
-	}
+	u.say("generation %d serves%s", a.Generation, c.servedVersion(ctx))
 	if wait {
 		u.say("older generations are gone: %s", cutText(a.CutRequests, a.CutConnections))
 	}
 	return exitOK
 }
 
-func servedVersion(s master.Status) string {
-	if s.Version == "" {
-		return ""
+// servedVersion is a courtesy: without an answer, nothing.
+func (c *client) servedVersion(ctx context.Context) string {
+	if s, err := c.status(ctx); err == nil && s.Version != "" {
+		return fmt.Sprintf(" (version %s)", s.Version)
 	}
-	return fmt.Sprintf(" (version %s)", s.Version)
+	return ""
 }
 
 func cutText(requests, connections int64) string {

@@ -72,17 +72,6 @@ func (r *runFlags) override(name, typed, path string, set setter) error {
 	return nil
 }
 
-// over is the flag that was given for a key, or "".
-func (r *runFlags) over(path string) string {
-	flag := ""
-	for _, o := range r.overrides {
-		if o.path == path {
-			flag = o.flag
-		}
-	}
-	return flag
-}
-
 // overlay lets the flags win over the file, and tells what of it they hide. x may be nil.
 func (r *runFlags) overlay(f *config.File, x *config.Index) (hidden []string, err error) {
 	for _, o := range r.overrides {

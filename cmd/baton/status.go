@@ -136,14 +136,10 @@ func reloadText(r master.ReloadStatus, now time.Time) string {
 }
 
 func listenerText(l master.ListenerStatus) string {
-	text := l.Address
-	if l.Name != l.Address {
-		text = fmt.Sprintf("%s (%s)", l.Address, l.Name)
+	if l.Name == l.Address {
+		return l.Address
 	}
-	if l.Error != "" {
-		text += ": failed, and tried again: " + l.Error
-	}
-	return text
+	return fmt.Sprintf("%s (%s)", l.Address, l.Name)
 }
 
 // writeWorkers prints a line for each worker, and for each slot that has none since the last one crashed.

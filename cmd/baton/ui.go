@@ -87,21 +87,17 @@ func explainAll(ms mistakes) string {
 
 // reason is what a log and `baton reload` say of err: one line.
 func reason(err error) string {
-	text := err.Error()
 	var ms mistakes
 	var m *mistake
 	if errors.As(err, &ms) {
 		m = ms.First[0]
 	} else if !errors.As(err, &m) {
-		return text
+		return err.Error()
 	}
-	if m.Hint != "" {
-		text += "; " + m.Hint
+	if m.Hint == "" {
+		return err.Error()
 	}
-	if len(ms.First) > 1 {
-		text += "; `baton check` tells more"
-	}
-	return text
+	return err.Error() + "; " + m.Hint
 }
 
 func withHint(text, hint string) string {

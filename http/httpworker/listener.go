@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+
+	"baton/worker"
 )
 
 // listener wraps what it accepts, and counts it from that moment: net/http tracks a connection a little later.
@@ -16,7 +18,7 @@ type listener struct {
 
 // origin is the socket that a connection came by.
 type origin struct {
-	key     string       // of the socket, in every generation
+	key     worker.ListenerKey
 	stays   bool         // its connections do not move to another process
 	handler http.Handler // nil: the usual one
 	tls     *tls.Config  // nil: there is no TLS

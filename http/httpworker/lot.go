@@ -1,7 +1,6 @@
 package httpworker
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -20,27 +19,16 @@ type lot struct {
 	park     *handover.Park
 
 	mu       sync.Mutex
-	offered  map[*offer]struct{} // given away, and not answered yet
-	answered *sync.Cond          // there are fewer of them
-}
-
-// offer is a connection between two workers.
-type offer struct {
-	once sync.Once
-	// answer is told once whether the connection was taken, and reports whether it has kept the descriptor.
-	answer func(taken bool) (kept bool)
+	offered  int        // given away, and not answered yet
+	answered *sync.Cond // there are fewer of them
 }
 
 // openLot makes the server one that gives and takes idle connections, if it is one of those that can.
 func (s *server) openLot() error {
-	x := s.env.Handover()
-	if x == nil {
-		return nil
-	}
 	if err := selfTest(); err != nil {
 		return err
 	}
-	l := &lot{s: s, exchange: x, offered: map[*offer]struct{}{}}
+	l := &lot{s: s, exchange: s.env.Handover()}
 	l.answered = sync.NewCond(&l.mu)
 	park, err := handover.NewPark(l.ready, l.expired)
 	if err != nil {
@@ -49,7 +37,7 @@ func (s *server) openLot() error {
 	l.park = park
 	for key, from := range s.origins {
 		if !from.stays {
-			x.Register(key, l.arrive)
+			l.exchange.Register(key, l.arrive)
 		}
 	}
 	s.lot, s.mover = l, l
@@ -75,7 +63,7 @@ const retryPause = 50 * time.Millisecond
 // ready gives a connection on which something has come to net/http.
 func (l *lot) ready(c handover.Conn) {
 	nc, err := c.Open()
-	if outOfDescriptors(err) {
+	if handover.Exhausted(err) {
 		time.AfterFunc(retryPause, func() { l.ready(c) })
 		return
 	}
@@ -86,13 +74,10 @@ func (l *lot) ready(c handover.Conn) {
 	if err == nil {
 		l.s.arrive(nc)
 	} else {
+		l.s.env.Counters.CutConns.Add(1)
 		l.s.env.Log.Error("http: a connection that has moved was lost", "error", err)
 	}
 	l.left()
-}
-
-func outOfDescriptors(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 // expired closes a connection whose idle time is up.
@@ -105,7 +90,7 @@ func (l *lot) expired(c handover.Conn) {
 // move is the mover's: it gives away a connection that net/http serves, and waits for the answer.
 func (l *lot) move(c *conn) bool {
 	fd, idle, err := c.duplicate()
-	if outOfDescriptors(err) {
+	if handover.Exhausted(err) {
 		c.moveLater()
 		return false
 	}
@@ -119,6 +104,8 @@ func (l *lot) move(c *conn) bool {
 	})
 	return <-answer
 }
+
+func (l *lot) wants(c *conn) bool { return l.exchange.Wanted(c.origin.key) }
 
 // moveLater has the mover asked again after a while, in which others have left.
 func (c *conn) moveLater() {
@@ -152,27 +139,18 @@ func (c *conn) duplicate() (fd int, idle time.Duration, err error) {
 
 // give offers a connection. Its descriptor is closed when somebody has answered, unless answer keeps it.
 func (l *lot) give(c handover.Conn, answer func(taken bool) (kept bool)) {
-	o := &offer{answer: answer}
 	l.mu.Lock()
-	l.offered[o] = struct{}{}
+	l.offered++
 	l.mu.Unlock()
 	l.exchange.Give(handover.Offer{Conn: c, Done: func(taken bool) {
-		if !l.settle(o, taken) {
+		l.mu.Lock()
+		l.offered--
+		l.answered.Broadcast()
+		l.mu.Unlock()
+		if !answer(taken) {
 			_ = unix.Close(c.FD)
 		}
 	}})
-}
-
-// settle answers an offer, unless that was done.
-func (l *lot) settle(o *offer, taken bool) (kept bool) {
-	o.once.Do(func() {
-		l.mu.Lock()
-		delete(l.offered, o)
-		l.answered.Broadcast()
-		l.mu.Unlock()
-		kept = o.answer(taken)
-	})
-	return kept
 }
 
 // Connections are moved moveChunk at a time, and no more than maxOffered are between two workers: the others are served
@@ -186,7 +164,7 @@ const (
 func (l *lot) awaitRoom() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.offered) > maxOffered && !l.s.stopping.Load() {
+	for l.offered > maxOffered {
 		l.answered.Wait()
 	}
 }
@@ -216,25 +194,8 @@ func (l *lot) giveAll(chunk []handover.Conn) {
 	}
 }
 
-// stop: what waits does so for a moment more, and then nothing is asked of anybody.
-func (l *lot) stop() {
-	l.answered.Broadcast()
-	l.park.Limit(stopWait)
-	time.AfterFunc(stopWait, l.abandonOffers)
-}
-
-// abandonOffers takes an offer that nobody has answered for taken: at a stop it would be closed as well.
-func (l *lot) abandonOffers() {
-	l.mu.Lock()
-	var all []*offer
-	for o := range l.offered {
-		all = append(all, o)
-	}
-	l.mu.Unlock()
-	for _, o := range all {
-		l.settle(o, true)
-	}
-}
+// stop: what waits does so for a moment more.
+func (l *lot) stop() { l.park.Limit(stopWait) }
 
 // cut closes what is parked and returns how many that were.
 func (l *lot) cut() int64 {

@@ -57,6 +57,14 @@ func (l *line) reload() (old *workertest.Process) {
 	return old
 }
 
+// hang starts a generation that is given connections, and takes none.
+func (l *line) hang() {
+	l.t.Helper()
+	p := workertest.Prepare(l.t, Handler(nil), workertest.Options{Listeners: []net.Listener{l.ln}, Queue: l.queue})
+	p.AwaitReady()
+	p.Hang()
+}
+
 // gone waits for the end of a generation, which has cut nothing.
 func (l *line) gone(p *workertest.Process) {
 	l.t.Helper()
@@ -221,11 +229,6 @@ func TestRefusedConnectionLingers(t *testing.T) {
 	awaitConns(t, old, 2)
 	l.start(workertest.Options{Process: "other"})
 	old.Drain(time.Hour)
-	for begin := time.Now(); old.Handover().Counts.Kept.Load() < 2; time.Sleep(time.Millisecond) {
-		if time.Since(begin) > never {
-			t.Fatal("not refused")
-		}
-	}
 	for _, c := range []*client{idle, silent} {
 		c.send(get("/"))
 		c.wantLast(200, "1")
@@ -243,11 +246,6 @@ func TestRefusedGuestLingers(t *testing.T) {
 	awaitConns(t, l.current, 1)
 	l.start(workertest.Options{Process: "other"})
 	l.current.Drain(time.Hour)
-	for begin := time.Now(); l.current.Handover().Counts.Kept.Load() < 1; time.Sleep(time.Millisecond) {
-		if time.Since(begin) > never {
-			t.Fatal("not refused")
-		}
-	}
 	c.send(get("/"))
 	c.wantLast(200, "2")
 	_ = c.Close()
@@ -269,7 +267,8 @@ func TestStopDuringTheMove(t *testing.T) {
 				l.gone(l.reload())
 				awaitConns(t, l.current, 10)
 			}
-			l.current.Drain(time.Hour) // nobody takes
+			l.hang()
+			l.current.Drain(time.Hour)
 			begin := time.Now()
 			l.current.Stop(time.Hour)
 			if err := l.current.Wait(); err != nil {
@@ -292,6 +291,7 @@ func TestCutDuringTheMove(t *testing.T) {
 	for _, c := range all[:3] {
 		l.serve(c) // in net/http's hands, the others wait
 	}
+	l.hang()
 	begin := time.Now()
 	l.current.Drain(100 * time.Millisecond)
 	if err := l.current.Wait(); err != nil {

@@ -36,6 +36,8 @@ func (m *courier) move(c *conn) bool {
 	return true
 }
 
+func (m *courier) wants(*conn) bool { return true }
+
 func duplicate(sock syscall.Conn) (net.Conn, error) {
 	raw, err := sock.SyscallConn()
 	if err != nil {

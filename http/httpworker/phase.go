@@ -56,7 +56,7 @@ func (c *conn) leave() {
 func (c *conn) moves() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.s.moving() && !c.origin.stays && !c.untrue && !c.kept
+	return c.s.moving() && !c.kept && c.wantedElsewhere()
 }
 
 // handle is called when a request's handler is about to run. last says whether its response is the

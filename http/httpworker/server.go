@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,6 +24,8 @@ type mover interface {
 	// on as before, until it is poked. It is called only while draining, with a connection of which nothing was read
 	// that is not answered, on the connection's own goroutine: nobody else reads or writes it.
 	move(c *conn) bool
+	// wants reports whether there is somebody to give the connection to.
+	wants(c *conn) bool
 }
 
 // server is one Serve of a Worker.
@@ -35,9 +36,9 @@ type server struct {
 	mover mover // nil: connections stay
 	lot   *lot  // those that came from other workers and wait; nil: none come
 
-	arrivals chan net.Conn     // to net/http: what did not come by a listener, or had to wait
-	ended    chan struct{}     // closed when nobody is served any more
-	origins  map[string]origin // by the socket's key
+	arrivals chan net.Conn // to net/http: what did not come by a listener, or had to wait
+	ended    chan struct{} // closed when nobody is served any more
+	origins  map[worker.ListenerKey]origin
 
 	ctx      context.Context // ends when the drain begins
 	stopping atomic.Bool
@@ -52,7 +53,7 @@ type connKey struct{}
 
 func newServer(ctx context.Context, settings Settings, env *worker.Env) *server {
 	s := &server{
-		Settings: settings, env: env, ctx: ctx, conns: map[*conn]struct{}{}, origins: map[string]origin{},
+		Settings: settings, env: env, ctx: ctx, conns: map[*conn]struct{}{}, origins: map[worker.ListenerKey]origin{},
 		arrivals: make(chan net.Conn), ended: make(chan struct{}),
 	}
 	s.http = &http.Server{
@@ -112,7 +113,7 @@ func (s *server) drain() {
 		stopping = nil
 		s.stop()
 	default:
-		go s.moveAll()
+		go s.move()
 	}
 	empty := make(chan struct{})
 	go func() {
@@ -133,12 +134,21 @@ func (s *server) drain() {
 	}
 }
 
+// move has everything moved that can be, and again when others take than before.
+func (s *server) move() {
+	for s.moving() {
+		others := s.env.Handover().Changed()
+		s.moveAll()
+		select {
+		case <-others:
+		case <-s.ended:
+			return
+		}
+	}
+}
+
 // moveAll offers what waits to the other workers. It takes its time: a connection that nobody has offered yet is served.
 func (s *server) moveAll() {
-	if !s.moving() {
-		return
-	}
-	defer debug.SetGCPercent(debug.SetGCPercent(movingGC))
 	for chunk := range slices.Chunk(s.all(), moveChunk) {
 		for _, c := range chunk {
 			c.poke()
@@ -152,10 +162,6 @@ func (s *server) moveAll() {
 		s.lot.moveAll()
 	}
 }
-
-// movingGC is the garbage collector's percentage while connections move: there is little garbage, and a collection looks
-// through all connections.
-const movingGC = 400
 
 // stop: nobody serves after us, so nothing moves any more, and who is idle is not kept for long.
 func (s *server) stop() {

@@ -12,16 +12,7 @@ func (c *conn) tracked() *conn { return c }
 
 // connOf finds the conn in what net/http calls the connection.
 func connOf(nc net.Conn) *conn {
-	for {
-		switch c := nc.(type) {
-		case tracked:
-			return c.tracked()
-		case interface{ NetConn() net.Conn }: // *tls.Conn
-			nc = c.NetConn()
-		default:
-			return nil
-		}
-	}
+	return nc.(tracked).tracked() //nolint:forcetypeassert // net/http serves nothing else
 }
 
 // stream is a TCP connection: a *sock.Conn or a *net.TCPConn.

@@ -1,23 +1,30 @@
 package handover
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/seqpacket"
 	"baton/worker/sock"
+	"baton/worker/wire"
 )
+
+// A Key says which listener a connection came by.
+type Key = wire.ListenerKey
 
 // A Conn is a connection that was taken. Its descriptor is non-blocking, and the taker's to close.
 type Conn struct {
 	FD   int
-	Key  string        // of the listener that it came by
+	Key  Key           // of the listener that it came by, or that takes its connections
 	Idle time.Duration // that it may still be idle
 }
 
@@ -40,8 +47,8 @@ func (c Conn) Open() (net.Conn, error) {
 type Offer struct {
 	Conn
 
-	// Done is called once, with whether somebody has taken the connection. If so, the giver is to close its descriptor
-	// without another word (no shutdown). If not, the connection is the giver's as before.
+	// Done is called once, within a few seconds, with whether somebody has taken the connection. If so, the giver is to
+	// close its descriptor without another word (no shutdown). If not, the connection is the giver's as before.
 	//
 	// Threading: called on a goroutine of the Exchange. It must not block.
 	Done func(taken bool)
@@ -55,91 +62,137 @@ type Counts struct {
 	Refused atomic.Int64 // received, and left to the sender
 }
 
-// An Exchange is a worker's hold on the hand-over queue.
+// An Exchange gives the connections of a worker to others, and takes theirs.
 type Exchange struct {
 	Counts Counts
 
 	// Room, if not nil, says how many connections may be taken. It is set before Start.
 	Room func() int
 
-	log  *slog.Logger
-	give *net.UnixConn
-	take *net.UnixConn
+	log *slog.Logger
 
 	mu      sync.Mutex
-	sinks   map[string]func(Conn)
-	offers  []Offer
-	sending bool
+	sinks   map[Key]func(Conn)
+	inbox   *seqpacket.Conn // nil: nothing is taken
+	address int             // the other end of inbox, to be passed on; -1: nothing is taken
+	phase   phase
+	done    chan struct{} // closed when the taking has ended
 
-	taking  bool
-	stopped chan struct{} // closed when the taking has ended
+	giving
 }
 
-// New makes an Exchange of the two ends of the queue, raw descriptors which it owns from then on, also when it fails.
-func New(give, take int, log *slog.Logger) (*Exchange, error) {
-	g, gerr := unixConn(give)
-	t, terr := unixConn(take)
-	if gerr != nil || terr != nil {
-		return nil, fmt.Errorf("handover: queue: %w", firstError(gerr, terr))
+// phase is how far the taking has come.
+type phase uint8
+
+const (
+	phaseNone   phase = iota // there is no inbox, yet
+	phaseOpen                // there is one, which nobody reads
+	phaseTaking              // it is read
+	phaseEnded
+)
+
+// New makes an Exchange that takes nothing, and gives to nobody.
+func New(log *slog.Logger) *Exchange {
+	return &Exchange{
+		log: log, sinks: map[Key]func(Conn){}, address: -1, done: make(chan struct{}),
+		giving: giving{changed: make(chan struct{}), waiting: map[*os.File]struct{}{}},
 	}
-	return &Exchange{log: log, give: g, take: t, sinks: map[string]func(Conn){}, stopped: make(chan struct{})}, nil
 }
 
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func unixConn(fd int) (*net.UnixConn, error) {
-	f := os.NewFile(uintptr(fd), "handover")
-	if f == nil {
-		return nil, unix.EBADF
-	}
-	defer func() { _ = f.Close() }()
-	c, err := net.FileConn(f)
-	if err != nil {
-		return nil, err
-	}
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		_ = c.Close()
-		return nil, unix.ENOTSOCK
-	}
-	return u, nil
-}
-
-// Register makes sink the taker of the connections of a listener. It is called before Start. What nobody has
-// registered for stays with its sender.
+// Register makes sink the taker of the connections of a listener. It is called before Open.
 //
 // Threading: sink is called on the Exchange's goroutine, one connection at a time. It must not block.
-func (x *Exchange) Register(key string, sink func(Conn)) {
+func (x *Exchange) Register(key Key, sink func(Conn)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.sinks[key] = sink
+}
+
+// RegisterAlso makes the sink of key, if it has one, take the connections of another key as well, as if they were its own.
+func (x *Exchange) RegisterAlso(other, key Key) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if sink := x.sinks[key]; sink != nil {
+		x.sinks[other] = func(c Conn) {
+			c.Key = key
+			sink(c)
+		}
+	}
+}
+
+// Registered reports whether somebody takes the connections of a listener here.
+func (x *Exchange) Registered(key Key) bool { return x.sink(key) != nil }
+
+func (x *Exchange) sink(key Key) func(Conn) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.sinks[key]
+}
+
+// Open makes the inbox, unless nothing is registered, in which case nothing will be taken.
+func (x *Exchange) Open() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.sinks) == 0 || x.phase != phaseNone {
+		return nil
+	}
+	read, write, err := seqpacket.Pair()
+	if err != nil {
+		return fmt.Errorf("handover: %w", err)
+	}
+	if x.inbox, err = seqpacket.New(read); err != nil {
+		_ = unix.Close(write)
+		return fmt.Errorf("handover: %w", err)
+	}
+	x.address, x.phase = write, phaseOpen
+	return nil
+}
+
+// Takes says what is taken, for [Exchange.SetTakers] of others, and with it goes the descriptor, which stays the Exchange's;
+// -1: nothing is.
+func (x *Exchange) Takes() (wire.Takes, int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var t wire.Takes
+	if x.address >= 0 {
+		for key := range x.sinks {
+			t.Keys = append(t.Keys, key)
+		}
+		slices.SortFunc(t.Keys, func(a, b Key) int { // all workers say the same, and it is sent once
+			return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Process, b.Process), cmp.Compare(a.Name, b.Name))
+		})
+	}
+	return t, x.address
 }
 
 // Start begins to take what others give. It is called at GO, once at most.
 func (x *Exchange) Start() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.taking || len(x.sinks) == 0 {
-		return
+	if x.phase == phaseOpen {
+		x.phase = phaseTaking
+		go x.takeAll()
 	}
-	x.taking = true
-	go x.takeAll()
 }
 
-// Stop ends the taking. When it returns, no sink will be called any more.
+// Stop ends the taking. When it returns, no sink will be called any more, and what was not taken is its sender's.
 func (x *Exchange) Stop() {
 	x.mu.Lock()
-	taking := x.taking
+	was := x.phase
+	x.phase = phaseEnded
 	x.mu.Unlock()
-	if taking {
-		_ = x.take.SetReadDeadline(time.Unix(1, 0))
-		<-x.stopped
+	if was == phaseTaking {
+		x.inbox.StopReading()
+		<-x.done
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.inbox != nil {
+		_ = x.inbox.Close()
+		x.inbox = nil
+	}
+	if x.address >= 0 {
+		_ = unix.Close(x.address)
+		x.address = -1
 	}
 }

@@ -13,13 +13,13 @@ import (
 // FuzzTake: whatever lies in the queue, with however many descriptors, is taken and acknowledged or goes back by
 // end-of-file; and what is not taken is closed.
 func FuzzTake(f *testing.F) {
-	good, err := wire.Encode(wire.Handover{Keys: []string{"k", "x"}, Conns: []wire.HandoverConn{{0, 1000}, {1, 5}}})
+	good, err := wire.Encode(wire.Handover{Keys: []Key{key("k"), key("x")}, Conns: []wire.HandoverConn{{0, 1000}, {1, 5}}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good, uint8(2))
 	f.Add(good, uint8(1))
-	f.Add([]byte(`{"v":1,"t":"handover","m":{"keys":["k"],"conns":[[0,9e18]]}}`), uint8(1))
+	f.Add([]byte(`{"v":1,"t":"handover","m":{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[0,9e18]]}}`), uint8(1))
 	f.Add([]byte("x"), uint8(200))
 	f.Fuzz(func(t *testing.T, data []byte, n uint8) {
 		before := openFiles()
@@ -46,7 +46,6 @@ func FuzzTake(f *testing.F) {
 			}
 		}
 		x.Stop()
-		_, _ = x.give.Close(), x.take.Close()
 		seqpacket.CloseAll([]int{give, take, ours})
 		for begin := time.Now(); openFiles() != before; time.Sleep(time.Millisecond) {
 			if time.Since(begin) > patience {
@@ -100,7 +99,7 @@ func FuzzAck(f *testing.F) {
 		const n = 3
 		done := make(chan bool, 2*n)
 		for range n {
-			x.Give(Offer{Conn: Conn{FD: q.take, Key: "k"}, Done: func(taken bool) { done <- taken }})
+			x.Give(Offer{Conn: Conn{FD: q.take, Key: key("k")}, Done: func(taken bool) { done <- taken }})
 		}
 		reader, err := seqpacket.New(dup(t, q.take))
 		if err != nil {

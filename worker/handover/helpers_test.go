@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker/seqpacket"
+	"baton/worker/wire"
 )
 
 // patience is long enough for whatever a test waits for: it ends tests that fail.
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// pair is a hand-over queue, of which the test holds both ends.
+// pair is an inbox, of which the test holds both ends.
 type pair struct {
 	give, take int
 }
@@ -54,26 +55,59 @@ func dup(t *testing.T, fd int) int {
 	return d
 }
 
+// key is that of a listener in the tests.
+func key(name string) Key { return Key{Group: "tcp/80", Process: "http", Name: name} }
+
+// exchange is an Exchange that gives to an inbox whatever came by the keys "k" and "other".
 func (q pair) exchange(t *testing.T) *Exchange {
 	t.Helper()
-	x, err := New(dup(t, q.give), dup(t, q.take), slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	return givingTo(t, q)
+}
+
+// givingTo is an Exchange that gives to several inboxes.
+func givingTo(t *testing.T, to ...pair) *Exchange {
+	t.Helper()
+	x := New(slog.New(slog.NewTextHandler(t.Output(), nil)))
+	setTakers(t, x, to...)
 	t.Cleanup(func() {
-		x.Stop()
-		_, _ = x.give.Close(), x.take.Close()
+		x.Withdraw()
+		setTakers(t, x)
 	})
 	return x
 }
 
-// taking is an Exchange that takes what came by a key, and passes it on.
-func (q pair) taking(t *testing.T, key string) (*Exchange, chan Conn) {
+func setTakers(t *testing.T, x *Exchange, to ...pair) {
 	t.Helper()
-	x, got := q.exchange(t), make(chan Conn, 10_000)
-	x.Register(key, func(c Conn) { got <- c })
+	m := wire.Takers{Sets: [][]Key{{key("k"), key("other")}}}
+	var fds []int
+	for _, q := range to {
+		m.PIDs, m.Of, fds = append(m.PIDs, q.take), append(m.Of, 0), append(fds, dup(t, q.give))
+	}
+	if err := x.SetTakers(m, fds); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// taking is an Exchange that reads an inbox, takes what came by a key, and passes it on.
+func (q pair) taking(t *testing.T, name string) (*Exchange, chan Conn) {
+	t.Helper()
+	x, got := New(slog.New(slog.NewTextHandler(t.Output(), nil))), make(chan Conn, 10_000)
+	x.Register(key(name), func(c Conn) { got <- c })
+	if err := x.openOn(dup(t, q.take)); err != nil {
+		t.Fatal(err)
+	}
 	x.Start()
+	t.Cleanup(x.Stop)
 	return x, got
+}
+
+// openOn has the Exchange read an inbox that is there.
+func (x *Exchange) openOn(fd int) (err error) {
+	if x.inbox, err = seqpacket.New(fd); err != nil {
+		return err
+	}
+	x.phase = phaseOpen
+	return nil
 }
 
 // clients are TCP connections: the far ends, and for each the descriptor that a server has.
@@ -122,9 +156,9 @@ func (c clients) say(t *testing.T, i int, words string) {
 }
 
 // giving gives connection i away under a key.
-func (c clients) giving(x *Exchange, i int, key string, idle time.Duration) <-chan bool {
+func (c clients) giving(x *Exchange, i int, name string, idle time.Duration) <-chan bool {
 	answer := make(chan bool, 2)
-	x.Give(Offer{Conn: Conn{FD: c.fds[i], Key: key, Idle: idle}, Done: func(taken bool) { answer <- taken }})
+	x.Give(Offer{Conn: Conn{FD: c.fds[i], Key: key(name), Idle: idle}, Done: func(taken bool) { answer <- taken }})
 	return answer
 }
 
@@ -168,17 +202,20 @@ type child struct {
 	out *bufio.Reader
 }
 
-func startChild(t *testing.T, name string, fd int) *child {
+func startChild(t *testing.T, name string, fds ...int) *child {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := os.NewFile(uintptr(dup(t, fd)), "queue")
-	defer func() { _ = f.Close() }()
 	c := &child{Cmd: exec.Command(exe)}
 	c.Env = append(os.Environ(), childEnv+"="+name, "GORACE=atexit_sleep_ms=0")
-	c.ExtraFiles, c.Stderr = []*os.File{f}, t.Output()
+	c.Stderr = t.Output()
+	for _, fd := range fds {
+		f := os.NewFile(uintptr(dup(t, fd)), "passed")
+		defer func() { _ = f.Close() }()
+		c.ExtraFiles = append(c.ExtraFiles, f)
+	}
 	c.in, err = c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -62,12 +62,12 @@ func TestParkReadable(t *testing.T) {
 	l := newLot(t)
 	near, far := socket(t)
 	idle, _ := socket(t)
-	l.Add(Conn{FD: idle, Key: "idle", Idle: time.Hour})
+	l.Add(Conn{FD: idle, Key: key("idle"), Idle: time.Hour})
 	for range 10 { // again and again: an edge that is missed would be the last
-		l.Add(Conn{FD: near, Key: "k", Idle: time.Minute})
+		l.Add(Conn{FD: near, Key: key("k"), Idle: time.Minute})
 		write(t, far)
 		c := l.want(l.ready, near)
-		if c.Key != "k" || c.Idle > time.Minute || c.Idle < time.Minute-patience {
+		if c.Key != key("k") || c.Idle > time.Minute || c.Idle < time.Minute-patience {
 			t.Errorf("%+v", c)
 		}
 		wantWords(t, near, "x") // nothing was read
@@ -137,7 +137,7 @@ func TestParkTake(t *testing.T) {
 	var near, far [4]int
 	for i, minutes := range []int{3, 1, 4, 2} {
 		near[i], far[i] = socket(t)
-		l.Add(Conn{FD: near[i], Key: "k", Idle: time.Duration(minutes) * time.Minute})
+		l.Add(Conn{FD: near[i], Key: key("k"), Idle: time.Duration(minutes) * time.Minute})
 	}
 	two := l.Take(2)
 	if len(two) != 2 || two[0].FD != near[1] || two[1].FD != near[3] {
@@ -145,7 +145,7 @@ func TestParkTake(t *testing.T) {
 	}
 	for i, c := range two {
 		most := time.Duration(i+1) * time.Minute
-		if c.Idle > most || c.Idle < most-patience || c.Key != "k" {
+		if c.Idle > most || c.Idle < most-patience || c.Key != key("k") {
 			t.Errorf("%+v", c)
 		}
 	}

@@ -6,11 +6,37 @@ import (
 	"time"
 )
 
-// Handover gives idle connections to whatever worker reads the hand-over queue. It carries their descriptors, in the
-// order of Conns, and after them one end of a socketpair, on which the receiver answers with an [Ack] before it reads
-// from any of the connections. The sender keeps its copies until then, or until end-of-file.
+// ListenerKey says which listener a connection came by, for workers of other generations: the port, the protocol that is
+// spoken, and the user's name for it. With the name empty it stands for all listeners of the port and the protocol that
+// there are no more.
+type ListenerKey struct {
+	Group   string `json:"g"` // see [Listener]
+	Process string `json:"p,omitempty"`
+	Name    string `json:"n,omitempty"`
+}
+
+// Any is the key of the listeners of k's port and protocol that there are no more.
+func (k ListenerKey) Any() ListenerKey { return ListenerKey{Group: k.Group, Process: k.Process} }
+
+// Takes says whose connections a worker takes from GO on. Unless there are none, it carries the descriptor that they are
+// to be sent to. It is said before [Ready], and again after every [Go], which an adopting master says once more.
+type Takes struct {
+	Keys []ListenerKey `json:"keys,omitempty"`
+}
+
+// Takers says who takes the connections of a worker that drains, in the order in which they are to have the next one. It
+// carries a descriptor for each. It comes before the [Drain] and whenever there are others. Nobody else is offered anything.
+type Takers struct {
+	PIDs []int           `json:"pids,omitempty"`
+	Of   []int           `json:"of,omitempty"` // for each of PIDs an index into Sets
+	Sets [][]ListenerKey `json:"sets,omitempty"`
+}
+
+// Handover gives idle connections to a worker that takes them. It carries their descriptors, in the order of Conns, and
+// after them one end of a socketpair, on which the receiver answers with an [Ack] before it reads from any of the
+// connections. The sender keeps its copies until then, and may say [Withdrawn].
 type Handover struct {
-	Keys  []string       `json:"keys"`  // of listeners
+	Keys  []ListenerKey  `json:"keys"`
 	Conns []HandoverConn `json:"conns"` // at most MaxFDs-1
 }
 
@@ -22,8 +48,28 @@ type Ack struct {
 	Taken []bool `json:"taken"`
 }
 
-func (Handover) Kind() string { return "handover" }
-func (Ack) Kind() string      { return "ack" }
+// Withdrawn says that the sender of a [Handover] has waited long enough. Who cannot send an [Ack] any more and finds this
+// has nothing to take; who finds the end of the socketpair without it has all of a sender that is dead.
+type Withdrawn struct{}
+
+func (Takes) Kind() string     { return "takes" }
+func (Takers) Kind() string    { return "takers" }
+func (Handover) Kind() string  { return "handover" }
+func (Ack) Kind() string       { return "ack" }
+func (Withdrawn) Kind() string { return "withdrawn" }
+
+// Check says whether the message can be true for a packet with that many descriptors.
+func (t Takers) Check(fds int) error {
+	if len(t.PIDs) != fds || len(t.Of) != fds {
+		return fmt.Errorf("takers: %d with %d sets and %d descriptors", len(t.PIDs), len(t.Of), fds)
+	}
+	for _, i := range t.Of {
+		if i < 0 || i >= len(t.Sets) {
+			return fmt.Errorf("takers: set %d of %d", i, len(t.Sets))
+		}
+	}
+	return nil
+}
 
 // Check says whether the message can be true for a packet with that many descriptors.
 func (h Handover) Check(fds int) error {

@@ -7,7 +7,7 @@ import (
 
 func TestHandoverCheck(t *testing.T) {
 	t.Parallel()
-	keys := []string{"a", "b"}
+	keys := []ListenerKey{{Group: "a"}, {Group: "b"}}
 	for _, c := range []struct {
 		name  string
 		conns []HandoverConn
@@ -32,14 +32,14 @@ func TestHandoverCheck(t *testing.T) {
 
 // Whatever comes as a hand-over is refused or can be used as it is: every connection has a key and a descriptor.
 func FuzzHandover(f *testing.F) {
-	for _, h := range []Handover{{}, {Keys: []string{"a", "b"}, Conns: []HandoverConn{{0, 75_000}, {1, 0}}}, {Keys: []string{"a"}, Conns: []HandoverConn{{0, 1<<63 - 1}}}} {
+	for _, h := range []Handover{{}, {Keys: []ListenerKey{{Group: "a"}, {Group: "b"}}, Conns: []HandoverConn{{0, 75_000}, {1, 0}}}, {Keys: []ListenerKey{{Group: "a"}}, Conns: []HandoverConn{{0, 1<<63 - 1}}}} {
 		b, err := Encode(h)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b, len(h.Conns)+1)
 	}
-	f.Add([]byte(`{"v":1,"t":"handover","m":{"keys":["a"],"conns":[[],[0],[1,2,3],null,[-1,9e18]]}}`), 6)
+	f.Add([]byte(`{"v":1,"t":"handover","m":{"keys":[{"g":"a"}],"conns":[[],[0],[1,2,3],null,[-1,9e18]]}}`), 6)
 	f.Add([]byte(`{"v":1,"t":"handover","m":null}`), 1)
 	f.Fuzz(func(t *testing.T, data []byte, fds int) {
 		frame, err := Decode(data)

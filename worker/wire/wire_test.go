@@ -16,7 +16,8 @@ var messages = []Message{
 	&Hello{}, &Welcome{}, &Refused{}, &Item{}, &End{}, &Put{}, &Drop{}, &Preparing{}, &Commit{}, &Committed{}, &Serving{}, &Superseded{}, &Left{},
 	&Alone{}, &Fail{}, &Request{}, &Requested{}, &Reload{}, &UpgradeFailed{}, &Result{}, &Exited{}, &Gone{}, &Kill{}, &Stop{},
 	&Resize{}, &Reopen{}, &Keeper{}, &Compare{}, &Compared{},
-	&Setup{}, &Ready{}, &Go{}, &Due{}, &Drain{}, &StatsRequest{}, &AcceptAlso{}, &AcceptNoMore{}, &Listening{}, &Sockets{}, &Stats{}, &Bye{}, &LogFile{}, &Tickets{}, &Handover{}, &Ack{},
+	&Setup{}, &Ready{}, &Go{}, &Due{}, &Drain{}, &StatsRequest{}, &AcceptAlso{}, &AcceptNoMore{}, &Listening{}, &Sockets{}, &Stats{}, &Bye{}, &LogFile{}, &Tickets{},
+	&Takes{}, &Takers{}, &Handover{}, &Ack{}, &Withdrawn{},
 }
 
 func TestEveryMessageIsListed(t *testing.T) {

@@ -45,8 +45,8 @@ type Sockets struct {
 	More      bool       `json:"more,omitempty"` // another one follows
 }
 
-// Setup is the first message to a worker. It carries the descriptors of a memory file with the payload, of the two ends
-// of the hand-over queue (to give to, and to take from), and of Listeners, in their order.
+// Setup is the first message to a worker. It carries the descriptors of a memory file with the payload, and of
+// Listeners, in their order.
 type Setup struct {
 	Generation int        `json:"generation"`
 	Slot       int        `json:"slot"`

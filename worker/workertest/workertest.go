@@ -3,10 +3,10 @@ package workertest
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 	"net"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -14,8 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker"
-	"baton/worker/handover"
-	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
 
@@ -30,37 +28,72 @@ type Options struct {
 	Process   string           // of all sockets; "": http
 	Payload   []byte
 	Tickets   [][]byte     // keys of TLS session tickets, as Processes of one tree have in common
-	Queue     *Queue       // that the Worker gives connections to, and takes them from; nil: it does neither
+	Queue     *Queue       // of the Workers that give each other their connections; nil: it does not
 	Stay      bool         // connections do not move, as with handover = false
 	Log       *slog.Logger // nil: to the test's log
 }
 
-// A Queue is a hand-over queue, for several Processes.
-type Queue struct{ give, take int }
-
-// NewQueue makes a Queue, which is closed at the test's end.
-func NewQueue(t testing.TB) *Queue {
-	t.Helper()
-	give, take, err := seqpacket.Pair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = unix.Close(give), unix.Close(take) })
-	return &Queue{give, take}
+// A Queue is a line of Processes: those that drain give their connections to those that serve.
+type Queue struct {
+	mu  sync.Mutex
+	all []*Process
 }
 
-func (q *Queue) exchange(t testing.TB, log *slog.Logger) *handover.Exchange {
-	t.Helper()
-	give, err1 := unix.FcntlInt(uintptr(q.give), unix.F_DUPFD_CLOEXEC, 3)
-	take, err2 := unix.FcntlInt(uintptr(q.take), unix.F_DUPFD_CLOEXEC, 3)
-	if err := errors.Join(err1, err2); err != nil {
-		t.Fatal(err)
+// NewQueue makes a Queue.
+func NewQueue(testing.TB) *Queue { return &Queue{} }
+
+// tell says to all that drain who takes.
+func (q *Queue) tell() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var takers []*Process
+	for _, p := range q.all {
+		if p.state == serving {
+			takers = append(takers, p)
+		}
 	}
-	x, err := handover.New(give, take, log)
-	if err != nil {
-		t.Fatal(err)
+	for _, p := range q.all {
+		if p.state == draining {
+			p.setTakers(takers)
+		}
 	}
-	return x
+}
+
+// state is how far a Process of a Queue has come.
+type state uint8
+
+const (
+	starting state = iota
+	serving
+	draining
+)
+
+// become notes how far p has come, in one step with telling it.
+func (q *Queue) become(p *Process, s state) {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	p.state = s
+	q.mu.Unlock()
+	q.tell()
+}
+
+func (p *Process) setTakers(takers []*Process) {
+	var m wire.Takers
+	var fds []int
+	for _, q := range takers {
+		takes, fd := q.Handover().Takes()
+		fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			continue // it takes nothing
+		}
+		m.PIDs, m.Of, m.Sets = append(m.PIDs, q.id), append(m.Of, len(fds)), append(m.Sets, takes.Keys)
+		fds = append(fds, fd)
+	}
+	if err := p.Handover().SetTakers(m, fds); err != nil {
+		p.t.Error(err)
+	}
 }
 
 // Process is a Worker that is being served.
@@ -70,6 +103,9 @@ type Process struct {
 	d      *worker.Director
 	addrs  []net.Addr
 	served chan error
+	queue  *Queue
+	id     int   // in queue
+	state  state // in queue
 }
 
 // Start serves w up to the moment that it may accept. The test's end cuts what is left.
@@ -114,10 +150,13 @@ func Prepare(t testing.TB, w worker.Worker, o Options) *Process {
 		add(pc, pc.LocalAddr(), "udp")
 	}
 	p.d = worker.NewDirector(setup, fds, o.Payload, o.Log)
-	if o.Queue != nil {
-		p.d.Exchange(o.Queue.exchange(t, o.Log))
-	}
 	p.Env = p.d.Env()
+	if p.queue = o.Queue; p.queue != nil {
+		p.queue.mu.Lock()
+		p.id = len(p.queue.all) + 1
+		p.queue.all = append(p.queue.all, p)
+		p.queue.mu.Unlock()
+	}
 	go func() { p.served <- w.Serve(p.d.Context(), p.Env) }()
 	t.Cleanup(p.end)
 	return p
@@ -142,7 +181,17 @@ func dup(t testing.TB, sock any) int {
 func (p *Process) Addr() string { return p.addrs[0].String() }
 
 // Go lets the Worker accept.
-func (p *Process) Go() { p.d.Go() }
+func (p *Process) Go() {
+	p.d.Go()
+	p.queue.become(p, serving)
+}
+
+// Hang makes p, which is ready and has not been told to go, one that the others of its Queue give their connections to and
+// that does not take any, as one that was stopped.
+func (p *Process) Hang() {
+	p.d.Open()
+	p.queue.become(p, serving)
+}
 
 // Said is closed when the Worker has said that it is ready.
 func (p *Process) Said() <-chan struct{} { return p.d.Ready() }
@@ -161,10 +210,14 @@ func (p *Process) AwaitReady() {
 }
 
 // Drain begins a drain as a reload does, or moves its deadline closer.
-func (p *Process) Drain(timeout time.Duration) { p.d.Drain(wire.Drain{Deadline: deadline(timeout)}) }
+func (p *Process) Drain(timeout time.Duration) {
+	p.queue.become(p, draining)
+	p.d.Drain(wire.Drain{Deadline: deadline(timeout)})
+}
 
 // DrainEnding begins a drain in which no listener has a successor: their queues are to be emptied.
 func (p *Process) DrainEnding(timeout time.Duration) {
+	p.queue.become(p, draining)
 	m := wire.Drain{Deadline: deadline(timeout)}
 	for i := range p.addrs {
 		m.Ends = append(m.Ends, "l"+strconv.Itoa(i))
@@ -174,6 +227,7 @@ func (p *Process) DrainEnding(timeout time.Duration) {
 
 // Stop begins a drain, or turns it into one, after which nobody serves.
 func (p *Process) Stop(timeout time.Duration) {
+	p.queue.become(p, draining)
 	p.d.Drain(wire.Drain{Deadline: deadline(timeout), Stop: true})
 }
 

@@ -171,7 +171,7 @@ func TestReceiverShortOfDescriptors(t *testing.T) {
 	s.workers = 1
 	b.WriteConfig(s.String())
 	b.Reload()
-	b.AwaitStatus("the drain", func(st mastertest.Status) bool { return len(st.PIDs("serving")) == 1 && len(st.PIDs("draining")) > 0 })
+	b.AwaitStatus("the drain", func(st mastertest.Status) bool { return len(st.PIDs("serving")) == 1 && st.Handover.Kept > 0 })
 	got := askAll(conns)
 	if got[served]+got[last] != n || got[last] == 0 {
 		t.Errorf("%v, want %d answers", got, n)

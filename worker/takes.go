@@ -1,0 +1,42 @@
+package worker
+
+import "baton/worker/handover"
+
+func (e *Env) setHandover(x *handover.Exchange) {
+	x.Room = e.gate.room
+	e.handover = x
+}
+
+// openHandover is called when everything is registered that is going to be.
+func (e *Env) openHandover() {
+	for other, key := range strays(e.Sockets(), e.handover.Registered) {
+		e.handover.RegisterAlso(other, key)
+	}
+	if err := e.handover.Open(); err != nil {
+		e.Log.Warn("worker: no connections are taken from others", "error", err)
+	}
+}
+
+// strays says which listener takes the connections of those of its port and protocol that there are no more, because their
+// name or their address has changed: the first, if all of them take connections. Else it may be one that does not where
+// the client is.
+func strays(sockets []Socket, takes func(handover.Key) bool) map[handover.Key]handover.Key {
+	all := map[handover.Key]handover.Key{}
+	stays := map[handover.Key]bool{}
+	for _, s := range sockets {
+		if s.Transport == "udp" {
+			continue
+		}
+		other := s.Key.Any()
+		if !takes(s.Key) {
+			stays[other] = true
+		}
+		if _, ok := all[other]; !ok {
+			all[other] = s.Key
+		}
+	}
+	for other := range stays {
+		delete(all, other)
+	}
+	return all
+}
