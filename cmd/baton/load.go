@@ -78,6 +78,9 @@ func (l *loader) load(name string) (f config.File, warnings []string, err error)
 			return f, nil, wrong[0]
 		}
 	}
+	if err := f.CheckPaths(x, l.configPath(), l.flags.sets); err != nil {
+		return f, nil, err
+	}
 	return f, append(warnings, doubts(&f)...), nil
 }
 

@@ -34,7 +34,7 @@ func TestConfigOfEveryKey(t *testing.T) {
 		Workers: 3, WorkerCPUs: 2, DrainTimeout: time.Minute, StopTimeout: 2 * time.Second, ReadyTimeout: 3 * time.Second,
 		User:           &master.User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"},
 		MaxGenerations: 4, MaxRequests: 1000, MaxAge: 24 * time.Hour, MaxMemory: 1e9, MaxConnections: 700, HangTimeout: 30 * time.Second,
-		Control: filepath.Join(dir, "run/c.sock"), PIDFile: "/run/pid", LogFile: filepath.Join(dir, "log"), LogFormat: "json",
+		Control: filepath.Join(dir, "c.sock"), PIDFile: "/run/pid", LogFile: filepath.Join(dir, "log"), LogFormat: "json",
 		Listen: []master.Listen{
 			{Name: "127.0.0.1:80", Address: "127.0.0.1:80", Transport: "tcp", Process: "http", NoHandover: true},
 			{Name: "local", Address: "unix:" + filepath.Join(dir, "web.sock"), Process: "http"},
