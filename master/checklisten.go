@@ -8,11 +8,10 @@ import (
 	"baton/master/internal/sockets"
 )
 
-// Limits of a configuration's listeners. The messages that name all of them are at most 64 KB.
+// Limits of a configuration's listeners: a message is at most 64 KB. Some name all of them, and some have all about one.
 const (
 	MaxListeners   = 512
-	maxNameBytes   = 255
-	maxListenBytes = 4096 // of an address: the longest path that there is
+	maxListenBytes = 2048 // of an address, and of a name
 )
 
 // A ListenError says why one of a configuration's listeners cannot be served.
@@ -84,8 +83,8 @@ func (l Listen) tooLong() error {
 	switch {
 	case len(l.Address) > maxListenBytes:
 		return fmt.Errorf("an address of %d bytes, want at most %d", len(l.Address), maxListenBytes)
-	case l.Name != "" && len(l.Name) > maxNameBytes:
-		return fmt.Errorf("a name of %d bytes, want at most %d", len(l.Name), maxNameBytes)
+	case len(l.Name) > maxListenBytes:
+		return fmt.Errorf("a name of %d bytes, want at most %d", len(l.Name), maxListenBytes)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func TestCheckListen(t *testing.T) {
 		},
 		{[]Listen{{Address: "8080"}, {Address: "8080"}}, []string{"0 -1 missing port", "1 -1 missing port"}},
 		{[]Listen{{Address: "unix:/" + strings.Repeat("a/", 4000)}}, []string{"0 -1 an address of 8006 bytes"}},
-		{[]Listen{{Address: ":80", Name: strings.Repeat("a", 256)}}, []string{"0 -1 a name of 256 bytes"}},
+		{[]Listen{{Address: ":80", Name: strings.Repeat("a", 2049)}}, []string{"0 -1 a name of 2049 bytes"}},
 	} {
 		errs := CheckListen(tt.all, "/")
 		if len(errs) != len(tt.want) {

@@ -13,7 +13,6 @@ import (
 	"baton/master/internal/watch"
 	"baton/master/keeper"
 	"baton/worker"
-	workersock "baton/worker/sock"
 	"baton/worker/wire"
 )
 
@@ -21,8 +20,6 @@ import (
 const (
 	entryConfig = "config" // the config of the last COMMIT, and the sum of its files
 	entryPID    = "pidfile"
-
-	entryBalance = "balance"
 )
 
 // errNoListener is the mistake of a program that serves nothing.
@@ -45,7 +42,7 @@ type storedConfig struct {
 
 // prepare does everything that can fail, and nothing that anybody notices. What it puts into the store is staged.
 func (m *master) prepare() error {
-	m.gen = m.welcome.Generation
+	m.gen, m.results = m.welcome.Generation, m.welcome.Results
 	worker.SetTitle(worker.RoleMaster, m.gen)
 	step.At(step.Welcomed)
 	if m.welcome.Role == wire.RoleRestart {
@@ -94,7 +91,7 @@ func (m *master) prepareRestart() error {
 // load reads the configuration, and the files once more if they have changed meanwhile.
 func (m *master) load() error {
 	for range 5 {
-		cfg, err := m.loadConfig(context.Background())
+		cfg, err := m.opts.Load(context.Background())
 		if err != nil {
 			return err
 		}
@@ -112,7 +109,7 @@ func (m *master) load() error {
 		if err != nil {
 			continue
 		}
-		if again, err := m.loadConfig(context.Background()); err == nil && sameJSON(again, cfg) {
+		if again, err := m.opts.Load(context.Background()); err == nil && sameJSON(again, cfg) {
 			break
 		}
 	}
@@ -146,9 +143,7 @@ func (m *master) chooseCount() {
 
 // openAll opens what the configuration names: the log, the control socket, the listeners, the memory file for the workers.
 func (m *master) openAll() error {
-	for _, open := range []func() error{
-		m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openBalance, m.openTickets, m.openHeart,
-	} {
+	for _, open := range []func() error{m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openTickets, m.openHeart} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -159,18 +154,6 @@ func (m *master) openAll() error {
 	}
 	m.payload = fd
 	return nil
-}
-
-// openBalance takes the memory in which the workers of all generations count what they accept, or makes it.
-func (m *master) openBalance() (err error) {
-	if it, ok := m.take(entryBalance); ok && it.fd >= 0 {
-		m.balance = it.fd
-		return nil
-	}
-	if m.balance, err = workersock.NewBalance(MaxWorkers); err == nil {
-		m.store(entryBalance, "", m.balance)
-	}
-	return err
 }
 
 // path is p as the user meant it, from where the user was.

@@ -126,7 +126,7 @@ func (m *master) sendSetup(p *proc) error {
 	}
 	batches := batch(m.ownSockets(p.slot), m.paths())
 	s.More = len(batches) > 0
-	fds := []int{m.payload, m.balance}
+	fds := []int{m.payload}
 	if p.record.HangTimeout > 0 {
 		fds = append(fds, m.hearts[p.gen])
 	}
@@ -226,7 +226,7 @@ func (m *master) onWorker(ev procEvent) {
 		var bye wire.Bye
 		if f.Into(&bye) == nil {
 			p.bye = true
-			m.countCut(p.gen, bye)
+			m.countCut(bye)
 		}
 	}
 }

@@ -1,11 +1,121 @@
 package master
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
 	"testing"
+
+	"baton/worker/wire"
 )
+
+func TestResultOf(t *testing.T) {
+	t.Parallel()
+	m := &master{results: []wire.Result{{Seen: 1, OK: true}, {Seen: 3, Error: "x"}, {Seen: 3, OK: true}, {Seen: 7, OK: true}}}
+	for id, want := range map[int64]struct {
+		seen int64
+		ok   bool
+	}{0: {1, true}, 1: {1, true}, 2: {3, false}, 3: {3, false}, 4: {7, true}, 7: {7, true}} {
+		if r, ok := m.resultOf(id); !ok || r.Seen != want.seen || r.OK != want.ok {
+			t.Errorf("request %d: %+v, %v", id, r, ok)
+		}
+	}
+	if r, ok := m.resultOf(8); ok {
+		t.Errorf("request 8 is running: %+v", r)
+	}
+}
+
+func TestOnResultForgetsTheOldest(t *testing.T) {
+	t.Parallel()
+	m := &master{}
+	for i := range maxResults + 5 {
+		m.onResult(wire.Result{Seen: int64(i)})
+	}
+	if n := len(m.results); n != maxResults || m.results[0].Seen != 5 {
+		t.Errorf("%d results from %d", n, m.results[0].Seen)
+	}
+}
+
+func TestAnswerFor(t *testing.T) {
+	t.Parallel()
+	ok := wire.Result{Seen: 7, OK: true, Generation: 5}
+	failed := wire.Result{Seen: 7, Error: "port taken", Generation: 4}
+	worker := func(gen int) map[int]*proc { return map[int]*proc{1: {procView: procView{gen: gen}}} }
+	for _, tt := range []struct {
+		name    string
+		result  wire.Result
+		known   bool
+		gen     int
+		procs   map[int]*proc
+		drained bool
+		id      int64
+		answer  *ReloadAnswer // nil: not yet
+	}{
+		{"runs", ok, true, 5, nil, false, 8, nil},
+		{"done", ok, false, 5, worker(4), false, 7, &ReloadAnswer{ID: 7, OK: true, Generation: 5}},
+		{"done for an earlier request", ok, true, 5, nil, false, 6, &ReloadAnswer{ID: 6, OK: true, Generation: 5}},
+		{"failed", failed, true, 4, nil, false, 7, &ReloadAnswer{ID: 7, Error: "port taken", Generation: 4}},
+		{"failed, nothing drains", failed, false, 4, worker(3), true, 7, &ReloadAnswer{ID: 7, Error: "port taken", Generation: 4}},
+		{"the old drains", ok, true, 5, worker(4), true, 7, nil},
+		{"who drains is not known", ok, false, 5, worker(5), true, 7, nil},
+		{"the old master is asked", ok, true, 4, worker(5), true, 7, nil},
+		{
+			"the old has gone", ok, true, 5, worker(5), true, 7,
+			&ReloadAnswer{ID: 7, OK: true, Generation: 5, Drained: true, CutRequests: 3, CutConnections: 4},
+		},
+		{
+			"two reloads later", ok, true, 7, worker(6), true, 7,
+			&ReloadAnswer{ID: 7, OK: true, Generation: 5, Drained: true, CutRequests: 3, CutConnections: 4},
+		},
+	} {
+		m := &master{gen: tt.gen, known: tt.known, procs: tt.procs, results: []wire.Result{tt.result}}
+		m.counts = counts{cuts: cuts{CutRequests: 13, CutConnections: 24}, AtCommit: cuts{CutRequests: 10, CutConnections: 20}}
+		a, done := m.answerFor(waiter{id: tt.id, drained: tt.drained})
+		if done != (tt.answer != nil) || done && a.answer != *tt.answer || a.err != nil {
+			t.Errorf("%s: %+v, %v, want %+v", tt.name, a, done, tt.answer)
+		}
+	}
+}
+
+func TestAnswerWaiters(t *testing.T) {
+	t.Parallel()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, tt := range []struct {
+		name  string
+		m     *master
+		ctx   context.Context
+		err   error // of the answer
+		reply bool
+		left  int
+	}{
+		{"runs", &master{}, t.Context(), nil, false, 1},
+		{"nobody waits any more", &master{}, gone, nil, false, 0},
+		{"done", &master{results: []wire.Result{{Seen: 1, OK: true}}}, t.Context(), nil, true, 0},
+		{"another master has taken over", &master{over: true}, t.Context(), errSuperseded, true, 0},
+		{"done, and another master has taken over", &master{over: true, results: []wire.Result{{Seen: 1}}}, t.Context(), nil, true, 0},
+	} {
+		reply := make(chan awaited, 1)
+		tt.m.waiters = []waiter{{ctx: tt.ctx, id: 1, reply: reply}}
+		tt.m.answerWaiters()
+		if len(tt.m.waiters) != tt.left || (len(reply) == 1) != tt.reply {
+			t.Errorf("%s: %d wait, %d answers", tt.name, len(tt.m.waiters), len(reply))
+			continue
+		}
+		if tt.reply {
+			if a := <-reply; !errors.Is(a.err, tt.err) {
+				t.Errorf("%s: %+v", tt.name, a)
+			}
+		}
+	}
+	m, reply := &master{stopping: true}, make(chan awaited, 1)
+	m.waiters = []waiter{{ctx: t.Context(), reply: reply}}
+	m.answerWaiters()
+	if a := <-reply; a.err == nil || errors.Is(a.err, errSuperseded) {
+		t.Errorf("stopping: %+v", a)
+	}
+}
 
 func TestTransient(t *testing.T) {
 	t.Parallel()

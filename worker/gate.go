@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"net"
 	"sync"
 	"time"
 )
@@ -80,7 +81,7 @@ func (g *gate) leave() {
 const shedPause = 10 * time.Millisecond
 
 // awaitRoom waits until there is room for a connection, or something is said to l.
-func (g *gate) awaitRoom(l *listener, ln acceptor) {
+func (g *gate) awaitRoom(l *listener, ln net.Listener) {
 	if !g.full() {
 		return
 	}
@@ -99,7 +100,7 @@ func (g *gate) awaitRoom(l *listener, ln acceptor) {
 		var queued <-chan struct{}
 		var pause time.Duration
 		switch {
-		case ln.Waiting():
+		case !q.empty():
 			pause = shedPause
 			if waited {
 				g.makeRoom()
@@ -124,14 +125,14 @@ const (
 
 // awaitFiles waits after accept has failed for want of descriptors or memory, for the tries-th time in a row. The kernel
 // says so also when nobody waits.
-func (g *gate) awaitFiles(l *listener, ln acceptor, lack error, tries int) {
+func (g *gate) awaitFiles(l *listener, ln net.Listener, lack error, tries int) {
 	conns := &g.env.Counters.Conns
 	conns.waiting.Add(1)
 	defer conns.waiting.Add(-1)
 	g.enter(lack.Error())
 	defer g.leave()
 	changed := conns.changed()
-	if ln.Waiting() {
+	if !(queueWatch{ln: ln}).empty() {
 		g.makeRoom()
 	}
 	done := l.done

@@ -112,7 +112,7 @@ func (m *merged) waiting() bool {
 		l.mu.Lock()
 		ln := l.ln
 		l.mu.Unlock()
-		if ln != nil && ln.Waiting() {
+		if ln != nil && !(queueWatch{ln: ln}).empty() {
 			return true
 		}
 	}

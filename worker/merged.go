@@ -182,7 +182,7 @@ func (l *listener) interrupt() {
 	}
 	l.interrupted = true
 	close(l.interrupts)
-	l.setDeadline(time.Unix(1, 0))
+	setDeadline(l.ln, time.Unix(1, 0))
 }
 
 // resume ends what interrupt has begun.
@@ -194,7 +194,7 @@ func (l *listener) resume() {
 	}
 	l.interrupted, l.interrupts = false, make(chan struct{})
 	if !l.closed && !l.ending {
-		l.setDeadline(time.Time{})
+		setDeadline(l.ln, time.Time{})
 	}
 }
 
@@ -204,9 +204,8 @@ func (l *listener) isInterrupted() bool {
 	return l.interrupted && !l.ending && !l.closed
 }
 
-// setDeadline is called with the lock held.
-func (l *listener) setDeadline(t time.Time) {
-	if l.ln != nil {
-		_ = l.ln.SetDeadline(t)
+func setDeadline(ln net.Listener, t time.Time) {
+	if d, ok := ln.(interface{ SetDeadline(time.Time) error }); ok {
+		_ = d.SetDeadline(t)
 	}
 }

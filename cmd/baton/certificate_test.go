@@ -21,11 +21,17 @@ import (
 // keyPair is a certificate for 127.0.0.1 and its key, as PEM.
 func keyPair(t *testing.T) (cert, key []byte) {
 	t.Helper()
+	return keyPairOf(t, time.Time{}, time.Now().Add(time.Hour))
+}
+
+// keyPairOf is valid in a time.
+func keyPairOf(t *testing.T, from, until time.Time) (cert, key []byte) {
+	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: from, NotAfter: until}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &k.PublicKey, k)
 	if err != nil {
 		t.Fatal(err)
@@ -97,4 +103,34 @@ func TestCertificates(t *testing.T) {
 	}
 	write("key.pem", newKey)
 	want(newCert, newKey)
+}
+
+// TestCertificateDates: what clients will refuse is served, with a warning.
+func TestCertificateDates(t *testing.T) {
+	day := func(y int) time.Time { return time.Date(y, 3, 4, 5, 6, 7, 0, time.UTC) }
+	for _, tt := range []struct {
+		from, until time.Time
+		want        string // at the end
+	}{
+		{day(2001), time.Now().Add(time.Hour), ""},
+		{day(2001), day(2002), "has expired on 2002-03-04 05:06 UTC"},
+		{day(2101), day(2102), "is not valid before 2101-03-04 05:06 UTC"},
+	} {
+		dir := t.TempDir()
+		cert, key := keyPairOf(t, tt.from, tt.until)
+		for name, content := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
+			if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, warnings, _, err := loadIn(t, dir, tlsSite)
+		if err != nil || len(warnings) != min(len(tt.want), 1) {
+			t.Errorf("%q, %v", warnings, err)
+			continue
+		}
+		want := "listener 127.0.0.1:8443: the certificate in " + filepath.Join(dir, "cert.pem") + " " + tt.want
+		if len(warnings) > 0 && warnings[0] != want {
+			t.Errorf("%s, want %s", warnings[0], want)
+		}
+	}
 }

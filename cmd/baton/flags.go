@@ -76,6 +76,9 @@ func (fs *flagSet) explain(err error) error {
 	}
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		if len(name) == 1 {
+			return &mistake{What: "there is no flag -" + name, Hint: fs.meantLetter(name)}
+		}
 		return &mistake{What: "there is no flag --" + name, Hint: fs.meant(name)}
 	}
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
@@ -93,5 +96,24 @@ func (fs *flagSet) meant(name string) string {
 	if slices.Contains(commandNames(), name) {
 		return fmt.Sprintf("%s is a command: baton %s", name, name)
 	}
-	return fmt.Sprintf("`baton help %s` lists them", fs.Name())
+	return fs.listed()
+}
+
+func (fs *flagSet) listed() string { return fmt.Sprintf("`baton help %s` lists them", fs.Name()) }
+
+// meantLetter is meant for what other servers have as one letter.
+func (fs *flagSet) meantLetter(letter string) string {
+	switch letter {
+	case "v", "V":
+		return "`baton version` tells it"
+	case "t", "T":
+		return "`baton check` tells whether a config is right"
+	case "s":
+		return "they are commands: baton reload, baton stop"
+	}
+	long := map[string]string{"c": "config", "p": "port", "w": "workers"}[letter]
+	if long != "" && fs.Lookup(long) != nil {
+		return "did you mean --" + long + "?"
+	}
+	return fs.listed()
 }

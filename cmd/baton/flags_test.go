@@ -12,10 +12,25 @@ import (
 	"baton/master"
 )
 
-// loadArgs loads as `baton run args…` does in dir, where doc is the file site.toml unless it is "".
+// loadArgs loads as `baton run args…` does, where doc is the file site.toml unless it is "".
 func loadArgs(t *testing.T, doc string, args ...string) (config.File, []string, master.Config, error) {
 	t.Helper()
+	return loadIn(t, t.TempDir(), doc, args...)
+}
+
+// dirWith is a directory with another one in it.
+func dirWith(t *testing.T, name string) string {
+	t.Helper()
 	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// loadIn is loadArgs in a directory that is there.
+func loadIn(t *testing.T, dir, doc string, args ...string) (config.File, []string, master.Config, error) {
+	t.Helper()
 	if doc != "" {
 		if err := os.WriteFile(filepath.Join(dir, "site.toml"), []byte(doc), 0o644); err != nil {
 			t.Fatal(err)

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 
 	"baton/cmd/baton/internal/config"
 	"baton/http/site"
@@ -78,10 +80,31 @@ func (l *loader) load(name string) (f config.File, warnings []string, err error)
 			return f, nil, wrong[0]
 		}
 	}
-	if err := f.CheckPaths(x, l.configPath(), l.flags.sets); err != nil {
+	if err := l.checkFiles(&f, x); err != nil {
 		return f, nil, err
 	}
-	return f, append(warnings, doubts(&f)...), nil
+	return f, append(warnings, f.Doubts(time.Now())...), nil
+}
+
+// checkFiles says which files cannot be made, and where that was asked for.
+func (l *loader) checkFiles(f *config.File, x *config.Index) error {
+	var ms mistakes
+	for _, e := range master.CheckFiles(master.Config{Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, Listen: listensOf(f)}) {
+		path := fmt.Sprintf("listen.%d.address", e.Index)
+		if p, ok := map[string]string{"Control": "control", "PIDFile": "pid_file", "LogFile": "log_file"}[e.Field]; ok {
+			path = p
+		}
+		key := path[strings.LastIndexByte(path, '.')+1:]
+		if flag := l.flags.over(path); flag != "" {
+			ms.First = append(ms.First, &mistake{What: fmt.Sprintf("--%s: %v", flag, e.Err)})
+		} else {
+			ms.First = append(ms.First, x.Mistake(path, fmt.Sprintf("%s: %v", key, e.Err), ""))
+		}
+	}
+	if len(ms.First) == 0 {
+		return nil
+	}
+	return ms
 }
 
 // readConfig says whose mistake it is that the file cannot be read.
@@ -98,19 +121,6 @@ func readConfig(path string) (doc []byte, pipe bool, err error) {
 		return nil, false, &trouble{err: fmt.Errorf("config: %w", err)}
 	}
 	return doc, pipe, nil
-}
-
-// doubts are what is allowed and hardly meant.
-func doubts(f *config.File) []string {
-	var all []string
-	if f.DrainTimeout < f.HTTP.IdleTimeout {
-		all = append(all, fmt.Sprintf("drain_timeout (%s) is below http.idle_timeout (%s): a reload may close idle connections "+
-			"that cannot be handed over earlier than their clients expect", f.DrainTimeout, f.HTTP.IdleTimeout))
-	}
-	if err := f.RunAs().MayStart(); err != nil {
-		all = append(all, err.Error())
-	}
-	return all
 }
 
 // config is f as the master wants it.

@@ -20,7 +20,7 @@ func TestConfigOfEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, warnings, c, err := loadArgs(t, string(everything))
+	f, warnings, c, err := loadIn(t, dirWith(t, "run"), string(everything))
 	if err != nil {
 		t.Fatal(explain(err))
 	}
@@ -34,7 +34,7 @@ func TestConfigOfEveryKey(t *testing.T) {
 		Workers: 3, WorkerCPUs: 2, DrainTimeout: time.Minute, StopTimeout: 2 * time.Second, ReadyTimeout: 3 * time.Second,
 		User:           &master.User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"},
 		MaxGenerations: 4, MaxRequests: 1000, MaxAge: 24 * time.Hour, MaxMemory: 1e9, MaxConnections: 700, HangTimeout: 30 * time.Second,
-		Control: filepath.Join(dir, "c.sock"), PIDFile: "/run/pid", LogFile: filepath.Join(dir, "log"), LogFormat: "json",
+		Control: filepath.Join(dir, "run/c.sock"), PIDFile: "/tmp/baton.pid", LogFile: filepath.Join(dir, "log"), LogFormat: "json",
 		Listen: []master.Listen{
 			{Name: "127.0.0.1:80", Address: "127.0.0.1:80", Transport: "tcp", Process: "http", NoHandover: true},
 			{Name: "local", Address: "unix:" + filepath.Join(dir, "web.sock"), Process: "http"},
@@ -138,6 +138,41 @@ func TestConfigFromPipe(t *testing.T) {
 	}
 	if _, err := l.Load(t.Context()); exitCode(err) != exitUser || !strings.Contains(err.Error(), "is at its end") {
 		t.Errorf("again: %v", err)
+	}
+}
+
+// TestFilesThatCannotBeMade: what a start would find is found before, and said where it was asked for.
+func TestFilesThatCannotBeMade(t *testing.T) {
+	t.Setenv(controlEnv, "")
+	const file = "workers = 1\ncontrol = \"none/c.sock\"\nlog_file = \"none/log\"\n[[listen]]\naddress = \"unix:none/web.sock\"\n"
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		args string
+		want []string // each at the beginning of a line
+	}{
+		{"", []string{
+			"site.toml:2:11: control: DIR/none/c.sock: its directory: no such file or directory",
+			"site.toml:3:12: log_file: DIR/none/log: its directory: no such file or directory",
+			"site.toml:5:11: address: DIR/none/web.sock: its directory: no such file or directory",
+		}},
+		{"--control=c.sock --pid-file=site.toml", []string{
+			"--pid-file: DIR/site.toml: there is a file already, and it is no PID file",
+			"site.toml:3:12: log_file:", "site.toml:5:11: address:",
+		}},
+	} {
+		_, _, _, err := loadIn(t, dir, file, strings.Fields(tt.args)...)
+		if exitCode(err) != exitUser {
+			t.Fatalf("%s: %v", tt.args, err)
+		}
+		got := strings.ReplaceAll(explain(err), dir, "DIR")
+		for _, want := range tt.want {
+			if !strings.Contains(got, "baton: "+want) {
+				t.Errorf("%s:\n%s\nwant %s", tt.args, got, want)
+			}
+		}
+		if n := strings.Count(got, "baton: "); n != len(tt.want) {
+			t.Errorf("%s:\n%s\nwant %d mistakes", tt.args, got, len(tt.want))
+		}
 	}
 }
 

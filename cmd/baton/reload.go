@@ -9,7 +9,7 @@ import (
 	"baton/master"
 )
 
-// reload is `baton reload`: it tells the truth about one reload.
+// reload is `baton reload`: it tells the truth about one reload, whoever the master is in the meantime.
 func reload(args []string, u *ui) int {
 	fs := newClientFlags("reload")
 	var wait bool
@@ -24,7 +24,8 @@ func reload(args []string, u *ui) int {
 	return c.reload(context.Background(), wait, u)
 }
 
-// reload asks for a reload, which gives an ID, and then for what became of it.
+// reload asks for a reload, which gives an ID, and then for what became of it. The first may be asked twice: the
+// requests coalesce.
 func (c *client) reload(ctx context.Context, wait bool, u *ui) int {
 	var a master.ReloadAnswer
 	if err := c.ask(ctx, http.MethodPost, "/reload?async=1", &a); err != nil {
@@ -34,27 +35,32 @@ func (c *client) reload(ctx context.Context, wait bool, u *ui) int {
 	if wait {
 		target += "?wait=drained"
 	}
-	if err := c.ask(ctx, http.MethodGet, target, &a); err != nil {
+	if err := c.askAgain(ctx, http.MethodGet, target, &a); err != nil {
 		return u.fail(err)
 	}
 	if !a.OK {
 		u.warn("reload failed: %s", a.Error)
-		u.hint("the generation before it serves on; `baton check` says more about a config file")
+		u.hint("the generation before it serves on")
 		return exitFailed
 	}
-	u.say("generation %d serves%s", a.Generation, c.servedVersion(ctx))
+	st, _ := c.status(ctx) // a courtesy: without an answer, nothing
+	u.say("generation %d serves%s", a.Generation, servedVersion(st))
+	for _, l := range st.Listeners {
+		if l.Error != "" {
+			u.warn("warning: not on %s", listenerText(l))
+		}
+	}
 	if wait {
 		u.say("older generations are gone: %s", cutText(a.CutRequests, a.CutConnections))
 	}
 	return exitOK
 }
 
-// servedVersion is a courtesy: without an answer, nothing.
-func (c *client) servedVersion(ctx context.Context) string {
-	if id, err := c.hello(ctx); err == nil && id.Version != "" {
-		return fmt.Sprintf(" (version %s)", id.Version)
+func servedVersion(s master.Status) string {
+	if s.Version == "" {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf(" (version %s)", s.Version)
 }
 
 func cutText(requests, connections int64) string {

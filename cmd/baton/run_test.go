@@ -34,6 +34,20 @@ func TestCommands(t *testing.T) {
 	expect(t, []string{"site.toml"}, exitUser, "", "baton: there is no command \"site.toml\"\nhint: did you mean baton run --config site.toml?\n")
 	expect(t, []string{"xyzzy"}, exitUser, "", "baton: there is no command \"xyzzy\"\nhint: `baton help` lists them\n")
 	expect(t, []string{"help", "xyzzy"}, exitUser, "", "baton: there is no command \"xyzzy\"\nhint: `baton help` lists them\n")
+	for _, tt := range []struct{ args, flag, hint string }{
+		{"-v", "-v", "`baton version` tells it"},
+		{"-V", "-V", "`baton version` tells it"},
+		{"-t", "-t", "`baton check` tells whether a config is right"},
+		{"-s reload", "-s", "they are commands: baton reload, baton stop"},
+		{"-c site.toml", "-c", "did you mean --config?"},
+		{"check -c site.toml", "-c", "did you mean --config?"},
+		{"status -c site.toml", "-c", "did you mean --config?"},
+		{"-p 80", "-p", "did you mean --port?"},
+		{"-x", "-x", "`baton help run` lists them"},
+		{"stop -p 80", "-p", "`baton help stop` lists them"},
+	} {
+		expect(t, strings.Fields(tt.args), exitUser, "", "baton: there is no flag "+tt.flag+"\nhint: "+tt.hint+"\n")
+	}
 	expect(t, []string{"status", "--jsn"}, exitUser, "", "baton: there is no flag --jsn\nhint: did you mean --json?\n")
 	was := version
 	version = "v2"
@@ -75,11 +89,6 @@ func TestExplain(t *testing.T) {
 	}{
 		{errors.New("start: why"), "baton: start: why", exitSystem},
 		{
-			fmt.Errorf("control socket: listen unix:/b.sock: bind: %w: baton is running already, keeper PID 7", syscall.EADDRINUSE),
-			"baton: control socket: listen unix:/b.sock: bind: address already in use: baton is running already, keeper PID 7\n" +
-				"hint: stop the other one, or give this one a control socket of its own (--control)", exitSystem,
-		},
-		{
 			fmt.Errorf("listen 127.0.0.1:80: bind: %w", syscall.EADDRINUSE), "baton: listen 127.0.0.1:80: bind: address already in use\n" +
 				"hint: another process serves there: stop it, or choose another address (--port, or address in the config)", exitSystem,
 		},
@@ -102,9 +111,9 @@ func TestReason(t *testing.T) {
 		want string
 	}{
 		{one, `f:1:2: unknown key "x"; did you mean y?`},
-		{mistakes{First: []*mistake{one, one}}, `f:1:2: unknown key "x" (and one more mistake); did you mean y?`},
-		{mistakes{First: []*mistake{one, one, one}}, `f:1:2: unknown key "x" (and 2 more mistakes); did you mean y?`},
-		{mistakes{First: []*mistake{one, one}, More: 7980}, `f:1:2: unknown key "x" (and 7981 more mistakes); did you mean y?`},
+		{mistakes{First: []*mistake{one, one}}, `f:1:2: unknown key "x" (and one more mistake); did you mean y?; ` + "`baton check` tells more"},
+		{mistakes{First: []*mistake{one, one, one}}, `f:1:2: unknown key "x" (and 2 more mistakes); did you mean y?; ` + "`baton check` tells more"},
+		{mistakes{First: []*mistake{one, one}, More: 7980}, `f:1:2: unknown key "x" (and 7981 more mistakes); did you mean y?; ` + "`baton check` tells more"},
 		{errors.New("why"), "why"},
 	} {
 		if got := reason(tt.err); got != tt.want {

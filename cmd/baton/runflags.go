@@ -72,9 +72,15 @@ func (r *runFlags) override(name, typed, path string, set setter) error {
 	return nil
 }
 
-// sets reports whether a flag says what the file's key of that path is.
-func (r *runFlags) sets(path string) bool {
-	return slices.ContainsFunc(r.overrides, func(o override) bool { return o.path == path })
+// over is the flag that was given for a key, or "".
+func (r *runFlags) over(path string) string {
+	flag := ""
+	for _, o := range r.overrides {
+		if o.path == path {
+			flag = o.flag
+		}
+	}
+	return flag
 }
 
 // overlay lets the flags win over the file, and tells what of it they hide. x may be nil.

@@ -30,6 +30,8 @@ func status(args []string, u *ui) int {
 
 // printStatus passes JSON on as it came, with fields that this program may not know.
 func (c *client) printStatus(ctx context.Context, asJSON bool, u *ui) int {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
 	var raw []byte
 	if err := c.ask(ctx, http.MethodGet, "/status", &raw); err != nil {
 		return u.fail(err)
@@ -134,10 +136,14 @@ func reloadText(r master.ReloadStatus, now time.Time) string {
 }
 
 func listenerText(l master.ListenerStatus) string {
-	if l.Name == l.Address {
-		return l.Address
+	text := l.Address
+	if l.Name != l.Address {
+		text = fmt.Sprintf("%s (%s)", l.Address, l.Name)
 	}
-	return fmt.Sprintf("%s (%s)", l.Address, l.Name)
+	if l.Error != "" {
+		text += ": failed, and tried again: " + l.Error
+	}
+	return text
 }
 
 // writeWorkers prints a line for each worker, and for each slot that has none since the last one crashed.

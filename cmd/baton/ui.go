@@ -87,17 +87,21 @@ func explainAll(ms mistakes) string {
 
 // reason is what a log and `baton reload` say of err: one line.
 func reason(err error) string {
+	text := err.Error()
 	var ms mistakes
 	var m *mistake
 	if errors.As(err, &ms) {
 		m = ms.First[0]
 	} else if !errors.As(err, &m) {
-		return err.Error()
+		return text
 	}
-	if m.Hint == "" {
-		return err.Error()
+	if m.Hint != "" {
+		text += "; " + m.Hint
 	}
-	return err.Error() + "; " + m.Hint
+	if len(ms.First) > 1 {
+		text += "; `baton check` tells more"
+	}
+	return text
 }
 
 func withHint(text, hint string) string {
@@ -110,21 +114,18 @@ func withHint(text, hint string) string {
 // systemHints is what may be done about the system's errors. They are also known by their text: an error that has
 // come from another process is no more than that.
 var systemHints = []struct {
-	about string // what the text begins with
 	errno syscall.Errno
 	hint  string
 }{
-	{"control socket: ", syscall.EADDRINUSE, "stop the other one, or give this one a control socket of its own (--control)"},
-	{"", syscall.EADDRINUSE, "another process serves there: stop it, or choose another address (--port, or address in the config)"},
-	{"", syscall.EADDRNOTAVAIL, "this machine does not have that address"},
-	{"", syscall.EACCES, "ports below 1024 and other people's files need permission"},
-	{"", syscall.EMFILE, "raise the limit of open files (ulimit -n)"},
+	{syscall.EADDRINUSE, "another process serves there: stop it, or choose another address (--port, or address in the config)"},
+	{syscall.EADDRNOTAVAIL, "this machine does not have that address"},
+	{syscall.EACCES, "ports below 1024 and other people's files need permission"},
+	{syscall.EMFILE, "raise the limit of open files (ulimit -n)"},
 }
 
 func hintFor(err error) string {
 	for _, h := range systemHints {
-		text := err.Error()
-		if strings.HasPrefix(text, h.about) && (errors.Is(err, h.errno) || strings.Contains(text, h.errno.Error())) {
+		if errors.Is(err, h.errno) || strings.Contains(err.Error(), h.errno.Error()) {
 			return h.hint
 		}
 	}

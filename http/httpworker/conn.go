@@ -1,6 +1,7 @@
 package httpworker
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -12,7 +13,7 @@ import (
 	"time"
 )
 
-// socket is what a conn needs of the connection that it wraps; *net.TCPConn and *net.UnixConn have it.
+// socket is what a conn needs of the connection that it wraps; *sock.Conn, *net.TCPConn and *net.UnixConn have it.
 type socket interface {
 	net.Conn
 	syscall.Conn
@@ -74,6 +75,7 @@ const (
 	stepTry                // without waiting
 	stepClose              // nothing came in time
 	stepRefuse             // the header is too large
+	stepNoTLS              // it is a TLS handshake
 )
 
 // Read gives net/http what it may have next. In the phases waiting and header it keeps the time limits and the limit
@@ -99,7 +101,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		case stepClose:
 			return c.lastLook(p[:n])
 		case stepRefuse:
-			return 0, c.refuse()
+			return 0, c.refuse(headerTooLarge)
+		case stepNoTLS:
+			return 0, c.refuse(noTLS)
 		}
 		n, err := c.socket.Read(p[:n])
 		if n, again := c.afterRead(p[:n], err); !again {
@@ -115,11 +119,14 @@ func (c *conn) beforeRead(p []byte) (int, step) {
 	room := c.frame.room(len(p))
 	waiting := !c.active && !c.hijacked
 	if waiting {
+		c.held = c.skipEmptyLines(c.held)
 		room = min(room, c.s.MaxHeaderSize-c.frame.size)
 	}
 	switch {
 	case room <= 0 && len(p) > 0:
 		return 0, stepRefuse
+	case waiting && c.frame.alien:
+		return 0, stepNoTLS
 	case len(c.held) > 0 || room <= 0:
 		return c.takeHeld(p[:room]), stepGive
 	case !waiting:
@@ -196,20 +203,24 @@ func (c *conn) end() error {
 	return io.EOF
 }
 
-// errHeaderTooLarge is what net/http gets when the answer was given here.
-var errHeaderTooLarge = &net.OpError{Op: "read", Err: errors.New("httpworker: header too large")}
+// errRefused is what net/http gets when the answer was given here.
+var errRefused = &net.OpError{Op: "read", Err: errors.New("httpworker: refused")}
 
 const headerTooLarge = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\n" +
 	"Content-Length: 36\r\nConnection: close\r\n\r\n431 Request Header Fields Too Large\n"
 
-func (c *conn) refuse() error {
+const noTLS = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+	"Content-Length: 52\r\nConnection: close\r\n\r\nClient sent a TLS handshake where TLS is not spoken\n"
+
+// refuse answers a request whose header does not come to an end.
+func (c *conn) refuse(answer string) error {
 	c.mu.Lock()
 	c.last = true
 	c.mu.Unlock()
 	_ = c.SetWriteDeadline(time.Now().Add(lingerTime)) // the client may be writing, and not reading
-	_, _ = io.WriteString(c, headerTooLarge)
+	_, _ = io.WriteString(c, answer)
 	_ = c.socket.CloseWrite() // or net/http may answer too: it takes the line that breaks off for a complete one
-	return errHeaderTooLarge
+	return errRefused
 }
 
 // afterRead accounts for what a Read of the socket gave; again means that it gave nothing and the time is not up.
@@ -217,7 +228,8 @@ func (c *conn) afterRead(p []byte, err error) (n int, again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(p) > 0 {
-		return c.took(p), false
+		n := c.took(p)
+		return n, n == 0
 	}
 	timeout := errors.Is(err, os.ErrDeadlineExceeded)
 	if timeout && !c.expired() {
@@ -250,6 +262,9 @@ func (c *conn) headerExpired() bool {
 
 // took returns how many bytes of p, which net/http's buffer has just got, it may have; the others are held back.
 func (c *conn) took(p []byte) int {
+	if rest := c.skipEmptyLines(p); len(rest) < len(p) {
+		p = p[:copy(p, rest)]
+	}
 	n := c.frame.take(p)
 	if n < len(p) {
 		c.held = append(c.spare, p[n:]...) // it was empty: the socket is read only then
@@ -257,6 +272,15 @@ func (c *conn) took(p []byte) int {
 	}
 	c.progress()
 	return n
+}
+
+// skipEmptyLines drops empty lines before a request, as RFC 9112, 2.2, asks for: net/http does so only behind a POST. While a
+// handler runs it does not: what follows may be no request.
+func (c *conn) skipEmptyLines(p []byte) []byte {
+	if c.active || c.hijacked || !c.frame.untouched() {
+		return p
+	}
+	return bytes.TrimLeft(p, "\r\n")
 }
 
 func (c *conn) takeHeld(p []byte) int {

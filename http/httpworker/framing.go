@@ -8,11 +8,15 @@ package httpworker
 type framing struct {
 	part   part
 	faults faults // of the last header that has ended
+	alien  bool   // it begins as a TLS handshake does, and no request
 	head   lines  // in partHead
 	size   int    // bytes of head
 	left   int64  // in partLength
 	chunks chunks
 }
+
+// tlsHandshake is the first byte of a TLS connection. No method begins with it.
+const tlsHandshake = 0x16
 
 type part uint8
 
@@ -28,6 +32,7 @@ const (
 func (f *framing) take(p []byte) int {
 	switch f.part {
 	case partHead:
+		f.alien = f.alien || f.size == 0 && len(p) > 0 && p[0] == tlsHandshake
 		n, end := f.head.scan(p)
 		f.size += n
 		if end {
@@ -81,7 +86,7 @@ func (f *framing) body(length int64) {
 }
 
 // next begins a request.
-func (f *framing) next() { f.part, f.head, f.size = partHead, lines{}, 0 }
+func (f *framing) next() { f.part, f.head, f.size, f.alien = partHead, lines{}, 0, false }
 
 // inBody reports that the handler's request has more body to come.
 func (f *framing) inBody() bool { return f.part == partLength || f.part == partChunks }

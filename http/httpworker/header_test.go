@@ -2,8 +2,12 @@ package httpworker
 
 import (
 	"fmt"
+	"io"
+	"strings"
 	"testing"
 	"time"
+
+	"baton/worker/workertest"
 )
 
 var limits = []int{100, 1024, 4095, 4096, 4097, 5000, 8192, 20000}
@@ -215,4 +219,30 @@ func TestIdleTimeoutDoesNotCancelBodies(t *testing.T) {
 	<-time.After(4 * idle)
 	c.send("cd")
 	c.want(200, "/abcd")
+}
+
+// Empty lines before a request, of which clients of old send one behind a POST, are ignored: as the first bytes, in pieces, and
+// behind any request.
+func TestEmptyLinesBeforeRequest(t *testing.T) {
+	for name, p := range map[string]*workertest.Process{"tcp": start(t, Settings{}), "small": start(t, Settings{MaxHeaderSize: len(get("/a"))})} {
+		for _, before := range []string{"\r\n", "\r\n\r\n", "\n", "\r|\n|", "\r\n|"} {
+			c := dial(t, p)
+			_ = c.SetNoDelay(true)
+			for range 3 {
+				for piece := range strings.SplitSeq(before+get("/a"), "|") {
+					c.send(piece)
+					if strings.Contains(before, "|") {
+						<-time.After(5 * time.Millisecond)
+					}
+				}
+				c.want(200, "/a")
+			}
+			if c.send("\r\nGET / HTTP/1.1\r\n\r\n"); name == "tcp" {
+				c.wantLast(400, "")
+			}
+		}
+	}
+	tc := dialTLS(t, startTLS(t, Settings{}), clientTLS("http/1.1"))
+	_, _ = io.WriteString(tc.tls, "\r\n"+get("/a"))
+	tc.want(200, "/a")
 }

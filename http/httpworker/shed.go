@@ -69,7 +69,10 @@ func (c *conn) waitingEnd() (end time.Time, used bool) {
 	defer c.mu.Unlock()
 	switch {
 	case c.shaking:
-		return c.tls.silentUntil(), false
+		if end = c.tls.silentUntil(); !end.IsZero() { // as if it might be silent as long as the others
+			end = end.Add(max(0, c.s.waitLimit()-handshakeTimeout))
+		}
+		return end, false
 	case c.active, c.hijacked, c.closing, c.h2 != nil, c.frame.began():
 		return time.Time{}, false
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -494,4 +495,44 @@ func TestHTTP2Reloads(t *testing.T) {
 	}
 	cancel()
 	all.Wait()
+}
+
+func TestTLSOnPlain(t *testing.T) {
+	p := start(t, Settings{ReceiveTimeout: never})
+	for range 3 {
+		c := dial(t, p)
+		c.send(get("/"))
+		c.want(200, "/")
+		hello := make(chan error, 1)
+		go func() { hello <- tls.Client(c.TCPConn, clientTLS()).Handshake() }()
+		var record tls.RecordHeaderError
+		if err := <-hello; !errors.As(err, &record) || string(record.RecordHeader[:]) != "HTTP/" {
+			t.Errorf("the client says %v", err)
+		}
+	}
+	c := dial(t, p)
+	c.send("\x16\x03")
+	c.wantLast(400, "")
+}
+
+// A client that connects and does not begin a handshake has no more time than one for the handshake itself.
+func TestSilentTLSClientHasLessTime(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	sock := newTLSSocket(c.(*net.TCPConn), &tls.Config{})
+	for limit, want := range map[time.Duration]time.Duration{DefaultIdleTimeout: handshakeTimeout, time.Second: time.Second} {
+		begin := time.Now()
+		sock.below.await(limit)
+		if end := sock.silentUntil(); end.Before(begin.Add(want)) || end.After(time.Now().Add(want)) {
+			t.Errorf("%v: it has %v", limit, end.Sub(begin))
+		}
+	}
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// handshakeTimeout is how long a TLS handshake may take from its first byte on. Before that byte the connection waits,
-// as any new one.
+// handshakeTimeout is how long a TLS handshake may take from its first byte on, and how long it may take to begin: clients that
+// connect before they need to shake hands as well.
 const handshakeTimeout = 10 * time.Second
 
 // tlsSocket is a TLS connection as what a conn wraps: the conn sees requests, and knows nothing of records. It is the
@@ -87,7 +87,7 @@ func (b *belowTLS) await(limit time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.began {
-		b.until = time.Now().Add(limit)
+		b.until = time.Now().Add(min(limit, handshakeTimeout))
 		_ = b.socket.SetDeadline(b.until)
 	}
 }

@@ -30,7 +30,8 @@ type Route struct {
 
 	// Static is a directory, and Path stands for it: with the path "/docs", "/docs/a.html" is its file "a.html".
 	// A directory answers with its index.html, and with 403 if it has none. Nothing outside of the directory is
-	// served, through symbolic links neither, nor is anything but regular files.
+	// served, through symbolic links neither, nor is anything but regular files. If another directory is put in its
+	// place, that one is served within a second.
 	Static string `json:"static,omitempty"`
 
 	// Proxy is the URL that requests go to, with the whole path of the request appended. The upstream sees its own

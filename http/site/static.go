@@ -13,11 +13,13 @@ import (
 
 // newStatic serves dir for the paths below prefix, which is clean.
 func newStatic(prefix, dir string) (http.Handler, error) {
-	root, err := os.OpenRoot(dir)
+	d, err := openDirectory(dir)
 	if err != nil {
 		return nil, fmt.Errorf("static: %w", err)
 	}
-	files := http.FileServer(rooted{root})
+	files := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.FileServer(rooted{d.current(), w.Header()}).ServeHTTP(w, r)
+	})
 	if prefix == "/" {
 		return readOnly(files), nil
 	}
@@ -45,10 +47,13 @@ func redirectToDirectory(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusMovedPermanently)
 }
 
-// rooted is a directory that nothing leads out of.
+// rooted is a directory that nothing leads out of. The header of the answer gets the tag of the file that is opened.
 //
 // It is not root.FS() because http.FS wraps every file, and sendfile(2) needs the *os.File itself.
-type rooted struct{ root *os.Root }
+type rooted struct {
+	root   *os.Root
+	header http.Header
+}
 
 // Open opens a regular file, or a directory that has an index.html; everything else it refuses.
 //
@@ -88,6 +93,10 @@ func (d rooted) servable(f *os.File, name string) error {
 	if err != nil {
 		return err
 	}
+	if info.Mode().IsRegular() {
+		d.header.Set("Etag", tag(info))
+		return nil
+	}
 	if info.IsDir() {
 		info, err = d.root.Stat(path.Join(name, "index.html"))
 	}
@@ -95,6 +104,12 @@ func (d rooted) servable(f *os.File, name string) error {
 		return &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
 	}
 	return nil
+}
+
+// tag tells versions of a file apart: a time of modification in seconds does not, when two come in one second, or when a build
+// gives the same to all of its files.
+func tag(info fs.FileInfo) string {
+	return fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size())
 }
 
 // refuse turns what is no fault of the server into the two errors that http.FileServer has a status for: 403 for what

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // tree makes a directory to be served, with something beside it that is not: it returns the former.
@@ -197,4 +199,103 @@ type readerFrom struct {
 func (w *readerFrom) ReadFrom(r io.Reader) (int64, error) {
 	w.from = r
 	return io.Copy(w.ResponseRecorder, r)
+}
+
+// A file that was exchanged within the same second, by one of the same time or of the same size, is another file.
+func TestStaticTags(t *testing.T) {
+	dir := tree(t)
+	s := start(t, Config{Routes: []Route{{Path: "/", Static: dir}}})
+	name, stamp := filepath.Join(dir, "a.txt"), time.Unix(1_700_000_000, 123)
+	put := func(content string, at time.Time) {
+		t.Helper()
+		if err := os.WriteFile(name+".new", []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Chtimes(name+".new", at, at), os.Rename(name+".new", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(field, value string) (*http.Response, string) {
+		t.Helper()
+		req, _ := http.NewRequest("GET", s.URL+"/a.txt", nil)
+		req.Header.Set("Range", "bytes=1-")
+		req.Header.Set(field, value)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, body(t, resp)
+	}
+	put("abc", stamp)
+	resp, _ := ask("X", "")
+	old := resp.Header.Get("Etag")
+	if resp, got := ask("If-None-Match", old); resp.StatusCode != 304 {
+		t.Errorf("unchanged: %s %q", resp.Status, got)
+	}
+	if resp, got := ask("If-Range", old); resp.StatusCode != 206 || got != "bc" {
+		t.Errorf("a range of what is unchanged: %s %q", resp.Status, got)
+	}
+	for content, at := range map[string]time.Time{"abcdef": stamp, "ABC": stamp.Add(1000)} {
+		put(content, at)
+		if resp, got := ask("If-None-Match", old); resp.StatusCode != 206 || got != content[1:] || resp.Header.Get("Etag") == old {
+			t.Errorf("%s: %s %q", content, resp.Status, got)
+		}
+		if resp, got := ask("If-Range", old); resp.StatusCode != 200 || got != content {
+			t.Errorf("%s, a range: %s %q", content, resp.Status, got)
+		}
+	}
+	if resp, _ := get(t, s.URL+"/sub/"); resp.Header.Get("Etag") == "" {
+		t.Error("an index.html has no tag")
+	}
+	if resp, _ := get(t, s.URL+"/none"); resp.Header.Get("Etag") != "" {
+		t.Error("what is not there has a tag")
+	}
+}
+
+// A directory, or a link to one, that is put in the place of another one is served, and in between the old one.
+func TestStaticDirectoryIsReplaced(t *testing.T) {
+	top := t.TempDir()
+	release := func(name, content string) {
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(top, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(top, name, "version"), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release("www", "1")
+	release("next", "2")
+	release("3", "3")
+	s := start(t, Config{Routes: []Route{{Path: "/", Static: filepath.Join(top, "www")}}})
+	await := func(want, meanwhile string) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); ; {
+			_, got := get(t, s.URL+"/version")
+			if got == want {
+				return
+			}
+			if got != meanwhile || time.Now().After(end) {
+				t.Fatalf("%q, want %q", got, want)
+			}
+		}
+	}
+	rename := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(filepath.Join(top, from), filepath.Join(top, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await("1", "")
+	rename("www", "old")
+	if _, got := get(t, s.URL+"/version"); got != "1" {
+		t.Errorf("while there is none: %q", got)
+	}
+	rename("next", "www")
+	await("2", "1")
+	if err := errors.Join(os.Symlink("3", filepath.Join(top, "link")), os.RemoveAll(filepath.Join(top, "www"))); err != nil {
+		t.Fatal(err)
+	}
+	rename("link", "www")
+	await("3", "404 page not found\n")
 }

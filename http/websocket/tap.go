@@ -27,7 +27,9 @@ const releaseLimit = 5 * time.Second
 // Threading: one goroutine at a time reads; first the one that answers messages, in the end maybe the one that closes.
 type tap struct {
 	net.Conn
-	inside atomic.Bool // a message: between its first byte and its answer
+	in     frames
+	wrong  ws.StatusCode // with what is wrong in them, or 0
+	inside atomic.Bool   // a message: between its first byte and its answer
 
 	held     atomic.Bool   // such a moment is wanted
 	quiet    chan struct{} // closed when it is there: the reader waits
@@ -62,8 +64,23 @@ func (t *tap) hold() {
 // giveUp takes hold back.
 func (t *tap) giveUp() { t.held.Store(false) }
 
-// Read reads. When it is to be held, it looks whether there is anything that was received, and if not waits.
+// errWrong ends reading behind what is wrong.
+var errWrong = errors.New("websocket: not what a client may send")
+
+// Read reads up to what is wrong.
 func (t *tap) Read(p []byte) (int, error) {
+	if t.wrong != 0 {
+		return 0, errWrong
+	}
+	n, err := t.receive(p)
+	if n, t.wrong = t.in.follow(p[:n]); t.wrong != 0 && n == 0 {
+		return 0, errWrong
+	}
+	return n, err
+}
+
+// receive reads. When it is to be held, it looks whether there is anything that was received, and if not waits.
+func (t *tap) receive(p []byte) (int, error) {
 	look := true
 	for {
 		if look && t.wanted() {
@@ -136,6 +153,8 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	h.tap.Conn = nc
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	_, h.tap.wrong = h.tap.in.follow(early)
 	rw.Writer.Reset(h.tap)
 	return h.tap, rw, nil
 }

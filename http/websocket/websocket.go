@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"unicode/utf8"
 
 	ws "github.com/coder/websocket"
 
@@ -33,8 +34,9 @@ type Answer func(ctx context.Context, c *Conn, m Message) error
 // maxMessage is the size of a message beyond which the connection is closed, with 1009.
 const maxMessage = 1 << 20
 
-// Handler returns the handler that accepts WebSocket connections and answers their messages, of up to 1 MiB. Browsers
-// are accepted from pages of the same host only. Served by httpworker it takes part in drains.
+// Handler returns the handler that accepts WebSocket connections and answers their messages, of up to 1 MiB; larger ones
+// are compressed if the client can (permessage-deflate). A text that is not UTF-8 is not answered: the connection is closed,
+// with 1007. Browsers are accepted from pages of the same host only. Served by httpworker it takes part in drains.
 func Handler(answer Answer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(w, r, answer) })
 }
@@ -47,7 +49,7 @@ func Echo() http.Handler {
 func serve(w http.ResponseWriter, r *http.Request, answer Answer) {
 	ctx := context.WithoutCancel(r.Context())
 	t := newTap()
-	c, err := ws.Accept(&hijacker{w, t}, r, nil)
+	c, err := ws.Accept(&hijacker{w, t}, r, &ws.AcceptOptions{CompressionMode: ws.CompressionNoContextTakeover})
 	if err != nil {
 		return // the client has been told
 	}
@@ -56,18 +58,32 @@ func serve(w http.ResponseWriter, r *http.Request, answer Answer) {
 	p := &parting{conn: c, tap: t, over: make(chan struct{})}
 	defer close(p.over)
 	defer httpworker.OnDrain(ctx, func() { p.run(ctx) })()
-	for converse(ctx, c, t, answer) == nil {
+	for err == nil {
+		err = converse(ctx, c, t, answer)
+	}
+	switch {
+	case t.wrong != 0:
+		_ = c.Close(t.wrong, "")
+	case errors.Is(err, errEncoding):
+		_ = c.Close(ws.StatusInvalidFramePayloadData, "the text is not UTF-8")
 	}
 }
 
-// errParted ends a conversation whose close a message has crossed.
-var errParted = errors.New("websocket: closed")
+var (
+	// errParted ends a conversation whose close a message has crossed.
+	errParted = errors.New("websocket: closed")
+	// errEncoding ends one with a text that is none.
+	errEncoding = errors.New("websocket: the text is not UTF-8")
+)
 
 // converse receives a message and answers it.
 func converse(ctx context.Context, c *ws.Conn, t *tap, answer Answer) error {
 	kind, data, err := read(ctx, c, t)
 	if err != nil || t.done.Load() {
 		return cmp.Or(err, errParted)
+	}
+	if kind == ws.MessageText && !utf8.Valid(data) {
+		return errEncoding
 	}
 	err = answer(ctx, &Conn{c}, Message{kind, data})
 	t.between()

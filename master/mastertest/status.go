@@ -69,6 +69,8 @@ type WorkerStatus struct {
 type ListenerStatus struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
+	State   string `json:"state"`
+	Error   string `json:"error"`
 }
 
 // ReloadStatus is how the last reload ended.

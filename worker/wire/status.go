@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Status is what `baton status --json` prints and GET /status on the control socket answers. What only the master knows is
-// missing where there is none, or where it does not answer; Warnings says so.
+// Status is what `baton status --json` prints and GET /status on the control socket answers: the master, or the keeper
+// while there is none.
 type Status struct {
 	Generation int       `json:"generation"`
 	Version    string    `json:"version"` // of the master
 	KeeperPID  int       `json:"keeper_pid"`
-	MasterPID  int       `json:"master_pid"` // 0: there is none
+	MasterPID  int       `json:"master_pid"` // 0: there is none, and the keeper answers
 	Keeper     string    `json:"keeper_version"`
 	Started    time.Time `json:"started"` // of the keeper
 
@@ -20,7 +20,7 @@ type Status struct {
 	WorkersWanted int `json:"workers_wanted"`
 	WorkersConfig int `json:"workers_config"`
 
-	// State is "starting", "serving", "reloading" or "stopping"; "no master" while there is none.
+	// State is "serving", "reloading" or "stopping"; "no master" while the keeper answers.
 	State     string           `json:"state"`
 	Workers   []WorkerStatus   `json:"workers"`
 	Listeners []ListenerStatus `json:"listeners"`
@@ -116,14 +116,6 @@ type ReloadStatus struct {
 	At    time.Time `json:"at,omitzero"`
 }
 
-// Identity is what GET /version on the control socket answers, at once and whatever the master does.
-type Identity struct {
-	KeeperPID  int    `json:"keeper_pid"`
-	Keeper     string `json:"keeper_version"`
-	Version    string `json:"version"` // of the master
-	Generation int    `json:"generation"`
-}
-
 // ReloadAnswer answers POST /reload and GET /reload/ID.
 type ReloadAnswer struct {
 	ID         int64  `json:"id"`
@@ -141,4 +133,9 @@ func SortWorkers(all []WorkerStatus) {
 	slices.SortFunc(all, func(a, b WorkerStatus) int {
 		return cmp.Or(cmp.Compare(b.Generation, a.Generation), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.PID, b.PID))
 	})
+}
+
+// Report is how the attempt ended, for people.
+func (r Result) Report() ReloadStatus {
+	return ReloadStatus{ID: r.Seen, OK: r.OK, Error: r.Error, At: time.UnixMilli(r.At)}
 }

@@ -105,6 +105,7 @@ func upgrade(ctx context.Context, c *Client, conn *Conn) (*websocket.Conn, error
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn.Conn, nil }}
+	//nolint:bodyclose // the body of an upgrade is the connection
 	ws, resp, err := websocket.Dial(ctx, "ws://"+c.cfg.Host+c.cfg.EchoPath, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
 	if err != nil && resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 		return nil, failf(BadStatus, "%s instead of an upgrade", resp.Status)

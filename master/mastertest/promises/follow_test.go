@@ -196,16 +196,15 @@ func TestStopWhileFollowing(t *testing.T) {
 			s := quiet(t)
 			b, await := followSteps(t, s, step)
 			held := await()
-			var requests []heldRequest // the keeper cannot say now how many there are
-			for range 4 {
-				requests = append(requests, hold(t, s.listen[0]))
-			}
+			answers := askSlowly(t, b, s.listen[0], "/slow1", 4)
 			if err := unix.Kill(b.PID(), unix.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
 			held.ReleaseOrGone()
-			for _, r := range requests {
-				r.wantFinished()
+			for range 4 {
+				if err := <-answers; err != nil {
+					t.Errorf("a request in progress: %v", err)
+				}
 			}
 			if got := b.WaitFor(2 * soon); got != code {
 				t.Errorf("exit code %d, want %d", got, code)

@@ -163,3 +163,33 @@ func TestResizeThatCannotBe(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestManySlotsGo: 128 workers with a socket each for two listeners become 16, by an edit; their sockets are not in the
+// first message of any worker, and one that is killed then comes back.
+func TestManySlotsGo(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := quiet(t)
+	s.listen = append(s.listen, mastertest.FreePort(t))
+	s.socket, s.workers = "reuse_port = true", 128
+	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
+	s.workers = 16
+	b.WriteConfig(s.String())
+	b.Reload()
+	st := b.AwaitSettled()
+	b.Kill(st.Workers[3].PID)
+	b.AwaitStatus("the crash", func(st mastertest.Status) bool { return st.Crashes == 1 && st.Settled() })
+	resize(t, b, 2)
+	b.Kill(b.AwaitSettled().Workers[1].PID)
+	b.AwaitStatus("the crash", func(st mastertest.Status) bool { return st.Crashes == 2 && st.Settled() })
+	for _, n := range []int{6, 10, 2, 6, 10, 2} {
+		resize(t, b, n)
+	}
+	_, port, _ := net.SplitHostPort(s.listen[0])
+	if n := listeners(t, port)[loopback]; n > 128 {
+		t.Errorf("%d sockets, and there were 128 slots at most", n)
+	}
+	for _, address := range s.listen {
+		wantText(t, b, address, "one")
+	}
+}

@@ -22,9 +22,12 @@ func (v *verifier) certificate(path string, t *TLS) {
 	if cerr != nil || kerr != nil {
 		return
 	}
-	if _, err := tls.X509KeyPair(t.cert, t.key); err != nil {
+	pair, err := tls.X509KeyPair(t.cert, t.key)
+	if err != nil {
 		v.notPair(path, t, err)
+		return
 	}
+	t.from, t.until = pair.Leaf.NotBefore, pair.Leaf.NotAfter
 }
 
 // notPair says which of the two files is to blame, as far as that can be known: a certificate is public, and can be

@@ -8,7 +8,7 @@ import (
 
 // File is the config file: TOML, and these are all of its keys. Unknown keys are errors. Durations are in quotes, as
 // "90s", "1m30s" or "500ms". Relative paths are relative to the file's directory. The defaults are those of
-// [Defaults].
+// [Defaults]. A file has at most 16 MB.
 type File struct {
 	// Workers is how many worker processes serve: a number, or "auto", the CPUs that this process may use.
 	// Default "auto". (--workers)
@@ -94,7 +94,7 @@ type File struct {
 
 // Listen is one [[listen]] table.
 type Listen struct {
-	// Name is how routes and logs name it. Default: the address.
+	// Name is how logs and status name it. Default: the address.
 	Name string `toml:"name"`
 
 	// Address is "host:port" or "unix:/path". An empty host is every address of the machine, port 0 one that the
@@ -123,7 +123,8 @@ type TLS struct {
 	Cert string `toml:"cert"`
 	Key  string `toml:"key"`
 
-	cert, key []byte // what the files say
+	cert, key   []byte    // what the files say
+	from, until time.Time // in which the certificate is valid
 }
 
 // HTTP is the [http] table.

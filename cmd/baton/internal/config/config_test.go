@@ -30,7 +30,7 @@ func TestEveryKey(t *testing.T) {
 		Workers: int64(3), WorkerCPUs: 2, DrainTimeout: Duration(time.Minute), StopTimeout: Duration(2 * time.Second),
 		ReadyTimeout: Duration(3 * time.Second), MaxGenerations: 4,
 		MaxRequests: 1000, MaxAge: Duration(24 * time.Hour), MaxMemory: 1e9, MaxConnections: 700, HangTimeout: Duration(30 * time.Second),
-		Control: "/c.sock", PIDFile: "/run/pid",
+		Control: "/run/c.sock", PIDFile: "/tmp/baton.pid",
 		LogFile: "/log", LogFormat: "json", User: "4711", Group: "4712",
 		runAs: &master.User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"},
 		HTTP: HTTP{

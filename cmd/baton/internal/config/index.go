@@ -189,6 +189,14 @@ func (x *Index) mistakes(all []finding) error {
 	return ms
 }
 
+// Mistake is one at the value of a path, if the file has it. x may be nil: there is no file.
+func (x *Index) Mistake(path, what, hint string) *Mistake {
+	if x == nil || !x.Has(path) {
+		return &Mistake{What: what, Hint: hint}
+	}
+	return x.mistake(x.wrong(path, what, hint))
+}
+
 func (x *Index) mistake(f finding) *Mistake {
 	m := &Mistake{What: clip(f.what), Hint: clip(f.hint), File: x.name}
 	if f.at.to > 0 {

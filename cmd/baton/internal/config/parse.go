@@ -51,5 +51,27 @@ func Syntax(name string, doc []byte, err error) error {
 	from := min(start+max(column-1, 0), len(doc))
 	m.place(string(doc), start, span{from, from + 1})
 	m.Line, m.width = line, 1
+	m.Hint = foreign(string(doc), start)
 	return m
 }
+
+// foreign says what another language looks like, in the line that begins at start, or "".
+func foreign(doc string, start int) string {
+	line, _, _ := strings.Cut(doc[start:], "\n")
+	line = strings.TrimSpace(line)
+	key, value, colon := strings.Cut(line, ":")
+	switch {
+	case strings.ContainsRune(doc, 0):
+		return "save it as UTF-8"
+	case strings.HasPrefix(strings.TrimSpace(doc), "{"):
+		return "this is TOML, not JSON: " + likeTOML
+	case strings.HasSuffix(line, ";"), strings.HasSuffix(line, "{"), line == "}":
+		return "this is TOML, not nginx's language: " + likeTOML
+	case strings.HasPrefix(line, "- "), strings.HasPrefix(line, "---"),
+		colon && !strings.ContainsAny(key, `="' `) && (value == "" || value[0] == ' '):
+		return "this is TOML, not YAML: " + likeTOML
+	}
+	return ""
+}
+
+const likeTOML = `workers = 4, and [[listen]] on a line before address = ":80"`

@@ -1,0 +1,110 @@
+package websocket
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+
+	ws "github.com/coder/websocket"
+)
+
+// frames follows the frames that a client sends, in bytes that come in pieces, and finds what the library lets pass or
+// ends without a code: a frame that is not masked, a length that is none, and a reason for a close that is not UTF-8.
+//
+// (https://www.rfc-editor.org/rfc/rfc6455#section-5.2)
+type frames struct {
+	head   [2 + 8 + 4]byte
+	have   int    // bytes of head
+	left   uint64 // bytes of the payload that are still to come
+	close  []byte // the payload of a close, unmasked, so far
+	closes bool   // the frame is a close
+}
+
+const (
+	opcodeBits = 0x0f
+	opClose    = 0x8
+	maskBit    = 0x80
+	lengthBits = 0x7f
+	maxControl = 125
+)
+
+// follow looks at p. If something is wrong it returns with which code the connection is to be closed, and how many bytes of p
+// the library may have so that it does not see a whole frame.
+func (f *frames) follow(p []byte) (n int, wrong ws.StatusCode) {
+	for n < len(p) {
+		if f.have < f.size() {
+			f.head[f.have] = p[n]
+			if f.have++; f.have == f.size() {
+				wrong = f.begin()
+			}
+			n++
+		} else {
+			n += f.payload(p[n:])
+		}
+		if wrong == 0 && f.have == f.size() && f.left == 0 {
+			wrong = f.end()
+		}
+		if wrong != 0 {
+			return n - 1, wrong
+		}
+	}
+	return n, 0
+}
+
+// size is that of the head, as far as that is known.
+func (f *frames) size() int {
+	if f.have < 2 {
+		return 2
+	}
+	n := 2
+	switch f.head[1] & lengthBits {
+	case 126:
+		n += 2
+	case 127:
+		n += 8
+	}
+	if f.masked() {
+		n += 4
+	}
+	return n
+}
+
+func (f *frames) masked() bool { return f.head[1]&maskBit != 0 }
+
+// begin is called when the head is complete.
+func (f *frames) begin() (wrong ws.StatusCode) {
+	switch n := f.head[1] & lengthBits; n {
+	case 126:
+		f.left = uint64(binary.BigEndian.Uint16(f.head[2:]))
+	case 127:
+		f.left = binary.BigEndian.Uint64(f.head[2:])
+	default:
+		f.left = uint64(n)
+	}
+	f.closes, f.close = f.head[0]&opcodeBits == opClose, nil
+	if !f.masked() || f.left > 1<<63-1 {
+		return ws.StatusProtocolError
+	}
+	return 0
+}
+
+// payload takes what p has of it.
+func (f *frames) payload(p []byte) int {
+	n := int(min(f.left, uint64(len(p))))
+	f.left -= uint64(n)
+	if f.closes && len(f.close)+n <= maxControl { // else the library refuses it
+		mask := f.head[f.have-4:]
+		for _, b := range p[:n] {
+			f.close = append(f.close, b^mask[len(f.close)%4])
+		}
+	}
+	return n
+}
+
+// end is called when the frame is complete.
+func (f *frames) end() (wrong ws.StatusCode) {
+	f.have = 0
+	if len(f.close) > 2 && !utf8.Valid(f.close[2:]) {
+		return ws.StatusInvalidFramePayloadData
+	}
+	return 0
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"math/rand/v2"
+)
+
+// portCount is how many ports a walk has: few, so that addresses meet.
+const portCount = 4
+
+// generator makes steps. They are a function of the chances and of the state that the steps before have led to, and of
+// nothing else.
+type generator struct {
+	*rand.Rand
+	state    state
+	occupied bool
+	root     bool // or whoever may not become another user
+}
+
+// generate makes the n steps of a seed.
+func generate(seed uint64, leg, n int, root bool) (steps []step) {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(leg))), state: newState(), root: root}
+	for range n {
+		p := g.step()
+		g.state = g.state.after(p)
+		steps = append(steps, p)
+	}
+	return steps
+}
+
+// choice is a kind of step; of two the one with twice the weight is made twice as often.
+type choice struct {
+	weight int
+	make   func(*generator) step
+}
+
+func choices() []choice {
+	return []choice{
+		{34, (*generator).edit},
+		{8, (*generator).reload},
+		{6, func(g *generator) step { return step{Do: resize, N: 1 + g.IntN(6)} }},
+		{4, func(g *generator) step { return step{Do: pick(g, more, fewer)} }},
+		{10, (*generator).kill},
+		{5, (*generator).pause},
+		{7, (*generator).program},
+		{5, func(g *generator) step { return step{Do: restart, How: pick(g, "term", "term", "command", "quit")} }},
+		{4, func(g *generator) step {
+			return step{Do: remove, What: pick(g, "baton.sock", "u0.sock", "u1.sock", "b.pid")}
+		}},
+		{5, (*generator).occupy},
+		{6, func(g *generator) step { return step{Do: rest, N: 500 + g.IntN(4000)} }},
+	}
+}
+
+func pick[T any](g *generator, of ...T) T { return of[g.IntN(len(of))] }
+
+// step is the next step. One in five comes together with the one after it.
+func (g *generator) step() step {
+	sum := 0
+	for _, c := range choices() {
+		sum += c.weight
+	}
+	n := g.IntN(sum)
+	var p step
+	for _, c := range choices() {
+		if n -= c.weight; n < 0 {
+			p = c.make(g)
+			break
+		}
+	}
+	p.With = g.IntN(5) == 0 && p.Do != restart && p.Do != remove
+	return p
+}
+
+// edit changes one thing, or a few of them. What overlaps is soon put in order again, else most walks would be about that.
+func (g *generator) edit() step {
+	p := step{Do: edit, How: pick(g, "command", "hup", "watch"), Set: map[string]int{}, Put: map[int]*place{}}
+	for range pick(g, 1, 1, 1, 2, 3) {
+		if g.IntN(3) == 0 {
+			g.set(&p)
+		} else {
+			g.put(&p)
+		}
+	}
+	if odd := g.state.file.overlapping(); len(odd) > 0 && g.IntN(3) > 0 {
+		p.Put[odd[g.IntN(len(odd))]] = &place{}
+	}
+	return p
+}
+
+func (g *generator) set(p *step) {
+	all := values()
+	v := all[g.IntN(len(all))]
+	if v.key == "user" && !g.root {
+		v = all[0]
+	}
+	if g.IntN(3) == 0 {
+		v = all[0] // the number of workers
+	}
+	p.Set[v.key] = pick(g, v.values...)
+}
+
+// put adds a listener, takes one away, or changes a property of one. One listener stays.
+func (g *generator) put(p *step) {
+	i := g.IntN(places)
+	l := g.state.file.Listen[i]
+	switch {
+	case l == nil:
+		p.Put[i] = &place{g.listener()}
+	case g.IntN(4) == 0 && g.count() > 1:
+		p.Put[i] = &place{}
+	case g.IntN(4) == 0:
+		p.Put[i] = &place{g.listener()}
+	default:
+		p.Put[i] = &place{g.change(*l)}
+	}
+}
+
+func (g *generator) count() (n int) {
+	for _, l := range g.state.file.Listen {
+		if l != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// listener is a new one, on one of the few ports.
+func (g *generator) listener() *listener {
+	l := listener{
+		Host:      pick(g, "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2", "[::1]", "localhost", "0.0.0.0", "[::]", "", "unix"),
+		Port:      g.IntN(portCount),
+		Transport: pick(g, "tcp", "tcp", "tls", "udp"),
+		Process:   pick(g, "http", "http", "echo", "websocket-echo"),
+		ReusePort: g.IntN(4) == 0, NoHandover: g.IntN(4) == 0,
+	}
+	return l.valid()
+}
+
+// change changes one property.
+func (g *generator) change(l listener) *listener {
+	other := g.listener()
+	switch g.IntN(7) {
+	case 0:
+		l.Host = other.Host
+	case 1:
+		l.Port = other.Port
+	case 2:
+		l.Transport = other.Transport
+	case 3:
+		l.Process = other.Process
+	case 4:
+		l.ReusePort = !l.ReusePort
+	default:
+		l.NoHandover = !l.NoHandover
+	}
+	return l.valid()
+}
+
+// valid makes it one that the rules of a single listener allow.
+func (l listener) valid() *listener {
+	if l.Host == "unix" {
+		l.Port %= 2
+		if l.Transport == "udp" {
+			l.Transport = "tcp"
+		}
+	}
+	if l.Transport == "udp" {
+		l.Process = "echo"
+	}
+	if l.Host == "unix" || l.Transport == "udp" {
+		l.ReusePort = false
+	}
+	return &l
+}
+
+func (g *generator) reload() step { return step{Do: reload, How: pick(g, "command", "hup", "wait")} }
+
+func (g *generator) kill() step {
+	return step{Do: kill, Who: pick(g, "worker", "worker", "worker", "worker", "master", "master", "master", "keeper"), Nth: g.IntN(8)}
+}
+
+func (g *generator) pause() step {
+	return step{Do: pause, Who: pick(g, "worker", "worker", "worker", "master", "keeper"), Nth: g.IntN(8), N: 100 + g.IntN(4000)}
+}
+
+func (g *generator) program() step {
+	names := programs()
+	if g.state.program != "v1" && g.IntN(2) == 0 {
+		return step{Do: program, What: "v1"}
+	}
+	return step{Do: program, What: names[g.IntN(len(names))].name}
+}
+
+// occupy takes a port, or gives it back.
+func (g *generator) occupy() step {
+	if g.occupied = !g.occupied; !g.occupied {
+		return step{Do: release}
+	}
+	return step{Do: occupy, Host: pick(g, "127.0.0.1", "0.0.0.0", "[::1]", "127.0.0.2"), Port: g.IntN(portCount)}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"baton/master/mastertest"
+)
+
+// restart stops everything, and starts it again.
+func (w *walk) restart(how string) {
+	up := w.book.down()
+	defer up()
+	w.stop(how)
+	w.start()
+}
+
+// killKeeper kills the process that was started: everything else ends by itself.
+func (w *walk) killKeeper() {
+	up := w.book.down()
+	defer up()
+	w.signal(syscall.SIGKILL)
+	<-w.baton.Ended()
+	w.nobodyLeft(w.force.file.seconds("stop_timeout") + patience)
+	w.start()
+}
+
+// again: a start after an end that was asked for has been done already; one that nobody has asked for is a finding.
+func (w *walk) again() {
+	w.findf("end", "exit code %d, and nobody has asked for it", w.baton.Code())
+}
+
+// stop ends baton as a user does. Nothing may be left.
+func (w *walk) stop(how string) {
+	old := w.old()
+	limit := w.force.file.seconds("stop_timeout")
+	switch how {
+	case "command":
+		w.pauses.Go(func() {
+			if code, out := w.command(w.force.file.seconds("stop_timeout"), "stop"); code != 0 {
+				w.findf("stop", "baton stop: exit code %d: %s", code, out)
+			}
+		})
+	case "quit":
+		limit = max(limit, w.force.file.drain())
+		w.signal(syscall.SIGQUIT)
+	default:
+		w.signal(syscall.SIGTERM)
+	}
+	select {
+	case <-w.baton.Ended():
+	case <-time.After(limit + patience):
+		w.findf("stop", "still there %v after %s", limit+patience, how)
+		return
+	}
+	w.pauses.Wait()
+	if code := w.baton.Code(); code != 0 && !(old && code > 128) {
+		w.findf("stop", "exit code %d after %s", code, how)
+	}
+	w.nobodyLeft(0)
+	w.nothingLeft()
+}
+
+// old reports whether the keeper has still to follow to the binary that serves: a signal that meets it then has its own exit code.
+func (w *walk) old() bool {
+	st, err := w.status()
+	if err != nil {
+		return false
+	}
+	keeper, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", st.KeeperPID))
+	master, err2 := os.Stat(fmt.Sprintf("/proc/%d/exe", st.MasterPID))
+	return err1 != nil || err2 != nil || !os.SameFile(keeper, master)
+}
+
+func (w *walk) nobodyLeft(within time.Duration) {
+	var left []int
+	for end := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) {
+		if left = w.baton.Session(); len(left) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			break
+		}
+	}
+	w.findf("left behind", "processes %v", left)
+}
+
+// nothingLeft looks for files and for ports.
+func (w *walk) nothingLeft() {
+	for _, name := range []string{"baton.sock", "b.pid", "u0.sock", "u1.sock"} {
+		if _, err := os.Lstat(w.path(name)); err == nil {
+			w.findf("left behind", "%s", name)
+		}
+	}
+	for port := range w.real {
+		for _, host := range hosts() {
+			if w.guest != nil && w.guest.as.Port == port {
+				continue
+			}
+			if err := mastertest.Bindable(host + ":" + w.real[port]); errors.Is(err, syscall.EADDRINUSE) {
+				w.findf("left behind", "%v", err)
+			}
+		}
+	}
+}
+
+// start starts baton with what the files say: `baton check` says whether that works. If it does not, what was in force before
+// is started.
+func (w *walk) start() {
+	if w.failed() {
+		return
+	}
+	good, says := w.right()
+	if err := w.launch(); err != nil {
+		if good && !w.guest.meets(w.state.served()) {
+			w.findf("check and start", "check says %q, and the start: %v", says, err)
+			return
+		}
+		w.leave()
+		w.write(w.force)
+		if err := w.install(w.force.program); err != nil {
+			w.findf("walk", "%v", err)
+		}
+		w.state.program = w.force.program
+		if err := w.launch(); err != nil {
+			w.findf("check and start", "what was in force before does not start: %v", err)
+		}
+	} else if !good {
+		w.findf("check and start", "check says %q, and it starts", says)
+	} else {
+		w.force = w.state
+	}
+	w.want, w.sized, w.kills = w.force.file.get("workers"), w.force.file.get("workers"), 0
+	w.book.settle(w.promised(), w.force.program)
+}
+
+// launch starts the process, and waits until it serves or has ended.
+func (w *walk) launch() error {
+	if err := w.baton.Launch(); err != nil {
+		return err
+	}
+	return w.until(patience, func() error {
+		if w.gone() {
+			return fmt.Errorf("exit code %d", w.baton.Code())
+		}
+		st, err := w.status()
+		if err == nil && (st.Generation < 1 || st.State != "serving") {
+			err = errors.New(st.State)
+		}
+		return err
+	})
+}
