@@ -89,6 +89,11 @@ func askOnce(c net.Conn) ends {
 		return lost
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	return endOf(resp, err)
+}
+
+// endOf is what an answer means for its connection.
+func endOf(resp *http.Response, err error) ends {
 	if err == nil {
 		_, err = io.ReadAll(resp.Body)
 	}
