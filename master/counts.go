@@ -16,7 +16,6 @@ type cuts struct {
 // counts outlive the masters that count, in the keeper's store.
 type counts struct {
 	cuts
-	AtCommit cuts  `json:"at_commit"` // of the running generation
 	Crashes  int64 `json:"crashes"`
 	Recycled int64 `json:"recycled"`
 	Hung     int64 `json:"hung"`
@@ -39,9 +38,6 @@ func (m *master) recallCounts() {
 	m.counts.Handed.Add(mine.Handed)
 	m.counts.CutRequests += mine.CutRequests
 	m.counts.CutConnections += mine.CutConnections
-	if m.welcome.Role == wire.RoleSuccessor {
-		m.counts.AtCommit = m.counts.cuts
-	}
 	m.known = true
 	m.saveCounts()
 }
@@ -52,11 +48,14 @@ func (m *master) saveCounts() {
 	}
 }
 
-func (m *master) countCut(b wire.Bye) {
+func (m *master) countCut(gen int, b wire.Bye) {
 	if b.CutRequests+b.CutConns == 0 && b.Handed == (wire.Handed{}) {
 		return
 	}
 	m.counts.Handed.Add(b.Handed)
+	if b.CutRequests+b.CutConns > 0 {
+		_ = m.keeper.Post(wire.Cut{Generation: gen, Requests: b.CutRequests, Connections: b.CutConns})
+	}
 	m.counts.CutRequests += b.CutRequests
 	m.counts.CutConnections += b.CutConns
 	m.saveCounts()

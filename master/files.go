@@ -43,6 +43,7 @@ func (m *master) openControl() error {
 	}
 	path := m.path(m.cfg.Control)
 	m.cfg.Control = path
+	m.forget(keeper.EntryControl) // the keeper has it, and answers there
 	if m.files.control = it.file(); had && m.files.control.Path == path && m.stands(m.files.control) {
 		return nil
 	}
@@ -55,10 +56,8 @@ func (m *master) openControl() error {
 		return fmt.Errorf("control socket: %w%s", err, whoRuns(path, err))
 	}
 	m.files.control, _ = ownfile.At(path)
-	m.forget(keeper.EntryControl)
 	m.put(wire.Put{Name: keeper.EntryControl, Unlink: m.files.control}, m.files.control, fd)
-	m.items[keeper.EntryControl] = inherited{fd: fd}
-	return nil
+	return unix.Close(fd)
 }
 
 // openLog opens the log file. What is said before COMMIT goes to the predecessor's.

@@ -7,11 +7,6 @@ import (
 	"baton/worker/wire"
 )
 
-// onKeeperChanged notes what the keeper is now: it has followed to another binary, or could not.
-func (m *master) onKeeperChanged(k wire.Keeper) {
-	m.welcome.KeeperVer, m.welcome.Problem = k.Version, k.Problem
-}
-
 // compare asks for a reload if what is on disk is not what runs. The keeper wants to know when it may have lost a HUP.
 // Changed files are asked for by the watch, if there is one.
 func (m *master) compare(c wire.Compare) {
@@ -39,7 +34,7 @@ func otherBinary(path string) bool {
 
 // otherConfig reports whether a reload would not load cfg. One that would fail is one that somebody is to hear of.
 func (m *master) otherConfig(cfg Config) bool {
-	now, err := m.opts.Load(context.Background())
+	now, err := m.loadConfig(context.Background())
 	if now.Control != "" {
 		now.Control = m.path(now.Control) // as in openControl
 	}

@@ -62,7 +62,7 @@ func (m *master) settle(timer *time.Timer) {
 		next = m.checkReadyTimeout()
 	}
 	m.checkEmpty()
-	m.answerWaiters()
+	m.reportOldest()
 	next = sooner(m.checkTickets(m.checkQueries(m.checkCrashes(next))), sooner(m.recycle.measureAt, m.listenAt))
 	next = sooner(next, sooner(m.checkRelisten(now), m.closeQuiet(now)))
 	if next == 0 {
@@ -143,21 +143,14 @@ func (m *master) onKeeper(p *seqpacket.Packet) {
 	}
 }
 
+// handleKeeper obeys one message. What it does not know is dropped: it may be a newer release's.
 func (m *master) handleKeeper(p *seqpacket.Packet) error {
 	f := p.Frame
 	switch f.T {
 	case wire.Committed{}.Kind():
-		var c wire.Committed
-		if err := f.Into(&c); err != nil {
-			return err
-		}
-		m.onCommitted(c)
+		return wire.On(f, m.onCommitted)
 	case wire.Refused{}.Kind():
-		var r wire.Refused
-		if err := f.Into(&r); err != nil {
-			return err
-		}
-		m.failure(errors.New("master: COMMIT refused: " + r.Error))
+		return wire.On(f, func(r wire.Refused) { m.failure(errors.New("master: COMMIT refused: " + r.Error)) })
 	case wire.Superseded{}.Kind():
 		m.over = true
 	case wire.Alone{}.Kind():
@@ -167,57 +160,19 @@ func (m *master) handleKeeper(p *seqpacket.Packet) error {
 	case wire.End{}.Kind():
 		m.onAlone()
 	case wire.Reload{}.Kind():
-		var r wire.Reload
-		if err := f.Into(&r); err != nil {
-			return err
-		}
-		m.startUpgrade(r.Attempt)
-	case wire.Result{}.Kind():
-		var r wire.Result
-		if err := f.Into(&r); err != nil {
-			return err
-		}
-		m.onResult(r)
-	case wire.Requested{}.Kind():
-		var r wire.Requested
-		if err := f.Into(&r); err != nil {
-			return err
-		}
-		m.onRequested(r)
+		return wire.On(f, func(r wire.Reload) { m.startUpgrade(r.Attempt) })
+	case wire.StatusRequest{}.Kind():
+		return wire.On(f, m.ask)
 	case wire.Exited{}.Kind():
-		var e wire.Exited
-		if err := f.Into(&e); err != nil {
-			return err
-		}
-		m.onExited(e)
+		return wire.On(f, m.onExited)
 	case wire.Stop{}.Kind():
-		var s wire.Stop
-		if err := f.Into(&s); err != nil {
-			return err
-		}
-		m.stop(s)
+		return wire.On(f, m.stop)
 	case wire.Resize{}.Kind():
-		var r wire.Resize
-		if err := f.Into(&r); err != nil {
-			return err
-		}
-		m.resized = max(m.resized, r.Seq)
-		m.resizeTo(m.want + r.Delta)
-		m.storeCount() // in any case: it is the answer
+		return wire.On(f, m.onResize)
 	case wire.Reopen{}.Kind():
 		m.reopenLog()
-	case wire.Keeper{}.Kind():
-		var k wire.Keeper
-		if err := f.Into(&k); err != nil {
-			return err
-		}
-		m.onKeeperChanged(k)
 	case wire.Compare{}.Kind():
-		var c wire.Compare
-		if err := f.Into(&c); err != nil {
-			return err
-		}
-		m.compare(c)
+		return wire.On(f, m.compare)
 	}
 	return nil
 }
@@ -245,14 +200,9 @@ func (m *master) stop(s wire.Stop) {
 	m.closeListeners()
 }
 
-// end is a master's last act: those who wait for an answer get it.
+// end is a master's last act.
 func (m *master) end() int {
-	close(m.ended)
 	m.letWorkersGo()
-	m.answerWaiters()
-	if m.control != nil {
-		m.control.Close(controlLimit)
-	}
 	if m.stopping && m.keeper.HungUp() { // else it does it
 		m.removePaths()
 	}
@@ -284,38 +234,21 @@ func (m *master) letWorkersGo() {
 	_ = m.keeper.Post(wire.Left{})
 }
 
-// controlLimit is how long an ending master waits for its last answers to be written.
-const controlLimit = 300 * time.Millisecond
-
 // onAlone: no predecessor is left. Its workers are ours, and drain.
 func (m *master) onAlone() {
 	if m.orphaned {
 		return
 	}
 	m.adoptAll()
-	m.recallSize()
 	m.recallCounts()
 	m.dropHearts()
 	m.shareExtra()
 	if m.welcome.Role == wire.RoleRestart {
 		m.tellListening()
-		m.serveControl()
 	}
 	m.startWatch()
 	m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
 	step.At(step.Alone)
-}
-
-// recallSize takes over what somebody may have asked the predecessor for since the welcome, unless somebody has named
-// a number to this master already: that came later.
-func (m *master) recallSize() {
-	if m.sized {
-		return
-	}
-	want := m.want
-	m.chooseCount()
-	m.want, want = want, m.want
-	m.resizeTo(want)
 }
 
 // adoptAll takes over the workers of the store that are not ours.

@@ -8,13 +8,13 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/cloudflare/tableflip"
 	"golang.org/x/sys/unix"
 
-	"baton/master/internal/control"
 	"baton/master/internal/step"
 	"baton/master/internal/watch"
 	"baton/master/keeper"
@@ -47,7 +47,6 @@ type master struct {
 	sum      watch.Sum // of the files of cfg
 	gen      int
 	want     int   // slots
-	sized    bool  // somebody has named a number of slots to this master
 	resized  int64 // requests of the keeper's that are in want
 	sockets  []sock
 	resolved map[string]string  // addresses, as they are written and as they were found
@@ -74,24 +73,20 @@ type master struct {
 	known     bool   // no predecessor is left, and all workers are known
 	upgrading string // the attempt that runs
 	warnings  warnings
-	ended     chan struct{} // closed when the loop has ended
 	stopping  bool
 	stopAt    moment
 	over      bool
 	failed    error
 
-	control   *control.Server
 	stopWatch context.CancelFunc
 
-	results []wire.Result
-	waiters []waiter
-	tags    map[int64]chan int64 // requests that wait for their id
-	lastTag int64
+	loading sync.Mutex // Options.Load is called by one goroutine at a time, and not while os.Args are the successor's
 	queries []*query
+	oldest  int // the generation of the oldest worker, as the keeper was told
 
 	packets chan *seqpacket.Packet // of the keeper; nil at end-of-file
 	workers chan procEvent
-	calls   chan func() // from the control socket: run on the loop
+	calls   chan func() // run on the loop
 	signals chan os.Signal
 	upgrade chan error // tableflip's answer
 }
@@ -107,9 +102,10 @@ func runMaster(opts Options) int {
 	worker.DropSignals()
 	step.At(step.Started)
 	m := &master{
-		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, steered: map[address]string{}, resolved: map[string]string{}, hearts: map[int]int{}, logFD: -1, payload: -1,
-		tags: map[int64]chan int64{}, packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
-		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), ended: make(chan struct{}), attempt: os.Getenv(keeper.AttemptEnv),
+		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, steered: map[address]string{}, resolved: map[string]string{},
+		hearts: map[int]int{}, logFD: -1, payload: -1,
+		packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
+		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), attempt: os.Getenv(keeper.AttemptEnv),
 		args: os.Args,
 	}
 	m.sink = logsink.New(2)

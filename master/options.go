@@ -5,8 +5,12 @@ import "context"
 // Options is what a program tells [Run]: everything but the configuration, which is loaded anew for
 // every generation.
 type Options struct {
-	// Load returns the configuration of the next generation, from the files as they are now. It is called
-	// once by every new master, and fails without consequence but for the reload.
+	// Load returns the configuration as the files are now. It must not change anything: every new master calls it, and
+	// again while the files change under its hands; the running one calls it to see whether changed files are good, and
+	// whether they differ from what it runs. An error costs no more than the reload.
+	//
+	// It is called from several goroutines of a master, but never concurrently with itself, and os.Args are those of the
+	// user whenever it is.
 	//
 	// An error may have a method ExitCode() int; it is the exit code if the very first Load fails
 	// (100 for a user's mistake; 111 if there is no such method).

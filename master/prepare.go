@@ -42,7 +42,7 @@ type storedConfig struct {
 
 // prepare does everything that can fail, and nothing that anybody notices. What it puts into the store is staged.
 func (m *master) prepare() error {
-	m.gen, m.results = m.welcome.Generation, m.welcome.Results
+	m.gen = m.welcome.Generation
 	worker.SetTitle(worker.RoleMaster, m.gen)
 	step.At(step.Welcomed)
 	if m.welcome.Role == wire.RoleRestart {
@@ -91,7 +91,7 @@ func (m *master) prepareRestart() error {
 // load reads the configuration, and the files once more if they have changed meanwhile.
 func (m *master) load() error {
 	for range 5 {
-		cfg, err := m.opts.Load(context.Background())
+		cfg, err := m.loadConfig(context.Background())
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func (m *master) load() error {
 		if err != nil {
 			continue
 		}
-		if again, err := m.opts.Load(context.Background()); err == nil && sameJSON(again, cfg) {
+		if again, err := m.loadConfig(context.Background()); err == nil && sameJSON(again, cfg) {
 			break
 		}
 	}

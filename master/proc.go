@@ -226,7 +226,7 @@ func (m *master) onWorker(ev procEvent) {
 		var bye wire.Bye
 		if f.Into(&bye) == nil {
 			p.bye = true
-			m.countCut(bye)
+			m.countCut(p.gen, bye)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package master
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -23,12 +22,16 @@ func (m *master) startUpgrade(attempt string) {
 		return
 	}
 	m.upgrading = attempt
+	_ = m.keeper.Post(wire.Upgrading{Attempt: attempt})
 	go m.runUpgrade(attempt, m.gen+1)
 }
 
 // runUpgrade is the one place that changes os.Args and the environment for the successor, until it has taken over or is
-// gone. Meanwhile startWorker may replace a crashed worker: it uses m.args, and drops the mark of the attempt.
+// gone. Meanwhile startWorker may replace a crashed worker: it uses m.args, and drops the mark of the attempt. Nothing of
+// the user's runs meanwhile: Load would see the successor's arguments.
 func (m *master) runUpgrade(attempt string, gen int) {
+	m.loading.Lock()
+	defer m.loading.Unlock()
 	_ = m.upg.WaitForParent(context.Background())
 	_ = os.Setenv(keeper.AttemptEnv, attempt)
 	for tries := 0; ; tries++ {
@@ -76,99 +79,20 @@ func (m *master) onUpgrade(err error) {
 	_ = m.keeper.Post(wire.UpgradeFailed{Attempt: attempt, Error: fmt.Sprintf("successor: %s: %v before it was ready", m.args[0], err)})
 }
 
-// onResult notes how a reload has ended; those who wait for it are answered next.
-func (m *master) onResult(r wire.Result) {
-	m.results = append(m.results, r)
-	if len(m.results) > maxResults {
-		m.results = m.results[1:]
+// reportOldest tells the keeper which generation the oldest worker is of. Those who wait for older ones to be gone are
+// answered then.
+func (m *master) reportOldest() {
+	if !m.known || m.over {
+		return // the predecessor's workers are not known yet, or not ours any more
 	}
-}
-
-const maxResults = 64
-
-// resultOf is how request id ended: by the first attempt that had seen it.
-func (m *master) resultOf(id int64) (wire.Result, bool) {
-	for _, r := range m.results {
-		if r.Seen >= id {
-			return r, true
-		}
-	}
-	return wire.Result{}, false
-}
-
-func (m *master) onRequested(r wire.Requested) {
-	if ch, ok := m.tags[r.Tag]; ok {
-		delete(m.tags, r.Tag)
-		ch <- r.ID
-	}
-}
-
-// waiter is somebody who asked how a reload ends.
-type waiter struct {
-	ctx     context.Context
-	id      int64
-	drained bool // and waits for the older generations to be gone
-	reply   chan<- awaited
-}
-
-type awaited struct {
-	answer ReloadAnswer
-	err    error
-}
-
-// answerWaiters answers those whose reload has ended, and sends the others to the next master when this one is over.
-func (m *master) answerWaiters() {
-	var left []waiter
-	for _, w := range m.waiters {
-		a, done := m.answerFor(w)
-		switch {
-		case done:
-			w.reply <- a
-		case m.over || m.stopping:
-			w.reply <- awaited{err: m.overError()}
-		case w.ctx.Err() == nil:
-			left = append(left, w)
-		}
-	}
-	m.waiters = left
-}
-
-func (m *master) overError() error {
-	if m.stopping {
-		return errors.New("stopping")
-	}
-	return errSuperseded
-}
-
-func (m *master) answerFor(w waiter) (awaited, bool) {
-	r, ok := m.resultOf(w.id)
-	if !ok {
-		return awaited{}, false
-	}
-	a := ReloadAnswer{ID: w.id, OK: r.OK, Error: r.Error, Generation: r.Generation}
-	if !w.drained || !r.OK {
-		return awaited{answer: a}, true
-	}
-	if m.gen < r.Generation || !m.onlyFrom(r.Generation) {
-		return awaited{}, false
-	}
-	a.Drained = true
-	a.CutRequests = m.counts.CutRequests - m.counts.AtCommit.CutRequests
-	a.CutConnections = m.counts.CutConnections - m.counts.AtCommit.CutConnections
-	return awaited{answer: a}, true
-}
-
-// onlyFrom reports whether every worker is of generation gen or later.
-func (m *master) onlyFrom(gen int) bool {
-	if !m.known {
-		return false // the predecessor's workers are not known yet
-	}
+	oldest := m.gen
 	for _, p := range m.procs {
-		if p.gen < gen {
-			return false
-		}
+		oldest = min(oldest, p.gen)
 	}
-	return true
+	if oldest != m.oldest {
+		m.oldest = oldest
+		_ = m.keeper.Post(wire.Oldest{Generation: oldest})
+	}
 }
 
 // startWatch begins to watch the files of the config.
@@ -180,7 +104,14 @@ func (m *master) startWatch() {
 	m.stopWatch = cancel
 	go watch.Run(ctx, watch.Options{
 		Files: m.cfg.Watch, Loaded: m.sum, Log: m.log,
-		Valid:   func() error { _, err := m.opts.Load(ctx); return err },
+		Valid:   func() error { _, err := m.loadConfig(ctx); return err },
 		Changed: func() { _ = m.keeper.Post(wire.Request{Source: wire.SourceWatch}) },
 	})
+}
+
+// loadConfig is the only caller of Options.Load, and calls it once at a time.
+func (m *master) loadConfig(ctx context.Context) (Config, error) {
+	m.loading.Lock()
+	defer m.loading.Unlock()
+	return m.opts.Load(ctx)
 }

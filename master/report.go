@@ -8,7 +8,7 @@ import (
 	"baton/worker/wire"
 )
 
-// What the control socket says. The keeper says it as well, while there is no master.
+// What the control socket says.
 type (
 	// Status is what `baton status --json` prints and GET /status on the control socket answers.
 	Status = wire.Status
@@ -28,24 +28,23 @@ type (
 	// ReloadStatus is how the last reload ended. Before the first one OK is true.
 	ReloadStatus = wire.ReloadStatus
 
+	// Identity answers GET /version.
+	Identity = wire.Identity
+
 	// ReloadAnswer answers POST /reload and GET /reload/ID.
 	ReloadAnswer = wire.ReloadAnswer
 )
 
-// status is the answer to a query.
+// status is the answer to a query. The keeper adds what it knows itself.
 func (m *master) status(q *query) Status {
 	st := Status{
-		Generation: m.gen, Version: m.opts.Version, KeeperPID: m.welcome.KeeperPID, MasterPID: os.Getpid(),
-		Keeper: m.welcome.KeeperVer, Started: time.Unix(m.welcome.Started, 0),
-		WorkersWanted: m.want, WorkersConfig: m.cfg.workers(), State: m.state(), MasterRestarts: m.welcome.Restarts,
-		Workers: []WorkerStatus{}, Crashes: m.counts.Crashes, Recycled: m.counts.Recycled, Hung: m.counts.Hung,
-		CutRequests: m.counts.CutRequests, CutConnections: m.counts.CutConnections, LastReload: m.lastReload(),
+		Generation: m.gen, Version: m.opts.Version, MasterPID: os.Getpid(), State: m.state(),
+		WorkersWanted: m.want, WorkersConfig: m.cfg.workers(), Workers: []WorkerStatus{},
+		Crashes: m.counts.Crashes, Recycled: m.counts.Recycled, Hung: m.counts.Hung,
+		CutRequests: m.counts.CutRequests, CutConnections: m.counts.CutConnections,
 	}
 	st.Crashing, st.Warnings = m.crashReport()
 	st.Warnings = append(st.Warnings, m.recycle.warnings()...)
-	if m.welcome.Problem != "" {
-		st.Warnings = append(st.Warnings, m.welcome.Problem)
-	}
 	st.Warnings = append(st.Warnings, m.missingFiles()...)
 	handed := m.counts.Handed
 	for _, p := range m.procs {
@@ -84,13 +83,6 @@ func (m *master) state() string {
 		return "reloading"
 	}
 	return "serving"
-}
-
-func (m *master) lastReload() ReloadStatus {
-	if len(m.results) == 0 {
-		return ReloadStatus{OK: true}
-	}
-	return m.results[len(m.results)-1].Report()
 }
 
 func (p *proc) report(silent bool) WorkerStatus {

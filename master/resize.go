@@ -1,30 +1,28 @@
 package master
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 
-	"baton/master/internal/control"
+	"baton/worker/wire"
 )
 
-// Resize changes the number of slots.
-func (b backend) Resize(ctx context.Context, workers int) error {
-	var err error
-	if cerr := b.call(ctx, func() {
-		if err = b.m.resize(workers); err == nil {
-			b.m.sized = true
-		}
-	}); cerr != nil {
-		return cerr
+// onResize obeys the keeper, and answers with the number of slots that there are then.
+func (m *master) onResize(r wire.Resize) {
+	n := r.Workers
+	if n == 0 { // TTIN or TTOU, whom nobody would tell that there is a limit
+		n = min(max(m.want+r.Delta, 1), MaxWorkers)
 	}
-	if err != nil {
-		return &control.RefusedError{Reason: fmt.Sprintf("resize: %v", err)}
+	answer := wire.Put{Resized: r.Seq}
+	if err := m.resize(n); err != nil {
+		answer.Failed = err.Error()
+		m.warnOf(warnResize, fmt.Sprintf("resize to %d workers: %v", n, err))
 	}
-	return nil
+	m.resized = max(m.resized, r.Seq)
+	m.putCount(answer)
 }
 
 // resize changes the number of slots of the current generation. It holds until the config says another number. After an
@@ -52,23 +50,12 @@ func (m *master) resize(n int) error {
 	m.log.Info("master: resize", "from", m.want, "to", n)
 	m.want = n
 	m.steer()
-	m.storeCount()
 	m.serving()
 	return nil
 }
 
-// warnResize is the key of a resize that nobody waits for.
+// warnResize is the key of a resize that has failed.
 const warnResize = "resize"
-
-// resizeTo is for those who wait for no answer: signals, and what a predecessor was asked for.
-func (m *master) resizeTo(n int) {
-	if m.stopping {
-		return
-	}
-	if err := m.resize(min(max(n, 1), MaxWorkers)); err != nil {
-		m.warnOf(warnResize, fmt.Sprintf("resize to %d workers: %v", n, err))
-	}
-}
 
 // Descriptors of the master: those that a worker takes, less those of sockets; and those that must be left over, for a
 // reload, for the control socket, and for a worker that is being started.

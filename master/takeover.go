@@ -5,7 +5,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/master/internal/control"
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
 	"baton/master/keeper"
@@ -28,7 +27,7 @@ func (m *master) maybeCommit() {
 		m.failure(err)
 		return
 	}
-	if err := m.keeper.Post(wire.Commit{Seen: m.welcome.Seen, Serves: true}); err != nil {
+	if err := m.keeper.Post(wire.Commit{Seen: m.welcome.Seen}); err != nil {
 		m.failure(fmt.Errorf("master: commit: %w", err))
 	}
 }
@@ -61,8 +60,11 @@ func (m *master) stage() error {
 	return nil
 }
 
-func (m *master) storeCount() {
-	m.put(wire.Put{Name: keeper.EntryCount, Resized: m.resized}, wire.Slots{Count: m.want, Config: m.cfg.workers()}, -1)
+func (m *master) storeCount() { m.putCount(wire.Put{Resized: m.resized}) }
+
+func (m *master) putCount(p wire.Put) {
+	p.Name = keeper.EntryCount
+	m.put(p, wire.Slots{Count: m.want, Config: m.cfg.workers()}, -1)
 }
 
 // checkReadyTimeout fails a reload whose workers are late, and returns when to look again.
@@ -107,27 +109,7 @@ func (m *master) onCommitted(c wire.Committed) {
 		m.warn(w)
 	}
 	m.warnUnused()
-	if m.welcome.Role != wire.RoleRestart { // which knows of no worker yet
-		m.serveControl()
-	}
 }
 
 // serving tells the keeper, and through it systemd, that whoever connects now is served.
 func (m *master) serving() { _ = m.keeper.Post(wire.Serving{Workers: m.want}) }
-
-// serveControl answers on the control socket. The predecessor, or the keeper, stops to in this very moment.
-func (m *master) serveControl() {
-	it, ok := m.take(keeper.EntryControl)
-	if !ok || m.cfg.Control == "" {
-		return
-	}
-	err := unix.Listen(it.fd, 128) // once more does no harm
-	if err == nil {
-		ln, lerr := control.Listener(it.fd)
-		if err = lerr; err == nil {
-			m.control = control.Serve(ln, m.welcome.KeeperPID, backend{m})
-			return
-		}
-	}
-	m.warnOf("control", fmt.Sprintf("control socket: %v", err))
-}

@@ -8,48 +8,51 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"baton/master"
+	"baton/master/peer"
 )
 
-// client asks the master behind a control socket. Masters come and go at every reload: a connection that breaks, and a
-// 503, mean that another one is the master now, and that it is to be asked again.
+// client asks the supervisor behind a control socket. Every command begins with the question who is there, which is answered
+// at once. While a longer answer is awaited it is asked again and again: a supervisor that has been stopped, and a process
+// that is no baton, are not waited for.
 type client struct {
 	path string
 	http *http.Client
+	peer atomic.Int64 // the PID of the process that listens
 
-	patience time.Duration // how long there may be nobody at the socket while an answer is outstanding, or no master
-	pause    time.Duration // before the second try; later ones wait longer, up to maxPause
+	limit time.Duration // how long the answer to that question may take
+	every time.Duration // how often it is asked
 }
-
-const maxPause = time.Second
 
 func newClient(path string) *client {
-	return &client{
-		path: path, patience: 10 * time.Second, pause: 20 * time.Millisecond,
-		http: &http.Client{Transport: &http.Transport{
-			DisableKeepAlives: true, // the next request may be for another master
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return dialUnix(ctx, path)
-			},
-		}},
-	}
+	c := &client{path: path, limit: 4 * time.Second, every: 2 * time.Second}
+	c.http = &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := dialUnix(ctx, path)
+			if err == nil {
+				c.peer.Store(int64(peer.Of(conn).PID))
+			}
+			return conn, err
+		},
+	}}
+	return c
 }
 
-// refusal is an answer of the master that is not the one that was hoped for.
+// refusal is an answer that is not the one that was hoped for.
 type refusal struct {
 	status int
 	text   string
-	absent bool // there is no master
 }
 
 func (r *refusal) Error() string { return r.text }
 
-// ExitCode: what the master calls a bad request, the user has typed; a conflict is that it could not do what it was asked.
+// ExitCode: what baton calls a bad request, the user has typed; a conflict is that it could not do what it was asked.
 func (r *refusal) ExitCode() int {
 	switch r.status {
 	case http.StatusBadRequest:
@@ -76,8 +79,7 @@ func (c *client) once(ctx context.Context, method, target string, v any) error {
 		return err
 	}
 	if resp.StatusCode >= 300 {
-		after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-		return &refusal{resp.StatusCode, refusalText(resp, body), after > 0}
+		return &refusal{resp.StatusCode, refusalText(resp, body)}
 	}
 	if raw, ok := v.(*[]byte); ok {
 		*raw = body
@@ -100,41 +102,50 @@ func refusalText(resp *http.Response, body []byte) string {
 	return resp.Status
 }
 
-// ask asks until there is an answer. Nobody at the socket is an answer at the first try; later it must last for
-// c.patience, as a master that crashed is about to be started again.
-func (c *client) ask(ctx context.Context, method, target string, v any) error {
-	return c.retry(ctx, false, func() error { return c.once(ctx, method, target, v) })
-}
-
-// askAgain is ask after there has been an answer to something else.
-func (c *client) askAgain(ctx context.Context, method, target string, v any) error {
-	return c.retry(ctx, true, func() error { return c.once(ctx, method, target, v) })
-}
-
-func (c *client) retry(ctx context.Context, met bool, once func() error) error {
-	pause := c.pause
-	var alone time.Time // since when nobody is there
+// hello asks who is there.
+func (c *client) hello(ctx context.Context) (id master.Identity, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
 	for {
-		err := once()
-		switch {
-		case err == nil, ctx.Err() != nil:
-			return c.explain(err)
-		case nobody(err), absent(err):
-			if alone.IsZero() {
-				alone = time.Now()
-			}
-			if !met && nobody(err) || time.Since(alone) >= c.patience {
-				return c.explain(err)
-			}
-		case !replaced(err):
-			return c.explain(err)
-		default:
-			met, alone = true, time.Time{}
+		err = c.once(ctx, http.MethodGet, "/version", &id)
+		if !errors.Is(err, syscall.EAGAIN) || wait(ctx, c.every/100) != nil { // EAGAIN: the socket's queue is full
+			break
 		}
-		if wait(ctx, pause) != nil {
-			return c.explain(err)
+	}
+	var r *refusal
+	switch {
+	case err == nil && id.KeeperPID > 0:
+		return id, nil
+	case ctx.Err() != nil || errors.Is(err, syscall.EAGAIN):
+		return id, &trouble{err: fmt.Errorf("control socket %s: %s", c.path, peer.Look(int(c.peer.Load())).Silence())}
+	case nobody(err), errors.Is(err, syscall.EACCES), errors.As(err, &r) && r.status == http.StatusForbidden:
+		return id, c.explain(err)
+	}
+	return id, &trouble{err: fmt.Errorf("control socket %s: process %d, which listens there, is not baton", c.path, c.peer.Load())}
+}
+
+// ask asks who is there and then the question, and waits for its answer as long as somebody is there.
+func (c *client) ask(ctx context.Context, method, target string, v any) error {
+	if _, err := c.hello(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go c.watch(ctx, cancel)
+	err := c.once(ctx, method, target, v)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return c.explain(err)
+}
+
+// watch cancels what is awaited when nobody is there any more.
+func (c *client) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	for wait(ctx, c.every) == nil {
+		if _, err := c.hello(ctx); err != nil && ctx.Err() == nil {
+			cancel(err)
+			return
 		}
-		pause = min(2*pause, maxPause)
 	}
 }
 
@@ -154,22 +165,6 @@ func nobody(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
 }
 
-// absent is true if the keeper answers, for there is no master.
-func absent(err error) bool {
-	var r *refusal
-	return errors.As(err, &r) && r.absent
-}
-
-// replaced is true if the master went away before it could answer.
-func replaced(err error) bool {
-	var r *refusal
-	if errors.As(err, &r) {
-		return r.status == http.StatusServiceUnavailable
-	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.EAGAIN) // EAGAIN: the socket's queue is full
-}
-
 // explain makes an error of a request one that a person can use.
 func (c *client) explain(err error) error {
 	var r *refusal
@@ -186,8 +181,8 @@ func (c *client) explain(err error) error {
 			err:  fmt.Errorf("control socket %s: %w", c.path, syscall.EACCES),
 			hint: "only the user who runs baton may use it",
 		}
-	case errors.Is(err, context.DeadlineExceeded):
-		return &trouble{err: fmt.Errorf("control socket %s: no answer in time", c.path)}
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return &trouble{err: fmt.Errorf("control socket %s: baton ended before it answered", c.path)}
 	}
 	return &trouble{err: fmt.Errorf("control socket %s: %w", c.path, inner(err))}
 }
@@ -198,15 +193,4 @@ func inner(err error) error {
 		return u
 	}
 	return err
-}
-
-// statusPatience is how long a status may take: a master that is stopped or stuck is to be seen as such.
-const statusPatience = 10 * time.Second
-
-func (c *client) status(ctx context.Context) (master.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, statusPatience)
-	defer cancel()
-	var s master.Status
-	err := c.ask(ctx, http.MethodGet, "/status", &s)
-	return s, err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -12,13 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"baton/master"
 )
 
-// fake is a master at a control socket, for one test.
+// fake is baton at a control socket, for one test.
 type fake struct {
 	path string
 	*http.ServeMux
@@ -28,7 +28,15 @@ func newFake(t *testing.T) *fake {
 	t.Helper()
 	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
 	f.listen(t, f.path)
+	f.json("GET /version", 200, master.Identity{KeeperPID: os.Getpid(), Version: "v2"})
 	return f
+}
+
+// quick is a client of f that is told soon what is wrong.
+func (f *fake) quick() *client {
+	c := newClient(f.path)
+	c.limit, c.every = 200*time.Millisecond, 10*time.Millisecond
+	return c
 }
 
 // listen serves a socket, until the test ends or stop is called.
@@ -67,7 +75,7 @@ func text(code int, s string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, s, code) }
 }
 
-// breakOff is a master that goes away in the middle of a request.
+// breakOff goes away in the middle of a request.
 func breakOff(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 func say(s string) http.HandlerFunc {
@@ -93,7 +101,6 @@ func TestReload(t *testing.T) {
 	f := newFake(t)
 	f.json("POST /reload", 202, map[string]int{"id": 7})
 	f.json("GET /reload/7", 200, master.ReloadAnswer{ID: 7, OK: true, Generation: 3})
-	f.json("GET /status", 200, master.Status{Version: "v2"})
 	expect(t, []string{"reload", "--control", f.path}, exitOK, "generation 3 serves (version v2)\n", "")
 }
 
@@ -120,10 +127,10 @@ func TestReloadWait(t *testing.T) {
 		}
 		_ = json.NewEncoder(w).Encode(a)
 	})
-	want := "generation 3 serves\nolder generations are gone: cut 1 request and 2 connections\n"
+	want := "generation 3 serves (version v2)\nolder generations are gone: cut 1 request and 2 connections\n"
 	expect(t, []string{"reload", "--control", f.path, "--wait"}, exitOK, want, "")
 	a.CutRequests, a.CutConnections = 0, 0
-	want = "generation 3 serves\nolder generations are gone: nothing was cut\n"
+	want = "generation 3 serves (version v2)\nolder generations are gone: nothing was cut\n"
 	expect(t, []string{"reload", "-wait", "-control=" + f.path}, exitOK, want, "")
 }
 
@@ -136,58 +143,67 @@ func TestReloadFails(t *testing.T) {
 	expect(t, []string{"reload", "--control", f.path}, exitFailed, "", want)
 }
 
-// The master changes while the answer is awaited, in each of the ways in which a client can see that.
-func TestReloadOutlivesMasters(t *testing.T) {
+// Baton ends while the answer is awaited, in each of the ways in which a client can see that.
+func TestBatonEndsBeforeItAnswers(t *testing.T) {
 	f := newFake(t)
-	asks := []http.HandlerFunc{text(503, "another master has taken over"), breakOff}
-	f.script("POST /reload", append(asks, say(`{"id":7}`))...)
-	f.script("GET /reload/7", append(asks, say(`{"id":`), say(`{"id":7,"ok":true,"generation":9}`))...)
-	f.script("GET /status", append(asks, say(`{"version":"v3"}`))...)
-	// Half an answer with a whole body is no JSON, and cannot be told from a broken master: that is an error.
-	code, _, stderr := baton("reload", "--control", f.path)
-	if code != exitSystem || !strings.Contains(stderr, "unexpected end of JSON input") {
-		t.Errorf("%d %s", code, stderr)
-	}
-	expect(t, []string{"reload", "--control", f.path}, exitOK, "generation 9 serves (version v3)\n", "")
-}
-
-// Between two masters there may be nobody at the socket for a while.
-func TestReloadFindsTheNextMaster(t *testing.T) {
-	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
-	stop := f.listen(t, f.path)
-	c := newClient(f.path)
-	f.json("POST /reload", 202, map[string]int{"id": 7})
-	tries := 0
-	f.json("GET /reload/7", 200, master.ReloadAnswer{OK: true, Generation: 2})
-	dial := c.http.Transport.(*http.Transport).DialContext
-	c.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		switch tries++; tries {
-		case 2:
-			stop()
-		case 4:
-			f.listen(t, f.path)
+	f.script("POST /reload", breakOff, say(`{"id":`), say(`{"id":7}`))
+	f.json("GET /reload/7", 410, map[string]string{"error": "reload: how 7 ended has been forgotten"})
+	for _, want := range []string{"baton ended before it answered", "unexpected end of JSON input", "has been forgotten"} {
+		if code, _, stderr := baton("reload", "--control", f.path); code != exitSystem || !strings.Contains(stderr, want) {
+			t.Errorf("%d %s, want %s", code, stderr, want)
 		}
-		return dial(ctx, network, addr)
-	}
-	var out, errs bytes.Buffer
-	if code := c.reload(t.Context(), false, &ui{&out, &errs}); code != exitOK || out.String() != "generation 2 serves\n" {
-		t.Errorf("%d %s%s", code, &out, &errs)
 	}
 }
 
-func TestReloadGivesUp(t *testing.T) {
+// A long answer is awaited as long as there are signs of life, and no longer.
+func TestSignsOfLife(t *testing.T) {
 	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
-	stop := f.listen(t, f.path)
-	c := newClient(f.path)
-	c.patience = 50 * time.Millisecond
-	f.script("POST /reload", func(w http.ResponseWriter, _ *http.Request) {
-		_ = os.Remove(f.path)
-		_, _ = w.Write([]byte(`{"id":7}`))
+	f.listen(t, f.path)
+	c := f.quick()
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	signs := 0
+	f.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		if signs++; signs > 5 {
+			<-release
+		}
+		_ = json.NewEncoder(w).Encode(master.Identity{KeeperPID: os.Getpid()})
 	})
-	defer stop()
+	f.HandleFunc("POST /reload", func(http.ResponseWriter, *http.Request) { <-release })
 	var out, errs bytes.Buffer
-	if code := c.reload(t.Context(), false, &ui{&out, &errs}); code != exitSystem || !strings.HasPrefix(errs.String(), "baton: nobody is at the control socket") {
-		t.Errorf("%d %s%s", code, &out, &errs)
+	if code := c.reload(t.Context(), false, &ui{&out, &errs}); code != exitSystem || signs != 6 ||
+		!strings.Contains(errs.String(), fmt.Sprintf("(pid %d) does not answer; it is not baton", os.Getpid())) {
+		t.Errorf("%d, after %d signs of life: %s%s", code, signs, &out, &errs)
+	}
+}
+
+// Who holds the socket and never answers, or answers something else, is named, whatever the command is.
+func TestSomebodyElseIsThere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.sock")
+	ln, err := net.Listen("unix", path) // and accepts nobody
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	commands := map[string]func(c *client, u *ui) int{
+		"reload": func(c *client, u *ui) int { return c.reload(t.Context(), false, u) },
+		"status": func(c *client, u *ui) int { return c.printStatus(t.Context(), true, u) },
+		"resize": func(c *client, u *ui) int { return c.resize(t.Context(), 2, u) },
+		"stop":   func(c *client, u *ui) int { return c.stop(t.Context(), u) },
+	}
+	other := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
+	other.listen(t, other.path)
+	for name, do := range commands {
+		for _, tt := range []struct {
+			f    *fake
+			want string
+		}{{&fake{path: path}, "does not answer; it is not baton"}, {other, "which listens there, is not baton"}} {
+			var out, errs bytes.Buffer
+			if code := do(tt.f.quick(), &ui{&out, &errs}); code != exitSystem || out.Len() > 0 ||
+				!strings.Contains(errs.String(), tt.want) || !strings.Contains(errs.String(), fmt.Sprint(os.Getpid())) {
+				t.Errorf("%s: %d %s%s", name, code, &out, &errs)
+			}
+		}
 	}
 }
 
@@ -224,7 +240,7 @@ func TestRefusals(t *testing.T) {
 	expect(t, []string{"resize", "5", "--control", f.path}, exitSystem, "", "baton: as JSON\n")
 }
 
-// stop returns when the keeper is gone, and not before.
+// stop returns when the keeper is gone, and not before. It asks once: to stop twice would be another wish.
 func TestStop(t *testing.T) {
 	keeper := exec.Command("cat")
 	stdin, err := keeper.StdinPipe()
@@ -235,16 +251,43 @@ func TestStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	reaped := make(chan error, 1)
-	f := newFake(t)
-	f.json("GET /status", 200, master.Status{KeeperPID: keeper.Process.Pid})
-	f.script("POST /stop", text(503, "ask again"), breakOff, func(w http.ResponseWriter, _ *http.Request) {
+	f := newStopping(t, keeper.Process.Pid)
+	f.script("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(202)
 		_ = stdin.Close()
 		go func() { reaped <- keeper.Wait() }()
-	})
+	}, func(http.ResponseWriter, *http.Request) { t.Error("asked twice") })
 	expect(t, []string{"stop", "--control", f.path}, exitOK, "stopped\n", "")
 	if err := <-reaped; err != nil {
 		t.Error(err)
+	}
+}
+
+// newStopping is a fake whose keeper is another process.
+func newStopping(t *testing.T, keeper int) *fake {
+	t.Helper()
+	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
+	f.listen(t, f.path)
+	f.json("GET /version", 200, master.Identity{KeeperPID: keeper})
+	return f
+}
+
+// A keeper that is stopped by SIGSTOP while everything is to stop is not waited for.
+func TestStopOfAStoppedKeeper(t *testing.T) {
+	keeper := exec.Command("sleep", "100")
+	if err := keeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = keeper.Process.Kill(), keeper.Wait() }()
+	f := newStopping(t, keeper.Process.Pid)
+	f.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
+		_ = keeper.Process.Signal(syscall.SIGSTOP)
+		_, _ = w.Write([]byte("{}"))
+	})
+	var out, errs bytes.Buffer
+	want := fmt.Sprintf("(pid %d) does not answer: it is stopped", keeper.Process.Pid)
+	if code := f.quick().stop(t.Context(), &ui{&out, &errs}); code != exitSystem || !strings.Contains(errs.String(), want) {
+		t.Errorf("%d %s%s", code, &out, &errs)
 	}
 }
 
@@ -258,8 +301,7 @@ func TestStopWithoutAnswer(t *testing.T) {
 	if err := keeper.Start(); err != nil {
 		t.Fatal(err)
 	}
-	f := newFake(t)
-	f.json("GET /status", 200, master.Status{KeeperPID: keeper.Process.Pid})
+	f := newStopping(t, keeper.Process.Pid)
 	f.HandleFunc("POST /stop", func(http.ResponseWriter, *http.Request) {
 		_ = stdin.Close()
 		_ = keeper.Wait()
@@ -279,6 +321,7 @@ func TestLongSocketPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &fake{filepath.Join(long, "c.sock"), http.NewServeMux()}
+	f.json("GET /version", 200, master.Identity{KeeperPID: os.Getpid()})
 	f.listen(t, filepath.Join(short, "c.sock"))
 	f.json("POST /resize", 200, 1)
 	expect(t, []string{"resize", "5", "--control", f.path}, exitOK, "5 workers\n", "")

@@ -9,7 +9,7 @@ import (
 	"baton/master"
 )
 
-// reload is `baton reload`: it tells the truth about one reload, whoever the master is in the meantime.
+// reload is `baton reload`: it tells the truth about one reload.
 func reload(args []string, u *ui) int {
 	fs := newClientFlags("reload")
 	var wait bool
@@ -24,8 +24,7 @@ func reload(args []string, u *ui) int {
 	return c.reload(context.Background(), wait, u)
 }
 
-// reload asks for a reload, which gives an ID, and then for what became of it. The first may be asked twice: the
-// requests coalesce.
+// reload asks for a reload, which gives an ID, and then for what became of it.
 func (c *client) reload(ctx context.Context, wait bool, u *ui) int {
 	var a master.ReloadAnswer
 	if err := c.ask(ctx, http.MethodPost, "/reload?async=1", &a); err != nil {
@@ -35,7 +34,7 @@ func (c *client) reload(ctx context.Context, wait bool, u *ui) int {
 	if wait {
 		target += "?wait=drained"
 	}
-	if err := c.askAgain(ctx, http.MethodGet, target, &a); err != nil {
+	if err := c.ask(ctx, http.MethodGet, target, &a); err != nil {
 		return u.fail(err)
 	}
 	if !a.OK {

@@ -30,8 +30,6 @@ func status(args []string, u *ui) int {
 
 // printStatus passes JSON on as it came, with fields that this program may not know.
 func (c *client) printStatus(ctx context.Context, asJSON bool, u *ui) int {
-	ctx, cancel := context.WithTimeout(ctx, statusPatience)
-	defer cancel()
 	var raw []byte
 	if err := c.ask(ctx, http.MethodGet, "/status", &raw); err != nil {
 		return u.fail(err)

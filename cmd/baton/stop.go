@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/master/peer"
 )
 
 // stop is `baton stop`: it returns when the tree is gone.
@@ -24,26 +27,20 @@ func stop(args []string, u *ui) int {
 
 // stop holds the keeper by a pidfd before it asks, so that the number cannot become another process's.
 func (c *client) stop(ctx context.Context, u *ui) int {
-	s, err := c.status(ctx)
+	id, err := c.hello(ctx)
 	if err != nil {
 		return u.fail(err)
 	}
-	keeper, err := openProcess(s.KeeperPID)
+	keeper, err := openProcess(id.KeeperPID)
 	if err != nil {
 		return u.fail(&trouble{err: err, hint: "`baton stop` must run where it sees baton's processes: the same container"})
 	}
 	defer keeper.close()
-	err = c.retry(ctx, true, func() error {
-		if keeper.gone() {
-			return nil // it went while we asked
-		}
-		var ignored []byte
-		return c.once(ctx, http.MethodPost, "/stop", &ignored)
-	})
-	if err != nil && !keeper.gone() {
+	var ignored []byte
+	if err := c.ask(ctx, http.MethodPost, "/stop", &ignored); err != nil && !keeper.gone() {
 		return u.fail(err)
 	}
-	if err := keeper.wait(); err != nil {
+	if err := keeper.wait(c.every); err != nil {
 		return u.fail(err)
 	}
 	u.say("stopped")
@@ -51,14 +48,14 @@ func (c *client) stop(ctx context.Context, u *ui) int {
 }
 
 // process is a process that cannot be mistaken for another one.
-type process struct{ fd int }
+type process struct{ pid, fd int }
 
 func openProcess(pid int) (*process, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return nil, fmt.Errorf("process %d: %w", pid, err)
 	}
-	return &process{fd}, nil
+	return &process{pid, fd}, nil
 }
 
 func (p *process) close() { _ = unix.Close(p.fd) }
@@ -69,12 +66,19 @@ func (p *process) gone() bool {
 	return err == nil && n > 0
 }
 
-// wait waits until it has.
-func (p *process) wait() error {
-	if _, err := p.poll(-1); err != nil {
-		return fmt.Errorf("wait: %w", err)
+// wait waits until it has. One that is stopped is not waited for, which is looked at every now and then.
+func (p *process) wait(every time.Duration) error {
+	for {
+		n, err := p.poll(int(every.Milliseconds()))
+		switch seen := peer.Look(p.pid); {
+		case err != nil:
+			return fmt.Errorf("wait: %w", err)
+		case n > 0:
+			return nil
+		case seen.Stopped:
+			return &trouble{err: errors.New(seen.Silence())}
+		}
 	}
-	return nil
 }
 
 func (p *process) poll(timeout int) (int, error) {

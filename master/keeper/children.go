@@ -33,9 +33,25 @@ func reap(each func(pid int, status unix.WaitStatus)) (none bool) {
 	}
 }
 
+// isChild reports whether pid is a child that has not been reaped. Nothing but that may be signalled by number.
+func isChild(pid int) bool {
+	if pid <= 0 {
+		return false
+	}
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		if err != unix.EINTR {
+			return err == nil
+		}
+	}
+}
+
 // children lists the direct children of a process, of all its threads.
 func children(pid int) []int {
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if len(files) == 0 { // a kernel without CONFIG_PROC_CHILDREN, or the process has gone
+		return childrenByParent("/proc", pid)
+	}
 	var all []int
 	for _, f := range files {
 		b, err := os.ReadFile(f)
@@ -46,6 +62,27 @@ func children(pid int) []int {
 			if c, err := strconv.Atoi(w); err == nil {
 				all = append(all, c)
 			}
+		}
+	}
+	return all
+}
+
+// childrenByParent finds the same by asking every process for its parent.
+func childrenByParent(proc string, pid int) []int {
+	files, _ := filepath.Glob(proc + "/[0-9]*/stat")
+	var all []int
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		_, after, _ := strings.Cut(string(b[max(0, bytes.LastIndexByte(b, ')')):]), " ") // the name may contain anything
+		fields := strings.Fields(after)
+		if len(fields) < 2 || fields[1] != strconv.Itoa(pid) {
+			continue
+		}
+		if c, err := strconv.Atoi(filepath.Base(filepath.Dir(f))); err == nil {
+			all = append(all, c)
 		}
 	}
 	return all

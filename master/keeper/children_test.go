@@ -2,8 +2,10 @@ package keeper
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,16 +97,36 @@ func TestChildrenAndDescendants(t *testing.T) {
 
 func TestIsChild(t *testing.T) {
 	t.Parallel()
-	k := &keeper{pid: os.Getpid()}
 	cmd := sleeper(t)
 	_, grandchild := family(t)
-	if !k.isChild(cmd.Process.Pid) || k.isChild(grandchild) || k.isChild(os.Getpid()) || k.isChild(1) {
+	if !isChild(cmd.Process.Pid) || isChild(grandchild) || isChild(os.Getpid()) || isChild(1) {
 		t.Error("children are mistaken for others, or others for children")
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	if k.isChild(cmd.Process.Pid) {
+	if isChild(cmd.Process.Pid) {
 		t.Error("a child that was reaped")
+	}
+}
+
+// On a kernel that does not list children the same is found by asking every process for its parent.
+func TestChildrenWithoutTheKernelsList(t *testing.T) {
+	t.Parallel()
+	child := sleeper(t).Process.Pid
+	_, grandchild := family(t)
+	got := childrenByParent("/proc", os.Getpid())
+	if !slices.Contains(got, child) || slices.Contains(got, grandchild) || slices.Contains(got, os.Getpid()) {
+		t.Errorf("%v, with %d and without %d", got, child, grandchild)
+	}
+	proc := t.TempDir()
+	for pid, stat := range map[string]string{"7": "7 (a) S 1 2) S 50 1", "8": "8 (b) R 51 1", "9": "9 (50) S 5", "10": "", "11": "11 (x) Z 50 0"} {
+		if err := errors.Join(os.Mkdir(filepath.Join(proc, pid), 0o700), os.WriteFile(filepath.Join(proc, pid, "stat"), []byte(stat), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got = childrenByParent(proc, 50)
+	if slices.Sort(got); !slices.Equal(got, []int{7, 11}) {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package keeper is the process that the user started. Its PID never changes. It parses no configuration and serves
-// nothing; it is there so that everybody else can be replaced.
+// Package keeper is the process that the user started. Its PID never changes. It parses no configuration and serves no
+// client; it is there so that everybody else can be replaced.
 //
 // It starts the first master, turns signals into messages to the current one, reaps whatever dies, keeps every
 // descriptor that must outlive a master (the store), decides the moment of a takeover (COMMIT), and starts a master
@@ -11,12 +11,21 @@
 // # Signals
 //
 //	HUP, USR2  new generation: config and binary as they are on disk now
-//	INT, TERM  stop everything: drain up to stop_timeout, then kill; a second one kills now
+//	INT, TERM  stop everything: drain up to stop_timeout, then kill; a second one kills now (see isSecond)
 //	QUIT       stop everything, but drain up to drain_timeout
 //	TTIN, TTOU one worker more, one less
 //	USR1       reopen the log file
 //
 // A HUP that comes because the terminal was closed stops everything.
+//
+// What comes in the middle of a reload holds afterwards. A resize is held back and given to whoever is the master then, the
+// log is opened anew by both.
+//
+// # The control socket
+//
+// The keeper alone answers on it, always: before anything serves, while there is no master, and while one has stopped. What
+// only a master can do or knows it is asked for as a message, and has seconds to answer (see [keeper.patience]). Everybody
+// who waits is a [question], which is looked at after every event.
 //
 // # systemd
 //

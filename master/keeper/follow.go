@@ -14,7 +14,6 @@ import (
 	"baton/master/internal/step"
 	"baton/master/keeper/internal/early"
 	"baton/worker"
-	"baton/worker/wire"
 )
 
 // The keeper follows: when the executable of the last COMMIT is another file than its own, it executes that one, under the
@@ -42,8 +41,6 @@ type follow struct {
 	want    fileID // the executable of the last COMMIT if that is another one, and has not been refused
 	since   time.Time
 	refused fileID // not to be tried again
-	problem string // why, for status
-
 	pid     int    // of the dry run; 0: there is none
 	trying  fileID // what it executes
 	out     int    // what it says, our end of a pipe
@@ -79,7 +76,7 @@ func (k *keeper) noteExe() {
 	case f.want:
 	case f.self:
 		f.want = fileID{}
-		k.setProblem("")
+		k.setProblem(problemFollow, "")
 	case fileID{}, f.refused:
 		f.want = fileID{}
 	default:
@@ -87,19 +84,10 @@ func (k *keeper) noteExe() {
 	}
 }
 
-// setProblem tells the master why the keeper does not follow, or that there is no reason any more.
-func (k *keeper) setProblem(problem string) {
-	if k.follow.problem == problem {
-		return
-	}
-	k.follow.problem = problem
-	k.post(wire.Keeper{Version: k.opts.Version, Problem: problem})
-}
-
 // atRest reports whether nothing is going on but that workers serve, or drain.
 func (k *keeper) atRest() bool {
 	return k.attempt == nil && k.old == nil && k.count == k.served && k.starting == 0 && k.live == 1 && !k.stopping &&
-		len(k.dead) == 0 && len(k.leaving) == 0 && !k.doorBroken && k.current != nil && k.current.alone && k.current.serving &&
+		len(k.dead) == 0 && len(k.leaving) == 0 && len(k.resizes) == 0 && !k.reopen && !k.doorBroken && k.current != nil && k.current.alone && k.current.serving &&
 		k.current.end == ""
 }
 
@@ -132,7 +120,7 @@ func (k *keeper) refuse(id fileID, err error) {
 	k.follow.refused = id
 	if k.follow.want == id {
 		k.follow.want = fileID{}
-		k.setProblem(fmt.Sprintf("the keeper stays at version %s: %s", k.opts.Version, shorten(err.Error())))
+		k.setProblem(problemFollow, fmt.Sprintf("the keeper stays at version %s: %s", k.opts.Version, shorten(err.Error())))
 	}
 }
 
@@ -236,6 +224,11 @@ func dryRun(fd int) int {
 
 // becomeOther executes the new binary. It returns when that has failed, or when something has come in between.
 func (k *keeper) becomeOther() {
+	defer k.resumeControl()
+	if !k.calmControl() {
+		k.dl.follow = time.Now().Add(followAgain)
+		return
+	}
 	id := k.follow.want
 	k.log.Info("keeper: following to the binary of the last COMMIT", "version", k.store[EntryExe].data)
 	k.sink.Flush(lastLines)
@@ -315,7 +308,7 @@ func (k *keeper) takeOver(fd int) error {
 	k.reap()
 	go k.readDoor()
 	go k.read(k.current)
-	k.post(wire.Keeper{Version: k.opts.Version})
+	k.resumeControl()
 	if k.tty != nil && k.tty.gone.Load() == 0 {
 		go k.tty.await()
 	}
@@ -329,6 +322,9 @@ func (k *keeper) takeOver(fd int) error {
 // pauseReaders stops reading what masters say, so that the rest of it stays in the kernel; what had been read already is
 // obeyed. It reports whether the keeper is still at rest, and all that it had to say is said.
 func (k *keeper) pauseReaders() bool {
+	if !k.atRest() {
+		return false
+	}
 	k.current.conn.StopReading()
 	k.door.StopReading()
 	s := k.current

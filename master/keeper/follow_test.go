@@ -50,7 +50,7 @@ func aboutToFollow(t *testing.T, content string) (*keeper, actor) {
 func TestNoteExe(t *testing.T) {
 	t.Parallel()
 	const none, want, refused = "none", "want", "refused"
-	k, a := aboutToFollow(t, "one")
+	k, _ := aboutToFollow(t, "one")
 	check := func(when, state string) {
 		t.Helper()
 		f := k.follow
@@ -69,9 +69,8 @@ func TestNoteExe(t *testing.T) {
 	check("another binary", want)
 	k.refuse(k.follow.want, errors.New("because"))
 	check("refused", refused)
-	var m wire.Keeper
-	if a.hears(&m); !strings.Contains(m.Problem, "because") || m.Version != "v" {
-		t.Errorf("%+v", m)
+	if got := k.warnings(); len(got) != 1 || !strings.Contains(got[0], "because") {
+		t.Errorf("%q", got)
 	}
 	k.noteExe()
 	check("a COMMIT of the same", refused)
@@ -88,9 +87,8 @@ func TestNoteExe(t *testing.T) {
 	}
 	put(own)
 	check("the keeper's own", none)
-	m = wire.Keeper{}
-	if a.hears(&m); m.Problem != "" {
-		t.Errorf("%+v", m)
+	if got := k.warnings(); len(got) != 0 {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -144,8 +142,8 @@ func TestDryRun(t *testing.T) {
 			if f.pid != 0 || !k.dl.follow.IsZero() || (f.checked == want) != (tt.want == "") || (f.refused == want) != (tt.want != "") {
 				t.Errorf("%+v", f)
 			}
-			if !strings.Contains(f.problem, tt.want) || (f.problem == "") != (tt.want == "") {
-				t.Errorf("%q, want %q", f.problem, tt.want)
+			if !strings.Contains(k.problems[problemFollow], tt.want) || (k.problems[problemFollow] == "") != (tt.want == "") {
+				t.Errorf("%q, want %q", k.problems[problemFollow], tt.want)
 			}
 		})
 	}
@@ -172,7 +170,7 @@ func TestDryRunThatHangs(t *testing.T) {
 	var ws unix.WaitStatus
 	_, _ = unix.Wait4(k.follow.pid, &ws, 0, nil)
 	k.onReaped(k.follow.pid, ws)
-	if !strings.Contains(k.follow.problem, "not done within") {
+	if !strings.Contains(k.problems[problemFollow], "not done within") {
 		t.Errorf("%+v", k.follow)
 	}
 }
@@ -181,11 +179,11 @@ func TestStopEndsTheDryRun(t *testing.T) {
 	t.Parallel()
 	k, _ := aboutToFollow(t, "#!/bin/sh\nexec sleep 100\n")
 	k.tryFollow(time.Now())
-	k.stop(wire.Stop{})
+	k.stop(stop{})
 	var ws unix.WaitStatus
 	_, _ = unix.Wait4(k.follow.pid, &ws, 0, nil)
 	k.onReaped(k.follow.pid, ws)
-	if !ws.Signaled() || k.follow.problem != "" {
+	if !ws.Signaled() || k.problems[problemFollow] != "" {
 		t.Errorf("%v, %+v", ws, k.follow)
 	}
 }
@@ -193,10 +191,15 @@ func TestStopEndsTheDryRun(t *testing.T) {
 // When the execve itself fails, the keeper goes on as before, and no message is lost.
 func TestExecFails(t *testing.T) {
 	k, a := aboutToFollow(t, "no program")
-	k.sink, k.signals, k.packets = logsink.New(2), make(chan os.Signal, 64), make(chan packetEvent)
+	k.sink, k.packets = logsink.New(2), make(chan packetEvent)
+	k.signals, k.children = make(chan os.Signal, 64), make(chan os.Signal, 1)
 	k.door = doorOf(t, k)
 	k.obeySignals()
-	t.Cleanup(func() { signal.Stop(k.signals); signal.Reset(syscall.SIGHUP, syscall.SIGTTIN, syscall.SIGTTOU) })
+	t.Cleanup(func() {
+		signal.Stop(k.signals)
+		signal.Stop(k.children)
+		signal.Reset(syscall.SIGHUP, syscall.SIGTTIN, syscall.SIGTTOU)
+	})
 	go k.read(a.s)
 	go k.readDoor()
 	const messages = 100
@@ -208,7 +211,7 @@ func TestExecFails(t *testing.T) {
 	want := k.follow.want
 	k.follow.checked = want
 	k.tryFollow(time.Now())
-	if k.follow.refused != want || !strings.Contains(k.follow.problem, "exec format error") {
+	if k.follow.refused != want || !strings.Contains(k.problems[problemFollow], "exec format error") {
 		t.Errorf("%+v", k.follow)
 	}
 	_ = a.Post(wire.Request{Source: "after"})

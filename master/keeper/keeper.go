@@ -34,15 +34,12 @@ const (
 	defaultDrain = 90 * time.Second
 )
 
-// supersededLimit is how long a master may take to answer its clients and exit after COMMIT.
+// supersededLimit is how long a master may take to exit after COMMIT.
 const supersededLimit = time.Second
 
 // gcPercent keeps the heap of a process that does little as small as it is: with Go's default nothing is collected below
 // 4 MB.
 const gcPercent = 25
-
-// maxResults is how many results are kept for those who ask late.
-const maxResults = 64
 
 // DoorEnv names the descriptor on which a master that the keeper itself started finds the door.
 const DoorEnv = "BATON_DOOR"
@@ -72,6 +69,7 @@ type keeper struct {
 	doorPaused bool // nobody reads it, see pauseReaders
 	doorBroken bool // nobody will
 	signals    chan os.Signal
+	children   chan os.Signal // CHLD, with room for one: it says only that it is time to reap
 
 	store      store
 	current    *session // the master; nil while there is none
@@ -85,10 +83,13 @@ type keeper struct {
 	attempts   int64 // how many there were
 	count      int64 // reload requests
 	served     int64 // those that an attempt has served
-	results    []wire.Result
+	results    []result
+	forgotten  int64     // the last request whose result is no longer kept
+	moved      time.Time // the last step of a reload or a restart
 	pace       pace
-	resizes    []wire.Resize // that no master has answered
+	resizes    []*resizing // that no master has answered
 	resizeSeq  int64
+	reopen     bool // the next master is to open its log anew: somebody has asked for it in the middle of a reload
 
 	backoff      backoff
 	deaths       int    // of masters, since the last one that served
@@ -99,15 +100,20 @@ type keeper struct {
 	lastTimeouts wire.Preparing          // of the last master
 	dead         map[int]unix.WaitStatus // workers that ended while there was no master: what they said last is still to be read
 
-	control *control.Server // while there is no master
-	calls   chan func()     // from the control socket: run on the loop
+	control   *control.Server
+	calls     chan func() // from the control socket: run on the loop
+	questions []question
+	statuses  map[int64]*wire.Status // that the master is asked for, by ID; nil: not answered yet
+	lastQuery int64
+	problems  map[string]string // for the status
 
 	systemd systemd
 
-	stopping  bool
-	dismissed bool // strangers have been told to end
-	killing   bool
-	exit      int // code
+	stopping    bool
+	firstSignal time.Time // to stop
+	dismissed   bool      // strangers have been told to end
+	killing     bool
+	exit        int // code
 
 	follow follow
 
@@ -120,7 +126,7 @@ type deadlines struct {
 	attempt, kill, old, reload, follow, watchdog time.Time
 
 	restart time.Time // start a master, or give up the one that starts
-	answer  time.Time // answer on the control socket if there is still no master
+	answer  time.Time // look at the questions
 }
 
 // Run is the keeper's life. It returns the exit code when no process of the tree is left.
@@ -133,11 +139,12 @@ func Run(opts Options) int {
 	k := &keeper{
 		opts: opts, sink: sink, log: logsink.Logger(sink, "text"), pid: os.Getpid(), started: time.Now(), args: os.Args,
 		packets: make(chan packetEvent), store: store{}, follow: follow{self: statFile("/proc/self/exe")},
-		dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
+		dead: map[int]unix.WaitStatus{}, calls: make(chan func()), statuses: map[int64]*wire.Status{},
 	}
 	debug.SetGCPercent(gcPercent)
 	k.openSystemd()
 	defer k.endSystemd()
+	defer k.closeControl()
 	worker.SetTitle(worker.RoleKeeper, -1)
 	if err := k.begin(); err != nil {
 		k.log.Error("keeper: start", "error", err)
@@ -163,7 +170,7 @@ func (k *keeper) begin() error {
 		return fmt.Errorf("subreaper: %w", err)
 	}
 	if early.State >= 0 {
-		k.signals = early.Caught
+		k.signals, k.children = early.Caught, early.Children
 		return k.takeOver(early.State)
 	}
 	if err := k.takePassed(); err != nil {
@@ -177,7 +184,7 @@ func (k *keeper) begin() error {
 
 func (k *keeper) open() error {
 	k.tty = openTerminal(signal.Ignored(syscall.SIGHUP))
-	k.signals = make(chan os.Signal, 64)
+	k.signals, k.children = make(chan os.Signal, 64), make(chan os.Signal, 1)
 	k.obeySignals()
 	dir, err := os.Getwd()
 	if err != nil {
@@ -220,7 +227,8 @@ func (k *keeper) loop() int {
 		select {
 		case sig := <-k.signals:
 			k.onSignal(sig)
-			k.reap() // a word of a death is dropped when other signals have filled the channel
+		case <-k.children:
+			k.reap()
 		case ev := <-k.packets:
 			k.onPacket(ev)
 		case f := <-k.calls:
@@ -230,6 +238,7 @@ func (k *keeper) loop() int {
 		}
 		k.startReload(time.Now())
 		k.tryFollow(time.Now())
+		k.answer(time.Now())
 		if k.finished() {
 			return k.exit
 		}
@@ -290,10 +299,8 @@ func (k *keeper) onTimer(now time.Time) {
 	if due(&k.dl.restart, now) {
 		k.restartMaster()
 	}
-	if due(&k.dl.answer, now) {
-		k.standIn()
-	}
-	due(&k.dl.reload, now) // startReload looks by itself
+	due(&k.dl.answer, now) // answer and
+	due(&k.dl.reload, now) // startReload look by themselves
 	if due(&k.dl.follow, now) {
 		k.onFollowTime()
 	}

@@ -22,6 +22,7 @@ func newKeeper(t *testing.T) *keeper {
 	k := &keeper{
 		log: slog.New(slog.DiscardHandler), pid: os.Getpid(), started: time.Now(), store: store{},
 		packets: make(chan packetEvent, 100), opts: Options{Version: "v"}, dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
+		statuses: map[int64]*wire.Status{},
 	}
 	t.Cleanup(func() {
 		for name := range k.store {
@@ -55,6 +56,7 @@ func serving(t *testing.T) (*keeper, actor) {
 	a.hears(&wire.Committed{})
 	a.hears(&wire.Alone{})
 	a.hears(&wire.End{})
+	a.says(wire.Serving{Workers: 2})
 	return k, a
 }
 
@@ -65,6 +67,7 @@ func reloading(t *testing.T) (k *keeper, master, successor actor) {
 	k.request("test", false)
 	k.startReload(time.Now())
 	master.hears(&wire.Reload{})
+	master.says(wire.Upgrading{Attempt: k.attempt.id})
 	successor = k.newActor(t, "", sleeper(t).Process.Pid)
 	if err := k.admit(successor.s, hello(k.attempt.id)); err != nil {
 		t.Fatal(err)
@@ -115,7 +118,7 @@ func TestAdmit(t *testing.T) {
 		{"of another attempt", attempting, hello("b"), ""},
 		{"of none", attempting, hello(""), ""},
 		{"the second of one attempt", func(k *keeper) { attempting(k); k.attempt.successor = &session{} }, hello("a"), ""},
-		{"of an attempt that was given up", func(k *keeper) { attempting(k); k.attempt.killed = true }, hello("a"), ""},
+		{"of an attempt that was given up", func(k *keeper) { attempting(k); k.attempt.phase = attemptKilled }, hello("a"), ""},
 		{"while stopping", func(k *keeper) { attempting(k); k.stopping = true }, hello("a"), ""},
 		{"nobody is waited for", func(k *keeper) { k.current = &session{} }, hello(""), ""},
 		{"another version", attempting, wire.Frame{V: wire.Version + 1, T: "hello"}, ""},
@@ -145,34 +148,6 @@ func TestWelcome(t *testing.T) {
 		}
 		a.hears(&wire.Item{})
 		a.hears(&wire.End{})
-	}
-}
-
-// Reloads that fail leave their reasons, which may be long. A welcome that does not fit would not be sent at all.
-func TestWelcomeFitsWhateverHasFailed(t *testing.T) {
-	t.Parallel()
-	for name, reason := range map[string]string{
-		"a kilobyte":             strings.Repeat("x", 1000),
-		"a screen of <html>":     strings.Repeat("<", 2000),
-		"all that a frame takes": strings.Repeat("x", wire.MaxFrame-100),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			k := newKeeper(t)
-			for i := range maxResults + 10 {
-				r := k.publish(wire.Result{Seen: int64(i), Error: reason})
-				if _, err := wire.Encode(r); err != nil {
-					t.Fatal(err)
-				}
-			}
-			a := k.newActor(t, wire.RoleSuccessor, 1<<30)
-			k.welcome(a.s)
-			var w wire.Welcome
-			a.hears(&w)
-			if n := len(w.Results); n == 0 || w.Results[n-1].Seen != maxResults+9 {
-				t.Errorf("%d results, the last one is missing", n)
-			}
-		})
 	}
 }
 
@@ -206,13 +181,10 @@ func TestCommitSwapsEverything(t *testing.T) {
 	fresh.want(true, "after COMMIT")
 
 	var c wire.Committed
-	var toNew, toOld wire.Result
 	successor.hears(&c)
-	successor.hears(&toNew)
-	master.hears(&toOld)
 	master.hears(&wire.Superseded{})
-	if c.Generation != 2 || toNew != toOld || !toNew.OK || toNew.Seen != 1 || toNew.Generation != 2 {
-		t.Errorf("%+v, %+v, %+v", c, toNew, toOld)
+	if r := k.results[0]; c.Generation != 2 || !r.OK || r.Seen != 1 || r.Generation != 2 {
+		t.Errorf("%+v, %+v", c, r)
 	}
 	if k.stopLimit(false) != 2 || k.stopLimit(true) != 3 {
 		t.Errorf("stop limits %v, %v", k.stopLimit(false), k.stopLimit(true))
@@ -221,8 +193,8 @@ func TestCommitSwapsEverything(t *testing.T) {
 	late := hold(t)
 	master.says(wire.Put{Name: "count"}, late.fd) // it does not know yet
 	late.want(false, "said by one who is superseded")
-	master.says(wire.Stop{})
-	if len(k.store.names("")) != 1 || k.stopping {
+	master.says(wire.Request{Source: wire.SourceWatch})
+	if len(k.store.names("")) != 1 || k.count != 1 {
 		t.Errorf("a superseded master was obeyed: %v", k.store)
 	}
 	successor.hearsNoMore() // not alone
@@ -234,7 +206,6 @@ func TestAloneWhenTheOldMasterHasGone(t *testing.T) {
 	k.store.put(WorkerEntry(7), entry{fd: -1, data: "{}"})
 	successor.says(wire.Commit{Seen: 1})
 	successor.hears(&wire.Committed{})
-	successor.hears(&wire.Result{})
 	master.dies() // and had been reaped: it is no child
 	if k.old != nil || !k.dl.old.IsZero() {
 		t.Error("the old master is waited for")
@@ -253,7 +224,7 @@ func TestAloneWhenTheOldMasterHasGone(t *testing.T) {
 func TestCommitIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, given := range map[string]func(k *keeper){
-		"given up":              func(k *keeper) { k.attempt.killed = true },
+		"given up":              func(k *keeper) { k.attempt.phase = attemptKilled },
 		"ended":                 func(k *keeper) { k.attempt = nil },
 		"its sponsor has died":  func(k *keeper) { k.current = &session{conn: k.current.conn} },
 		"there is no master":    func(k *keeper) { k.current = nil },
@@ -311,8 +282,7 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 			if k.attempt != nil || k.generation != 1 || k.current != master.s || !k.dl.attempt.IsZero() {
 				t.Errorf("attempt %+v, generation %d", k.attempt, k.generation)
 			}
-			var r wire.Result
-			master.hears(&r)
+			r := k.results[0]
 			if r.OK || r.Seen != 1 || r.Generation != 1 || r.Error != "port taken" {
 				t.Errorf("%+v", r)
 			}
@@ -460,15 +430,15 @@ func TestResizeIsSaidUntilItIsAnswered(t *testing.T) {
 func TestLateWords(t *testing.T) {
 	t.Parallel()
 	k, master, successor := reloading(t)
-	k.resizeBy(1)
 	successor.says(wire.Commit{Seen: 1})
 	master.says(wire.Put{Name: EntryStats, Data: "1"})
-	master.says(wire.Put{Name: EntryCount, Data: "2", Resized: 1})
+	master.says(wire.Cut{Generation: 1, Requests: 3})
+	master.says(wire.Put{Name: EntryCount, Data: "2"})
 	master.says(wire.Put{Name: "config", Data: "3"})
 	master.says(wire.Left{})
 	master.says(wire.Put{Name: EntryStats, Data: "4"})
-	if k.store[EntryStats].data != "1" || k.store[EntryCount].data != "2" || len(k.store) != 2 || len(k.resizes) != 0 {
-		t.Errorf("%+v, %+v", k.store, k.resizes)
+	if k.store[EntryStats].data != "1" || len(k.store) != 1 || k.results[0].CutRequests != 3 {
+		t.Errorf("%+v, %+v", k.store, k.results)
 	}
 }
 
@@ -524,9 +494,13 @@ func TestRequestsCoalesce(t *testing.T) {
 	successor.says(wire.Commit{Seen: k.attempt.seen})
 	master.dies()
 	successor.hears(&wire.Committed{})
-	successor.hears(&wire.Result{})
 	successor.hears(&wire.Alone{})
 	successor.hears(&wire.End{})
+	k.startReload(time.Now())
+	if k.attempt != nil {
+		t.Error("a reload before the last generation serves")
+	}
+	successor.says(wire.Serving{Workers: 2})
 	k.startReload(time.Now())
 	successor.hears(&wire.Reload{})
 	if k.attempt == nil || k.attempt.seen != 4 || k.attempt.sponsor != successor.s {
@@ -578,18 +552,6 @@ func TestStormIsPaced(t *testing.T) {
 	master.hears(&wire.Reload{})
 	if k.attempt == nil || k.attempt.seen != stormSize || !k.dl.reload.IsZero() {
 		t.Errorf("%+v", k.attempt)
-	}
-}
-
-func TestRequestIsAnsweredWithItsID(t *testing.T) {
-	t.Parallel()
-	k, master := serving(t)
-	k.request("HUP", true)
-	master.says(wire.Request{Tag: 7, Source: "control"})
-	var r wire.Requested
-	master.hears(&r)
-	if r != (wire.Requested{Tag: 7, ID: 2}) {
-		t.Errorf("%+v", r)
 	}
 }
 
@@ -663,7 +625,7 @@ func TestStop(t *testing.T) {
 	}
 	defer func() { _ = w.Close() }()
 	before := worker.Monotonic()
-	k.stop(wire.Stop{})
+	k.stop(stop{})
 
 	ln.want(false, "at a stop")
 	var toWorker wire.Drain
@@ -677,10 +639,6 @@ func TestStop(t *testing.T) {
 	successor.says(wire.Commit{})
 	if k.current != master.s || k.dl.kill.IsZero() || k.killing {
 		t.Error("a successor took over in a stop, or somebody was killed")
-	}
-	k.stop(wire.Stop{})
-	if !k.killing {
-		t.Error("a second stop does not kill")
 	}
 }
 
@@ -789,10 +747,10 @@ func TestMasterThatHasLeftIsInNobodysWay(t *testing.T) {
 	k, master, successor := reloading(t)
 	successor.says(wire.Commit{Seen: 1})
 	successor.hears(&wire.Committed{})
-	successor.hears(&wire.Result{})
 	master.says(wire.Left{})
 	successor.hears(&wire.Alone{})
 	successor.hears(&wire.End{})
+	successor.says(wire.Serving{Workers: 2})
 	k.request("test", false)
 	k.startReload(time.Now())
 	if k.attempt != nil {

@@ -62,7 +62,7 @@ func (k *keeper) admit(s *session, f wire.Frame) error {
 		s.role = wire.RoleFirst
 	case k.current == nil && k.starting == s.pid:
 		s.role = wire.RoleRestart
-	case k.attempt != nil && hello.Attempt == k.attempt.id && k.attempt.successor == nil && !k.attempt.killed:
+	case k.attempt != nil && hello.Attempt == k.attempt.id && k.attempt.successor == nil && k.attempt.phase != attemptKilled:
 		s.role = wire.RoleSuccessor
 		k.attempt.successor = s
 		k.attempt.seen = k.count // it has not read its config yet
@@ -76,23 +76,13 @@ func (k *keeper) admit(s *session, f wire.Frame) error {
 func (k *keeper) welcome(s *session) {
 	w := wire.Welcome{
 		Role: s.role, Generation: k.generation, Seen: k.count, KeeperPID: k.pid, KeeperVer: k.opts.Version,
-		Started: k.started.Unix(), Restarts: k.restarts, Results: k.results, Problem: k.follow.problem,
-		Stores: k.systemd.store.max > 0,
+		Started: k.started.Unix(), Restarts: k.restarts, Stores: k.systemd.store.max > 0,
 	}
 	if s.role != wire.RoleRestart {
 		w.Generation++
 	}
-	for fits(w) != nil && len(w.Results) > 0 {
-		w.Results = w.Results[1:] // those who wait for the oldest have given up
-	}
 	_ = s.conn.Post(w)
 	k.store.send(s.conn, "")
-}
-
-// fits is nil if m can be sent.
-func fits(m wire.Message) error {
-	_, err := wire.Encode(m)
-	return err
 }
 
 // onPacket is one message of a master, or its end.
@@ -150,13 +140,16 @@ func (k *keeper) onCut(s *session) {
 // onLateWord is what a superseded master had still to say: it left, and what it has counted since the COMMIT.
 func (k *keeper) onLateWord(p *seqpacket.Packet) {
 	var m wire.Put
-	switch {
-	case p.Frame.T == (wire.Left{}).Kind():
+	switch p.Frame.T {
+	case wire.Left{}.Kind():
 		k.old.left = true
 		k.announceAlone()
-	case p.Frame.T == m.Kind() && len(p.FDs) == 0 && p.Frame.Into(&m) == nil && (m.Name == EntryStats || m.Name == EntryCount):
-		k.resized(m.Resized)
-		k.store.put(m.Name, entry{data: m.Data, fd: -1})
+	case wire.Cut{}.Kind():
+		_ = wire.On(p.Frame, k.onWorkerCut)
+	case m.Kind():
+		if len(p.FDs) == 0 && p.Frame.Into(&m) == nil && m.Name == EntryStats {
+			k.store.put(m.Name, entry{data: m.Data, fd: -1})
+		}
 	}
 }
 
@@ -167,80 +160,63 @@ func (k *keeper) handle(s *session, p *seqpacket.Packet) error {
 	case wire.Put{}.Kind():
 		return k.onPut(s, p)
 	case wire.Drop{}.Kind():
-		var m wire.Drop
-		if err := f.Into(&m); err != nil {
-			return err
-		}
-		if k.attempt != nil {
-			k.attempt.forget(WorkerPID(m.Name))
-		}
-		k.change(s, change{name: m.Name, drop: true})
+		return wire.On(f, func(m wire.Drop) { k.onDrop(s, m) })
 	case wire.Preparing{}.Kind():
-		if err := f.Into(&s.timeouts); err != nil {
-			return err
-		}
-		k.onPreparing(s)
+		return wire.On(f, func(m wire.Preparing) { k.onPreparing(s, m) })
 	case wire.Commit{}.Kind():
-		var m wire.Commit
-		if err := f.Into(&m); err != nil {
-			return err
-		}
-		k.onCommit(s, m)
+		return wire.On(f, func(m wire.Commit) { k.onCommit(s, m) })
 	case wire.Serving{}.Kind():
-		var m wire.Serving
-		if err := f.Into(&m); err != nil {
-			return err
-		}
-		k.onServing(s, m)
+		return wire.On(f, func(m wire.Serving) { k.onServing(s, m) })
 	case wire.Compared{}.Kind():
 		k.onCompared(s)
 	case wire.Fail{}.Kind():
-		var m wire.Fail
-		if err := f.Into(&m); err != nil {
-			return err
-		}
-		if k.attempt != nil && k.attempt.successor == s {
-			k.attempt.blame(m.Error)
-		}
-		s.lastWord = m.Error
-		if k.generation == 0 {
-			k.sayStartFailed(m.Error)
-		}
+		return wire.On(f, func(m wire.Fail) { k.onFail(s, m) })
+	case wire.Upgrading{}.Kind():
+		return wire.On(f, func(m wire.Upgrading) { k.onUpgrading(s, m) })
 	case wire.UpgradeFailed{}.Kind():
-		var m wire.UpgradeFailed
-		if err := f.Into(&m); err != nil {
-			return err
-		}
-		k.onUpgradeFailed(m)
+		return wire.On(f, k.onUpgradeFailed)
 	case wire.Request{}.Kind():
-		var m wire.Request
+		return wire.On(f, func(m wire.Request) { k.request(m.Source, true) })
+	case wire.Oldest{}.Kind():
+		return wire.On(f, k.onOldest)
+	case wire.Cut{}.Kind():
+		return wire.On(f, k.onWorkerCut)
+	case wire.StatusAnswer{}.Kind():
+		var m wire.StatusAnswer
 		if err := f.Into(&m); err != nil {
 			return err
 		}
-		id := k.request(m.Source, m.Source == wire.SourceWatch || m.Source == wire.SourceCompare)
-		_ = s.conn.Post(wire.Requested{Tag: m.Tag, ID: id})
-	case wire.Stop{}.Kind():
-		var m wire.Stop
-		if err := f.Into(&m); err != nil {
-			return err
-		}
-		k.stop(m)
+		return k.onStatus(m, p)
 	case wire.Gone{}.Kind():
-		var m wire.Gone
-		if err := f.Into(&m); err != nil {
-			return err
-		}
-		k.onGoneQuestion(m.PID)
+		return wire.On(f, func(m wire.Gone) { k.onGoneQuestion(m.PID) })
 	case wire.Kill{}.Kind():
-		var m wire.Kill
-		if err := f.Into(&m); err != nil {
-			return err
-		}
-		if k.isChild(m.PID) {
-			_ = unix.Kill(m.PID, unix.SIGKILL)
-		}
+		return wire.On(f, func(m wire.Kill) { k.onKill(m.PID) })
 	}
 	return nil
+}
+
+func (k *keeper) onDrop(s *session, m wire.Drop) {
+	if k.attempt != nil {
+		k.attempt.forget(WorkerPID(m.Name))
+	}
+	k.change(s, change{name: m.Name, drop: true})
+}
+
+// onFail: the sender says why it is about to exit.
+func (k *keeper) onFail(s *session, m wire.Fail) {
+	if k.attempt != nil && k.attempt.successor == s {
+		k.attempt.blame(m.Error)
+	}
+	s.lastWord = m.Error
+	if k.generation == 0 {
+		k.sayStartFailed(m.Error)
+	}
+}
+
+func (k *keeper) onKill(pid int) {
+	if isChild(pid) {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
 }
 
 func (k *keeper) onPut(s *session, p *seqpacket.Packet) error {
@@ -253,7 +229,7 @@ func (k *keeper) onPut(s *session, p *seqpacket.Packet) error {
 	}
 	k.change(s, change{name: m.Name, e: entry{data: m.Data, unlink: m.Unlink, undo: m.Undo, fd: p.TakeFD()}})
 	if s == k.current {
-		k.resized(m.Resized)
+		k.resized(m.Resized, m.Failed)
 	}
 	return nil
 }
@@ -261,21 +237,37 @@ func (k *keeper) onPut(s *session, p *seqpacket.Packet) error {
 // change is staged for a successor, and true at once for the master.
 func (k *keeper) change(s *session, c change) {
 	s.staged = append(s.staged, c)
-	if s == k.current {
+	switch {
+	case s == k.current:
 		k.applyStaged(s)
+	case s.role == wire.RoleFirst && c.name == EntryControl && !c.drop:
+		k.serveControl(c.e) // who asks before anything serves is told so
 	}
 }
 
 func (k *keeper) applyStaged(s *session) {
-	log := false
+	log, control := false, false
 	for _, c := range s.staged {
 		log = log || c.name == EntryLog
+		control = control || c.name == EntryControl
 	}
 	s.staged.apply(k.store)
 	s.staged = nil
 	if log {
 		k.switchLog()
 	}
+	if control {
+		k.switchControl()
+	}
+}
+
+// switchControl answers on the control socket of the store, or on none.
+func (k *keeper) switchControl() {
+	e, ok := k.store[EntryControl]
+	if !ok {
+		e.fd = -1
+	}
+	k.serveControl(e)
 }
 
 // onGone: a master's end of the session was closed. It may live on for a moment.
@@ -283,16 +275,16 @@ func (k *keeper) onGone(s *session) {
 	_ = s.conn.Close()
 	s.gone = true
 	k.live--
-	if k.isChild(s.pid) {
+	if isChild(s.pid) {
 		k.leaving = append(k.leaving, s.pid)
 	}
 	switch {
 	case k.attempt != nil && k.attempt.successor == s:
 		k.attempt.successor = nil
-		k.attempt.killed = true
+		k.attempt.phase = attemptKilled
 	case s == k.current:
 		k.masterLost(s)
-	case s == k.old && !k.isChild(s.pid):
+	case s == k.old && !isChild(s.pid):
 		k.oldGone() // it was reaped before it was superseded
 	case s.pid == k.lost && s.lastWord != "":
 		k.lastDeath = s.lastWord
@@ -308,7 +300,8 @@ func (k *keeper) onGone(s *session) {
 func (k *keeper) masterLost(s *session) {
 	k.current = nil
 	k.deaths, k.lastDeath, k.lost = 0, s.end, s.pid
-	k.dl.answer = time.Now().Add(answerAfter)
+	k.moved = time.Now()
+	k.untellResizes()
 	if k.attempt != nil {
 		k.attempt.blame(fmt.Sprintf("the master (pid %d) died", s.pid))
 		k.abandonSuccessor()
@@ -330,9 +323,6 @@ func (k *keeper) planRestart(served time.Duration) {
 	delay := k.backoff.crashed(served)
 	k.dl.restart = time.Now().Add(delay)
 	k.sayStatus()
-	if delay > 0 {
-		k.standIn()
-	}
 }
 
 // restartMaster starts a master, or ends one that was started and has not taken over in time.
@@ -360,7 +350,7 @@ func (k *keeper) kill(s *session) {
 	switch {
 	case s.pidfd >= 0:
 		_ = unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
-	case k.isChild(s.pid):
+	case isChild(s.pid):
 		_ = unix.Kill(s.pid, unix.SIGKILL)
 	}
 }
@@ -445,25 +435,17 @@ func (k *keeper) announceAlone() {
 	s.alone = true
 	_ = s.conn.Post(wire.Alone{})
 	k.store.send(s.conn, EntryWorker+"/", EntryStats, EntryCount)
-	for _, r := range k.resizes {
-		_ = s.conn.Post(r)
+	k.tellResizes()
+	if k.reopen {
+		k.reopen = false
+		k.post(wire.Reopen{})
 	}
-}
-
-// isChild reports whether pid is a child that has not been reaped. Nothing but that may be signalled by number.
-func (k *keeper) isChild(pid int) bool {
-	for _, c := range children(k.pid) {
-		if c == pid {
-			return true
-		}
-	}
-	return false
 }
 
 // onGoneQuestion answers when there is no such child, else when it is reaped.
 func (k *keeper) onGoneQuestion(pid int) {
 	ws, died := k.dead[pid]
-	if !died && k.isChild(pid) {
+	if !died && isChild(pid) {
 		return
 	}
 	delete(k.dead, pid)

@@ -2,15 +2,16 @@ package keeper
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"baton/worker/wire"
 )
 
-// startReload begins an attempt if somebody has asked for one that no attempt has served, and the master can be asked.
+// startReload begins an attempt if somebody has asked for one that no attempt has served, and the master can be asked. What
+// the master was told before, it does before: a successor reads what has come of it.
 func (k *keeper) startReload(now time.Time) {
-	if k.count == k.served || k.attempt != nil || k.stopping || k.current == nil || !k.current.alone || !k.current.serving || k.old != nil {
+	s := k.current
+	if k.count == k.served || k.attempt != nil || k.stopping || s == nil || !s.alone || !s.serving || k.old != nil || len(k.resizes) > 0 {
 		return
 	}
 	if wait := k.pace.wait(now); wait > 0 {
@@ -23,13 +24,21 @@ func (k *keeper) startReload(now time.Time) {
 	k.attempt = &attempt{
 		id: fmt.Sprintf("%d.%d.%d", k.pid, k.started.UnixNano(), k.attempts), seen: k.count, sponsor: k.current,
 	}
-	k.armAttempt(k.current.timeouts)
+	k.dl.attempt = now.Add(masterLimit) // for Upgrading
 	k.sayReloading()
 	k.post(wire.Reload{Attempt: k.attempt.id})
 }
 
-// armAttempt sets the attempt's deadline: the old config's ready_timeout until the successor has loaded its own. The
-// successor looks after its workers by itself; the margin lets it say which of them was late.
+// onUpgrading: the sponsor starts the successor. The old config's ready_timeout holds until that has loaded its own.
+func (k *keeper) onUpgrading(s *session, m wire.Upgrading) {
+	if a := k.attempt; a != nil && a.id == m.Attempt && a.phase == attemptAsked {
+		a.phase = attemptStarted
+		k.armAttempt(s.timeouts)
+	}
+}
+
+// armAttempt sets the attempt's deadline. The successor looks after its workers by itself; the margin lets it say which of
+// them was late.
 func (k *keeper) armAttempt(t wire.Preparing) {
 	limit := time.Duration(t.ReadyTimeout)
 	if limit <= 0 {
@@ -42,7 +51,8 @@ func (k *keeper) armAttempt(t wire.Preparing) {
 // readyMargin is kept for a successor to report by itself that a worker was not ready in time.
 const readyMargin = 250 * time.Millisecond
 
-func (k *keeper) onPreparing(s *session) {
+func (k *keeper) onPreparing(s *session, m wire.Preparing) {
+	s.timeouts = m
 	if k.attempt != nil && k.attempt.successor == s {
 		k.armAttempt(s.timeouts)
 	}
@@ -54,19 +64,23 @@ func (k *keeper) attemptTimeout() {
 	if a == nil {
 		return
 	}
-	a.blame(fmt.Sprintf("not ready within %v", a.limit))
-	if a.killed {
+	switch a.phase {
+	case attemptAsked:
+		a.blame(k.silence(a.sponsor))
 		k.failAttempt()
-		return
+	case attemptStarted:
+		a.blame(fmt.Sprintf("not ready within %v", a.limit))
+		k.abandonSuccessor()
+		k.dl.attempt = time.Now().Add(time.Second)
+	case attemptKilled:
+		k.failAttempt()
 	}
-	k.abandonSuccessor()
-	k.dl.attempt = time.Now().Add(time.Second)
 }
 
 // abandonSuccessor kills the successor, and whatever else carries the attempt's mark.
 func (k *keeper) abandonSuccessor() {
 	a := k.attempt
-	a.killed = true
+	a.phase = attemptKilled
 	if s := a.successor; s != nil {
 		k.kill(s)
 	}
@@ -89,7 +103,7 @@ func (k *keeper) onCommit(s *session, m wire.Commit) {
 
 func (k *keeper) commitSuccessor(s *session, m wire.Commit) {
 	a := k.attempt
-	if a == nil || a.successor != s || a.killed || a.sponsor != k.current {
+	if a == nil || a.successor != s || a.phase == attemptKilled || a.sponsor != k.current {
 		_ = s.conn.Post(wire.Refused{Error: "the reload was given up"})
 		return
 	}
@@ -100,22 +114,17 @@ func (k *keeper) commitSuccessor(s *session, m wire.Commit) {
 	k.makeCurrent(s)
 	_ = s.conn.Post(wire.Committed{Generation: k.generation})
 	k.noteExe()
-	r := k.publish(wire.Result{Seen: m.Seen, OK: true})
-
-	_ = s.conn.Post(r)
-	_ = old.conn.Post(r)
+	k.publish(result{Seen: m.Seen, OK: true})
 	_ = old.conn.Post(wire.Superseded{})
 	old.superseded = true
 	k.old = old
 	k.dl.old = time.Now().Add(supersededLimit)
-	k.presumeServing(s, m)
 }
 
 // commitStarted: the first master, or a restarted one, is ready.
 func (k *keeper) commitStarted(s *session, m wire.Commit) {
 	k.starting = 0
-	k.dl.restart, k.dl.answer = time.Time{}, time.Time{}
-	k.standDown()
+	k.dl.restart = time.Time{}
 	if s.role == wire.RoleFirst {
 		k.generation++
 		k.served = m.Seen // a HUP since then came too late for the config that it has read
@@ -123,18 +132,10 @@ func (k *keeper) commitStarted(s *session, m wire.Commit) {
 	k.makeCurrent(s)
 	_ = s.conn.Post(wire.Committed{Generation: k.generation})
 	k.announceAlone()
-	k.presumeServing(s, m)
-}
-
-// presumeServing is for a master of a release that does not say it.
-func (k *keeper) presumeServing(s *session, m wire.Commit) {
-	if !m.Serves {
-		k.onServing(s, wire.Serving{Workers: k.size})
-	}
 }
 
 func (k *keeper) makeCurrent(s *session) {
-	k.current = s
+	k.current, k.moved = s, time.Now()
 	k.lastTimeouts = s.timeouts
 	if s.role != wire.RoleSuccessor { // a master that has handed over did not die: its time counts for the next one
 		k.masterSince = time.Now()
@@ -163,29 +164,9 @@ func (k *keeper) failAttempt() {
 	}
 	killAttempt(a.id, a.workers)
 	k.log.Error("keeper: reload failed, nothing has changed", "error", a.reason)
-	k.post(k.publish(wire.Result{Seen: a.seen, Error: a.reason}))
+	k.publish(result{Seen: a.seen, Error: a.reason})
+	k.moved = time.Now()
+	k.reopen = false // the master has done so
+	k.tellResizes()
 	k.sayReady()
-}
-
-// maxReason bounds what is kept of a reason, so that a result always fits into a message.
-const maxReason = 4 << 10
-
-func shorten(reason string) string {
-	if len(reason) <= maxReason {
-		return reason
-	}
-	return strings.ToValidUTF8(reason[:maxReason], "") + " …"
-}
-
-// publish stores a result for those who ask, now or later.
-func (k *keeper) publish(r wire.Result) wire.Result {
-	r.Generation = k.generation
-	r.Error = shorten(r.Error)
-	r.At = time.Now().UnixMilli()
-	k.served = max(k.served, r.Seen)
-	k.results = append(k.results, r)
-	if len(k.results) > maxResults {
-		k.results = k.results[1:]
-	}
-	return r
 }

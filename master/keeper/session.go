@@ -60,12 +60,21 @@ type attempt struct {
 	id        string
 	seen      int64 // requests that it serves
 	sponsor   *session
-	successor *session      // nil before its hello, and after its end
-	reason    string        // why it failed, as the successor or the keeper said; the first word counts
-	killed    bool          // the successor is gone, or on its way
+	successor *session // nil before its hello, and after its end
+	reason    string   // why it failed, as the successor or the keeper said; the first word counts
+	phase     attemptPhase
 	limit     time.Duration // that it has
 	workers   []int         // PIDs that the successor has reported and that have not been reaped
 }
+
+// attemptPhase is how far an attempt has come.
+type attemptPhase uint8
+
+const (
+	attemptAsked   attemptPhase = iota // the sponsor is to start the successor
+	attemptStarted                     // it has said that it does
+	attemptKilled                      // the successor is gone, or on its way
+)
 
 func (a *attempt) forget(pid int) {
 	a.workers = slices.DeleteFunc(a.workers, func(p int) bool { return p == pid })

@@ -10,34 +10,39 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/keeper/internal/early"
-	"baton/worker"
 	"baton/worker/wire"
 )
 
 func (k *keeper) onSignal(sig os.Signal) {
 	switch sig {
-	case syscall.SIGCHLD:
-		k.reap()
 	case syscall.SIGHUP:
 		if k.tty.hungUp() {
-			k.log.Info("keeper: the terminal was closed, stopping")
-			k.stop(wire.Stop{})
+			k.stop(stop{by: "the end of the terminal"})
 			return
 		}
 		k.request("HUP", true)
 	case syscall.SIGUSR2:
 		k.request("USR2", true)
-	case syscall.SIGINT, syscall.SIGTERM:
-		k.stop(wire.Stop{})
+	case syscall.SIGINT:
+		k.signalled(stop{by: "INT"}, time.Now())
+	case syscall.SIGTERM:
+		k.signalled(stop{by: "TERM"}, time.Now())
 	case syscall.SIGQUIT:
-		k.stop(wire.Stop{Quit: true})
+		k.signalled(stop{by: "QUIT", quit: true}, time.Now())
 	case syscall.SIGTTIN:
 		k.resizeBy(1)
 	case syscall.SIGTTOU:
 		k.resizeBy(-1)
 	case syscall.SIGUSR1:
-		k.post(wire.Reopen{})
+		k.reopenLogs()
 	}
+}
+
+// reopenLogs tells the master, and in the middle of a reload the one that comes after it as well: a successor may have
+// opened the file before somebody renamed it.
+func (k *keeper) reopenLogs() {
+	k.post(wire.Reopen{})
+	k.reopen = k.attempt != nil || k.current == nil || !k.current.alone
 }
 
 // heldSignals stay pending while no keeper can obey them, over an execve too.
@@ -103,7 +108,10 @@ func (k *keeper) holdSignals() (quiet bool) {
 }
 
 // obeySignals undoes it.
-func (k *keeper) obeySignals() { signal.Notify(k.signals, early.Signals...) }
+func (k *keeper) obeySignals() {
+	signal.Notify(k.signals, early.Signals...)
+	signal.Notify(k.children, syscall.SIGCHLD)
+}
 
 // post sends to the current master, if there is one.
 func (k *keeper) post(m wire.Message) {
@@ -120,91 +128,4 @@ func (k *keeper) request(source string, unattended bool) int64 {
 	}
 	k.log.Info("keeper: reload requested", "by", source, "id", k.count)
 	return k.count
-}
-
-func (k *keeper) resizeBy(delta int) {
-	k.resizeSeq++
-	r := wire.Resize{Delta: delta, Seq: k.resizeSeq}
-	k.resizes = append(k.resizes, r)
-	if k.current != nil && k.current.alone { // else it is told as soon as it is
-		k.post(r)
-	}
-}
-
-// resized: the number of slots that is in the store has everything in it that was asked for up to seq.
-func (k *keeper) resized(seq int64) {
-	for len(k.resizes) > 0 && k.resizes[0].Seq <= seq {
-		k.resizes = k.resizes[1:]
-	}
-}
-
-// stop ends everything: all are told at once, and what is left at the deadline is killed. The deadline is the keeper's,
-// for there may be no master, or one that does not run. A second stop kills now.
-func (k *keeper) stop(s wire.Stop) {
-	if k.stopping {
-		k.killAll("second stop")
-		return
-	}
-	k.stopping = true
-	limit := k.stopLimit(s.Quit)
-	k.log.Info("keeper: stopping", "within", limit)
-	k.dl.kill = time.Now().Add(limit)
-	k.sayStopping(limit)
-	s.Deadline = worker.Monotonic() + int64(limit-stopMargin(limit))
-	if k.attempt != nil {
-		k.attempt.blame("stopping")
-		k.abandonSuccessor()
-	}
-	if k.follow.pid != 0 {
-		_ = unix.Kill(k.follow.pid, unix.SIGKILL)
-	}
-	if k.current == nil && k.starting != 0 {
-		_ = unix.Kill(k.starting, unix.SIGKILL) // it has not taken over anything
-	}
-	k.post(s)
-	// Before the workers are told: what they find in the queue then is all there will be.
-	k.dropListeners()
-	k.drainWorkers(s.Deadline)
-	if s.Now {
-		k.killAll("stop now")
-	}
-}
-
-// stopMargin is kept of a stop's time, so that workers can say what they cut before they are killed.
-func stopMargin(limit time.Duration) time.Duration { return min(500*time.Millisecond, limit/8) }
-
-func (k *keeper) stopLimit(quit bool) time.Duration {
-	t := wire.Preparing{StopTimeout: int64(defaultStop), DrainTimeout: int64(defaultDrain)}
-	if k.current != nil && k.current.timeouts.StopTimeout > 0 {
-		t = k.current.timeouts
-	} else if k.lastTimeouts.StopTimeout > 0 {
-		t = k.lastTimeouts
-	}
-	if quit {
-		return time.Duration(t.DrainTimeout)
-	}
-	return time.Duration(t.StopTimeout)
-}
-
-// drainWorkers tells every worker by itself: the master may be stopped, or gone.
-func (k *keeper) drainWorkers(deadline int64) {
-	data, err := wire.Encode(wire.Drain{Deadline: deadline, Stop: true})
-	if err != nil {
-		k.log.Error("keeper: stop", "error", err)
-		return
-	}
-	for _, name := range k.store.names(EntryWorker + "/") {
-		if fd := k.store[name].fd; fd >= 0 {
-			_ = unix.Sendmsg(fd, data, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		}
-	}
-}
-
-// killAll kills every child, and then whoever becomes one, until there is none.
-func (k *keeper) killAll(why string) {
-	if !k.killing && !k.reap() {
-		k.log.Warn("keeper: killing what is left", "because", why)
-	}
-	k.killing = true
-	killChildren()
 }

@@ -36,10 +36,10 @@ type state struct {
 	Attempts     int64          `json:"attempts"`
 	Count        int64          `json:"count"`
 	Served       int64          `json:"served"`
-	Results      []wire.Result  `json:"results,omitempty"`
-	Asked        []int64        `json:"asked,omitempty"`   // of pace, Unix nanoseconds
-	Reloaded     int64          `json:"reloaded"`          // of pace, Unix nanoseconds
-	Resizes      []wire.Resize  `json:"resizes,omitempty"` // that the master has not answered
+	Results      []result       `json:"results,omitempty"`
+	Forgotten    int64          `json:"forgotten,omitempty"`
+	Asked        []int64        `json:"asked,omitempty"` // of pace, Unix nanoseconds
+	Reloaded     int64          `json:"reloaded"`        // of pace, Unix nanoseconds
 	ResizeSeq    int64          `json:"resize_seq"`
 	Deaths       deaths         `json:"deaths"`
 	MasterSince  int64          `json:"master_since"`  // Unix nanoseconds
@@ -82,10 +82,10 @@ type storedEntry struct {
 func (k *keeper) snapshot() (*state, error) {
 	st := &state{
 		Version: stateVersion, Program: k.opts.Version, Started: k.started.UnixNano(), Dir: k.dir, DoorTheirs: k.doorFD,
-		Generation: k.generation, Attempts: k.attempts, Count: k.count, Served: k.served, Results: k.results,
+		Generation: k.generation, Attempts: k.attempts, Count: k.count, Served: k.served, Results: k.results, Forgotten: k.forgotten,
 		Reloaded: nanos(k.pace.started), MasterSince: nanos(k.masterSince), LastTimeouts: k.lastTimeouts,
-		Resizes: k.resizes, ResizeSeq: k.resizeSeq,
-		Size: k.size, Deaths: deaths{Unforgiven: k.backoff.deaths, InARow: k.deaths, Last: k.lastDeath, PID: k.lost, Restarts: k.restarts},
+		ResizeSeq: k.resizeSeq,
+		Size:      k.size, Deaths: deaths{Unforgiven: k.backoff.deaths, InARow: k.deaths, Last: k.lastDeath, PID: k.lost, Restarts: k.restarts},
 	}
 	var err error
 	if st.DoorOurs, err = k.door.FD(); err != nil {
@@ -163,7 +163,8 @@ func (k *keeper) restore(st *state) error {
 		k.dir = "/"
 	}
 	k.generation, k.attempts, k.count, k.served, k.results = st.Generation, st.Attempts, st.Count, st.Served, st.Results
-	k.masterSince, k.lastTimeouts, k.resizes, k.resizeSeq = fromNanos(st.MasterSince), st.LastTimeouts, st.Resizes, st.ResizeSeq
+	k.forgotten = st.Forgotten
+	k.masterSince, k.lastTimeouts, k.resizeSeq = fromNanos(st.MasterSince), st.LastTimeouts, st.ResizeSeq
 	k.size = st.Size
 	d := st.Deaths
 	k.backoff.deaths, k.deaths, k.lastDeath, k.lost, k.restarts = d.Unforgiven, d.InARow, d.Last, d.PID, d.Restarts

@@ -20,7 +20,9 @@ var notCarried = map[string]string{
 	"opts": "the new binary's", "log": "of the store", "sink": "of the store", "pid": "the same", "args": "the same",
 	"packets": "no reader runs", "signals": "caught anew", "doorPaused": "resumed", "doorBroken": "not at rest", "timer": "none is set at rest", "dl": "none is set at rest",
 	"old": "not at rest", "starting": "not at rest", "attempt": "not at rest", "stopping": "not at rest", "killing": "not at rest",
-	"leaving": "they are reaped by then", "dismissed": "at a stop", "dead": "empty at rest", "control": "none with a master", "calls": "nobody calls",
+	"leaving": "they are reaped by then", "dismissed": "at a stop", "dead": "empty at rest", "control": "of the store", "calls": "nobody calls",
+	"children": "caught anew", "questions": "answered at rest", "statuses": "answered at rest", "lastQuery": "no status is asked for",
+	"problems": "found anew", "moved": "long ago at rest", "resizes": "none at rest", "reopen": "not at rest", "firstSignal": "at a stop",
 	"exit": "0 unless stopping", "follow": "done",
 	"systemd": "of the environment, and of the store",
 }
@@ -38,13 +40,13 @@ func restedKeeper(t *testing.T) (*keeper, actor) {
 	k.tty.gone.Store(5)
 	k.dir, k.live = "/home/you", 1
 	k.attempts, k.count, k.served = 7, 9, 9
-	k.resizes, k.resizeSeq = []wire.Resize{{Delta: 1, Seq: 4}}, 4
+	k.resizeSeq, k.forgotten = 4, 3
 	k.backoff.deaths, k.deaths, k.lastDeath, k.lost, k.restarts = 2, 3, "killed", 77, 8
 	k.pace = pace{asked: []time.Time{time.Unix(0, 11), time.Unix(0, 12)}, started: time.Unix(0, 13)}
 	k.size = 6
 	k.masterSince, k.started = time.Unix(0, 14), time.Unix(0, 15)
 	k.lastTimeouts = wire.Preparing{StopTimeout: 5}
-	k.results = []wire.Result{{Seen: 9, OK: true, Generation: 1}}
+	k.results = []result{{Seen: 9, OK: true, Generation: 1, Drained: true, CutRequests: 2}}
 	k.store.put("listen/a", entry{fd: hold(t).fd, data: "x", unlink: made(t, path(t, "sock"))})
 	k.store.put("count", entry{fd: -1, data: "{}"})
 	return k, a

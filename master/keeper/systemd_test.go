@@ -57,7 +57,7 @@ func TestStatusIsOneAssignment(t *testing.T) {
 	}
 }
 
-// READY=1 is not said at COMMIT, when new sockets do not listen yet, to a master that promises to say when they do.
+// READY=1 is not said at COMMIT, when new sockets do not listen yet.
 func TestReadyWaitsForServing(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t)
@@ -65,7 +65,7 @@ func TestReadyWaitsForServing(t *testing.T) {
 	heard := heardBy(k)
 	a := k.newActor(t, wire.RoleFirst, 1<<30)
 	k.starting = a.s.pid
-	a.says(wire.Commit{Serves: true})
+	a.says(wire.Commit{})
 	if got := heard(); len(got) > 0 {
 		t.Errorf("at COMMIT: %q", got)
 	}
@@ -85,7 +85,7 @@ func TestReadyAfterTheSuccessorsDeath(t *testing.T) {
 	k, _, successor := reloading(t)
 	k.systemd.owed = true
 	heard := heardBy(k)
-	successor.says(wire.Commit{Seen: 1, Serves: true})
+	successor.says(wire.Commit{Seen: 1})
 	successor.dies()
 	if got := states(heard()); got != "" || !k.systemd.owed {
 		t.Errorf("%q is said of a reload of which nobody knows whether it serves", got)
@@ -93,7 +93,7 @@ func TestReadyAfterTheSuccessorsDeath(t *testing.T) {
 	k.old = nil
 	again := k.newActor(t, wire.RoleRestart, 1<<30)
 	k.starting = again.s.pid
-	again.says(wire.Commit{Serves: true})
+	again.says(wire.Commit{})
 	again.says(wire.Serving{})
 	if got := states(heard()); got != "READY" {
 		t.Errorf("%q", got)
@@ -107,7 +107,7 @@ func TestNothingButStoppingAtAStop(t *testing.T) {
 	k.systemd.owed = true
 	heard := heardBy(k)
 	k.systemd.store = fdstore{max: 10, kept: map[string]string{"listen/a": "baton/a"}}
-	k.stop(wire.Stop{})
+	k.stop(stop{})
 	k.failAttempt()
 	master.says(wire.Serving{})
 	if got := states(heard()); got != "STOPPING" {

@@ -78,3 +78,13 @@ func (f Frame) Check() error {
 	}
 	return nil
 }
+
+// On decodes a frame and gives what it says to do.
+func On[M Message](f Frame, do func(M)) error {
+	m := new(M)
+	if err := f.Into(any(m).(Message)); err != nil {
+		return err
+	}
+	do(*m)
+	return nil
+}

@@ -24,19 +24,10 @@ type Welcome struct {
 	KeeperVer  string `json:"keeper_version"`
 	Started    int64  `json:"started"` // of the keeper, Unix seconds
 	// Restarts is how often a master was started in the place of one that died, this one included.
-	Restarts int64    `json:"restarts,omitempty"`
-	Results  []Result `json:"results,omitempty"`
-	Problem  string   `json:"problem,omitempty"` // see Keeper
+	Restarts int64 `json:"restarts,omitempty"`
 
 	// Stores says that systemd keeps the listening sockets when the keeper ends. The paths of Unix sockets stay then.
 	Stores bool `json:"stores,omitempty"`
-}
-
-// Keeper tells the master what the keeper is now. Problem is why it is of another version than the binary of the last
-// COMMIT; empty if it is not, or not for long.
-type Keeper struct {
-	Version string `json:"version"`
-	Problem string `json:"problem,omitempty"`
 }
 
 // Compare asks the master for a reload if its binary or its config is not what is on disk. It is answered by Compared, after
@@ -72,8 +63,10 @@ type Put struct {
 	Unlink Path `json:"unlink,omitzero"`
 	// Undo is a file that is removed if the entry is staged and dropped, and stays else.
 	Undo Path `json:"undo,omitzero"`
-	// Resized says, with the number of slots, that this and all earlier [Resize] messages are in it.
-	Resized int64 `json:"resized,omitempty"`
+	// Resized says, with the number of slots, that this and all earlier [Resize] messages have been obeyed; Failed is why
+	// this one was not.
+	Resized int64  `json:"resized,omitempty"`
+	Failed  string `json:"failed,omitempty"`
 }
 
 // Drop removes an entry; staged like Put.
@@ -91,8 +84,6 @@ type Preparing struct {
 // Commit asks for COMMIT. Seen is the request count that was read before the config was.
 type Commit struct {
 	Seen int64 `json:"seen"`
-	// Serves promises [Serving].
-	Serves bool `json:"serves,omitempty"`
 }
 
 // Committed answers Commit: the sender is the master of Generation.
@@ -128,20 +119,18 @@ const (
 	SourceCompare = "compare" // the answer to Compare
 )
 
-// Request asks for a reload. It is answered by Requested.
+// Request asks for a reload.
 type Request struct {
-	Tag    int64  `json:"tag"` // comes back in Requested
 	Source string `json:"source"`
-}
-
-// Requested gives a request its ID.
-type Requested struct {
-	Tag int64 `json:"tag"`
-	ID  int64 `json:"id"`
 }
 
 // Reload tells the master to start a successor, which is to find Attempt in its environment.
 type Reload struct {
+	Attempt string `json:"attempt"`
+}
+
+// Upgrading answers Reload: the sender starts the successor. A master that does not say so in time is stopped, or stuck.
+type Upgrading struct {
 	Attempt string `json:"attempt"`
 }
 
@@ -151,13 +140,26 @@ type UpgradeFailed struct {
 	Error   string `json:"error"`
 }
 
-// Result is how one attempt ended. It answers all requests with an ID up to Seen.
-type Result struct {
-	Seen       int64  `json:"seen"`
-	OK         bool   `json:"ok"`
-	Error      string `json:"error,omitempty"`
-	Generation int    `json:"generation"` // that serves since
-	At         int64  `json:"at"`         // Unix milliseconds
+// Oldest says which generation the oldest worker is of.
+type Oldest struct {
+	Generation int `json:"generation"`
+}
+
+// Cut says what a deadline has cut of a worker of Generation.
+type Cut struct {
+	Generation  int   `json:"generation"`
+	Requests    int64 `json:"requests"`
+	Connections int64 `json:"connections"`
+}
+
+// StatusRequest asks the master for its part of [Status]. It is answered by StatusAnswer.
+type StatusRequest struct {
+	ID int64 `json:"id"`
+}
+
+// StatusAnswer carries a memory file with a [Status] in JSON: a message has no room for a thousand workers.
+type StatusAnswer struct {
+	ID int64 `json:"id"`
 }
 
 // Exited says that a process which the keeper is the parent of has ended, or that there is no such one.
@@ -177,18 +179,17 @@ type Kill struct {
 	PID int `json:"pid"`
 }
 
-// Stop tells a master to stop everything, or asks the keeper to. Deadline is on the monotonic clock, in nanoseconds;
-// 0 from a master means the keeper's stop_timeout.
+// Stop tells a master to stop everything. Deadline is on the monotonic clock, in nanoseconds.
 type Stop struct {
 	Deadline int64 `json:"deadline,omitempty"`
-	Quit     bool  `json:"quit,omitempty"` // QUIT: up to drain_timeout
-	Now      bool  `json:"now,omitempty"`
 }
 
-// Resize asks the master for Delta workers more. It is said again to the next master unless a [Put] has answered it.
+// Resize asks the master for a number of workers, or for Delta more. It is said again to the next master unless a [Put]
+// has answered it.
 type Resize struct {
-	Delta int   `json:"delta"`
-	Seq   int64 `json:"seq,omitempty"` // counts the requests from 1
+	Workers int   `json:"workers,omitempty"` // 0: Delta more
+	Delta   int   `json:"delta,omitempty"`
+	Seq     int64 `json:"seq,omitempty"` // counts the requests from 1
 }
 
 // Reopen asks the master to open its log file anew.
@@ -210,16 +211,18 @@ func (Left) Kind() string          { return "left" }
 func (Alone) Kind() string         { return "alone" }
 func (Fail) Kind() string          { return "fail" }
 func (Request) Kind() string       { return "request" }
-func (Requested) Kind() string     { return "requested" }
 func (Reload) Kind() string        { return "reload" }
 func (UpgradeFailed) Kind() string { return "upgrade-failed" }
-func (Result) Kind() string        { return "result" }
+func (Upgrading) Kind() string     { return "upgrading" }
+func (Oldest) Kind() string        { return "oldest" }
+func (Cut) Kind() string           { return "cut" }
+func (StatusRequest) Kind() string { return "status?" }
+func (StatusAnswer) Kind() string  { return "status" }
 func (Exited) Kind() string        { return "exited" }
 func (Gone) Kind() string          { return "gone?" }
 func (Kill) Kind() string          { return "kill" }
 func (Stop) Kind() string          { return "stop" }
 func (Resize) Kind() string        { return "resize" }
 func (Reopen) Kind() string        { return "reopen" }
-func (Keeper) Kind() string        { return "keeper" }
 func (Compare) Kind() string       { return "compare" }
 func (Compared) Kind() string      { return "compared" }

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Status is what `baton status --json` prints and GET /status on the control socket answers: the master, or the keeper
-// while there is none.
+// Status is what `baton status --json` prints and GET /status on the control socket answers. What only the master knows is
+// missing where there is none, or where it does not answer; Warnings says so.
 type Status struct {
 	Generation int       `json:"generation"`
 	Version    string    `json:"version"` // of the master
 	KeeperPID  int       `json:"keeper_pid"`
-	MasterPID  int       `json:"master_pid"` // 0: there is none, and the keeper answers
+	MasterPID  int       `json:"master_pid"` // 0: there is none
 	Keeper     string    `json:"keeper_version"`
 	Started    time.Time `json:"started"` // of the keeper
 
@@ -20,7 +20,7 @@ type Status struct {
 	WorkersWanted int `json:"workers_wanted"`
 	WorkersConfig int `json:"workers_config"`
 
-	// State is "serving", "reloading" or "stopping"; "no master" while the keeper answers.
+	// State is "starting", "serving", "reloading" or "stopping"; "no master" while there is none.
 	State     string           `json:"state"`
 	Workers   []WorkerStatus   `json:"workers"`
 	Listeners []ListenerStatus `json:"listeners"`
@@ -116,6 +116,14 @@ type ReloadStatus struct {
 	At    time.Time `json:"at,omitzero"`
 }
 
+// Identity is what GET /version on the control socket answers, at once and whatever the master does.
+type Identity struct {
+	KeeperPID  int    `json:"keeper_pid"`
+	Keeper     string `json:"keeper_version"`
+	Version    string `json:"version"` // of the master
+	Generation int    `json:"generation"`
+}
+
 // ReloadAnswer answers POST /reload and GET /reload/ID.
 type ReloadAnswer struct {
 	ID         int64  `json:"id"`
@@ -133,9 +141,4 @@ func SortWorkers(all []WorkerStatus) {
 	slices.SortFunc(all, func(a, b WorkerStatus) int {
 		return cmp.Or(cmp.Compare(b.Generation, a.Generation), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.PID, b.PID))
 	})
-}
-
-// Report is how the attempt ended, for people.
-func (r Result) Report() ReloadStatus {
-	return ReloadStatus{ID: r.Seen, OK: r.OK, Error: r.Error, At: time.UnixMilli(r.At)}
 }

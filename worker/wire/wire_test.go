@@ -13,11 +13,11 @@ import (
 
 // messages are all that can be said. TestEveryMessageIsListed keeps it so.
 var messages = []Message{
-	&Hello{}, &Welcome{}, &Refused{}, &Item{}, &End{}, &Put{}, &Drop{}, &Preparing{}, &Commit{}, &Committed{}, &Serving{}, &Superseded{}, &Left{},
-	&Alone{}, &Fail{}, &Request{}, &Requested{}, &Reload{}, &UpgradeFailed{}, &Result{}, &Exited{}, &Gone{}, &Kill{}, &Stop{},
-	&Resize{}, &Reopen{}, &Keeper{}, &Compare{}, &Compared{},
-	&Setup{}, &Ready{}, &Go{}, &Due{}, &Drain{}, &StatsRequest{}, &AcceptAlso{}, &AcceptNoMore{}, &Listening{}, &Sockets{}, &Stats{}, &Bye{}, &LogFile{}, &Tickets{},
-	&Takes{}, &Takers{}, &Handover{}, &Ack{}, &Withdrawn{},
+	&Hello{}, &Welcome{}, &Refused{}, &Item{}, &End{}, &Put{}, &Drop{}, &Preparing{}, &Commit{}, &Committed{}, &Serving{},
+	&Superseded{}, &Left{}, &Alone{}, &Fail{}, &Request{}, &Reload{}, &Upgrading{}, &UpgradeFailed{}, &Oldest{}, &Cut{},
+	&StatusRequest{}, &StatusAnswer{}, &Exited{}, &Gone{}, &Kill{}, &Stop{}, &Resize{}, &Reopen{}, &Compare{}, &Compared{},
+	&Setup{}, &Ready{}, &Go{}, &Due{}, &Drain{}, &StatsRequest{}, &AcceptAlso{}, &AcceptNoMore{}, &Listening{}, &Sockets{},
+	&Stats{}, &Bye{}, &LogFile{}, &Tickets{}, &Takes{}, &Takers{}, &Handover{}, &Ack{}, &Withdrawn{},
 }
 
 func TestEveryMessageIsListed(t *testing.T) {

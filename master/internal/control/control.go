@@ -1,13 +1,15 @@
-// Package control is the HTTP side of a master's control socket: a few routes, each one call of the backend.
+// Package control is HTTP on the control socket: a few routes, each one call of the backend, which is the keeper.
 //
+//	GET  /version                    who answers here: at once, whatever the master does
 //	GET  /status                     what `baton status --json` prints
 //	POST /reload[?wait=drained]      answers when the reload is done, or has failed
 //	POST /reload?async=1             answers at once, with the reload's id
 //	GET  /reload/ID[?wait=drained]   answers when that reload is done
-//	POST /resize?workers=N
+//	POST /resize?workers=N           answers when that is the number of workers
 //	POST /stop[?now=1|?quit=1]       answers at once; the tree ends after it
 //
-// 503 means that another master has taken over: ask again. With a Retry-After above 0 there is none at the moment.
+// 404: there was no such reload. 410: how it ended has been forgotten. 503: there is no master, or everything stops. 504:
+// the master does not answer.
 package control
 
 import (
@@ -17,7 +19,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"math"
 	"net"
 	"net/http"
 	"os"
@@ -26,24 +27,16 @@ import (
 	"time"
 )
 
-// ErrSuperseded is what a backend returns when its process is no longer the master.
-var ErrSuperseded = errors.New("another master has taken over, ask again")
-
-// AbsentError is what a backend returns that needs a master and has none.
-type AbsentError struct {
-	Reason string
-	Again  time.Duration // until there may be one
+// Error is an answer that is not the one that was hoped for.
+type Error struct {
+	Code int // of HTTP
+	Text string
 }
 
-func (e *AbsentError) Error() string { return e.Reason }
+func (e *Error) Error() string { return e.Text }
 
 // MaxWorkers is the most that a resize may ask for: each is a process, so more is a typing error.
 const MaxWorkers = 1024
-
-// RefusedError is what a backend returns that cannot do what it was asked for, and has changed nothing: 409.
-type RefusedError struct{ Reason string }
-
-func (e *RefusedError) Error() string { return e.Reason }
 
 // Listener makes a listener of a raw descriptor, which it owns from then on. The path stays when it is closed.
 func Listener(fd int) (net.Listener, error) {
@@ -61,11 +54,12 @@ func Listener(fd int) (net.Listener, error) {
 
 // Backend answers. Its methods may block, until their context ends.
 type Backend interface {
+	Version(ctx context.Context) (any, error)
 	Status(ctx context.Context) (any, error)
 	Reload(ctx context.Context) (id int64, err error)
 	Await(ctx context.Context, id int64, drained bool) (any, error)
-	Resize(ctx context.Context, workers int) error
-	Stop(ctx context.Context, quit, now bool) error
+	Resize(ctx context.Context, workers int) (any, error)
+	Stop(ctx context.Context, quit, now bool) (any, error)
 }
 
 // Server serves the control socket until it is closed.
@@ -81,10 +75,11 @@ type Server struct {
 }
 
 // Serve begins to serve ln.
-func Serve(ln net.Listener, keeperPID int, b Backend) *Server {
+func Serve(ln net.Listener, b Backend) *Server {
 	s := &Server{ln: ln, served: make(chan struct{}), empty: make(chan struct{}, 1)}
 	mux := http.NewServeMux()
-	h := handlers{b: b, pid: keeperPID}
+	h := handlers{b}
+	mux.HandleFunc("GET /version", h.version)
 	mux.HandleFunc("GET /status", h.status)
 	mux.HandleFunc("POST /reload", h.reload)
 	mux.HandleFunc("GET /reload/{id}", h.await)
@@ -94,7 +89,7 @@ func Serve(ln net.Listener, keeperPID int, b Backend) *Server {
 		Handler: few(ownerOnly(mux)), ReadHeaderTimeout: headerTime, MaxHeaderBytes: headerBytes, ConnState: s.count,
 		ConnContext: notePeer, ErrorLog: log.New(io.Discard, "", 0), // or a client could fill the log
 	}
-	// A kept connection would stay with this master when the next one has taken over.
+	// A kept connection would be cut when the keeper executes another binary.
 	s.http.SetKeepAlivesEnabled(false)
 	go func() {
 		_ = s.http.Serve(ln)
@@ -125,14 +120,29 @@ func (s *Server) count(c net.Conn, state http.ConnState) {
 	}
 }
 
-// Close stops accepting and waits until the connections that there are have been answered, up to limit. The backend is
-// to make that happen.
-func (s *Server) Close(limit time.Duration) {
+// Stop stops accepting. Connections that wait in the socket's queue stay there.
+func (s *Server) Stop() {
 	_ = s.ln.Close()
 	<-s.served
+}
+
+// Busy reports whether somebody is connected, and Empty has a value when nobody is any more.
+func (s *Server) Busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open > 0
+}
+
+// Empty has a value when the last connection has ended.
+func (s *Server) Empty() <-chan struct{} { return s.empty }
+
+// Close stops accepting and waits until the connections that there are have been answered, up to limit. The backend must
+// make that happen.
+func (s *Server) Close(limit time.Duration) {
+	s.Stop()
 	t := time.NewTimer(limit)
 	defer t.Stop()
-	for s.busy() {
+	for s.Busy() {
 		select {
 		case <-s.empty:
 		case <-t.C:
@@ -141,15 +151,11 @@ func (s *Server) Close(limit time.Duration) {
 	}
 }
 
-func (s *Server) busy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.open > 0
-}
+type handlers struct{ b Backend }
 
-type handlers struct {
-	b   Backend
-	pid int
+func (h handlers) version(w http.ResponseWriter, r *http.Request) {
+	v, err := h.b.Version(r.Context())
+	answer(w, http.StatusOK, v, err)
 }
 
 func (h handlers) status(w http.ResponseWriter, r *http.Request) {
@@ -163,13 +169,11 @@ func (h handlers) reload(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusAccepted, map[string]int64{"id": id}, err)
 		return
 	}
-	res, err := h.b.Await(r.Context(), id, r.URL.Query().Get("wait") == "drained")
-	if errors.Is(err, ErrSuperseded) {
-		http.Redirect(w, r, fmt.Sprintf("/reload/%d?%s", id, r.URL.RawQuery), http.StatusSeeOther)
-		return
-	}
+	res, err := h.b.Await(r.Context(), id, drained(r))
 	answer(w, http.StatusOK, res, err)
 }
+
+func drained(r *http.Request) bool { return r.URL.Query().Get("wait") == "drained" }
 
 func (h handlers) await(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
@@ -177,7 +181,7 @@ func (h handlers) await(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "reload: id: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	res, err := h.b.Await(r.Context(), id, r.URL.Query().Get("wait") == "drained")
+	res, err := h.b.Await(r.Context(), id, drained(r))
 	answer(w, http.StatusOK, res, err)
 }
 
@@ -187,33 +191,22 @@ func (h handlers) resize(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("resize: workers must be a number from 1 to %d", MaxWorkers), http.StatusBadRequest)
 		return
 	}
-	err = h.b.Resize(r.Context(), n)
-	answer(w, http.StatusOK, map[string]int{"workers": n}, err)
+	v, err := h.b.Resize(r.Context(), n)
+	answer(w, http.StatusOK, v, err)
 }
 
 func (h handlers) stop(w http.ResponseWriter, r *http.Request) {
-	err := h.b.Stop(r.Context(), r.URL.Query().Get("quit") != "", r.URL.Query().Get("now") != "")
-	answer(w, http.StatusAccepted, map[string]int{"keeper_pid": h.pid}, err)
+	v, err := h.b.Stop(r.Context(), r.URL.Query().Get("quit") != "", r.URL.Query().Get("now") != "")
+	answer(w, http.StatusAccepted, v, err)
 }
 
 func answer(w http.ResponseWriter, code int, v any, err error) {
-	var absent *AbsentError
-	var refused *RefusedError
-	switch {
-	case errors.As(err, &refused):
-		http.Error(w, err.Error(), http.StatusConflict)
-		return
-	case errors.Is(err, ErrSuperseded):
-		w.Header().Set("Retry-After", "0")
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	case errors.As(err, &absent):
-		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(absent.Again.Seconds())))))
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		code = http.StatusInternalServerError
+		if e := (*Error)(nil); errors.As(err, &e) {
+			code = e.Code
+		}
+		http.Error(w, err.Error(), code)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

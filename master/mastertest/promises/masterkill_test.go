@@ -337,10 +337,8 @@ func TestMasterThatCrashesAtEachStart(t *testing.T) {
 	if r := b.CLI("status"); r.Code != 0 || !strings.Contains(r.Stdout, "no master") || !strings.Contains(r.Stdout, "in a row, last: exit status 7") {
 		t.Errorf("%+v", r)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), mastertest.Patience)
-	defer cancel()
-	if text := refusal(ctx, t, b); !strings.Contains(text, "503") || !strings.Contains(text, "there is no master") {
-		t.Errorf("GET /reload/1: %q", text)
+	if r := b.CLI("resize", "3"); r.Code != 111 || !strings.Contains(r.Stderr, "there is no master") {
+		t.Errorf("resize: %+v", r)
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
@@ -357,17 +355,6 @@ func TestMasterThatCrashesAtEachStart(t *testing.T) {
 	b.Reload()
 	look(t, b)
 	wantNoLoss(t, clients)
-}
-
-// refusal asks for what needs a master.
-func refusal(ctx context.Context, tb testing.TB, b *mastertest.Baton) string {
-	tb.Helper()
-	_, err := b.Control(ctx, "/reload/1")
-	if err == nil {
-		tb.Error("it was answered")
-		return ""
-	}
-	return err.Error()
 }
 
 // TestMasterKilledWithBrokenFiles: the binary and the config that worked last come back. The difference on disk is one

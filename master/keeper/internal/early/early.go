@@ -19,11 +19,11 @@ const Env = "BATON_FOLLOW"
 // Signals are what a keeper obeys, those first that would end it if nobody caught them.
 var Signals = []os.Signal{
 	syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTTIN, syscall.SIGTTOU,
-	syscall.SIGUSR1, syscall.SIGCHLD,
+	syscall.SIGUSR1,
 }
 
-// Caught receives Signals in a keeper that goes on from a state; else it is nil.
-var Caught chan os.Signal
+// Caught receives Signals in a keeper that goes on from a state, and Children receives SIGCHLD; else they are nil.
+var Caught, Children chan os.Signal
 
 // State is the descriptor of the state; -1: there is none. Check is set if it is only to be tried.
 var (
@@ -38,7 +38,7 @@ func init() {
 		return
 	}
 	if what == "state" {
-		Caught = make(chan os.Signal, 64)
+		Caught, Children = make(chan os.Signal, 64), make(chan os.Signal, 1)
 		catch()
 	}
 	_ = os.Unsetenv(Env)
@@ -55,6 +55,7 @@ func catch() {
 		again = append(again, sig)
 	}
 	signal.Notify(Caught, Signals...)
+	signal.Notify(Children, syscall.SIGCHLD)
 	for _, sig := range again {
 		_ = syscall.Kill(os.Getpid(), sig)
 	}

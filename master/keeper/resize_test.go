@@ -1,0 +1,185 @@
+package keeper
+
+import (
+	"testing"
+	"time"
+
+	"baton/worker/wire"
+)
+
+// What is asked of a master in the middle of a reload would be lost with it. It is held back, and given to whoever is the
+// master afterwards.
+func TestResizeInTheMiddleOfAReload(t *testing.T) {
+	t.Parallel()
+	t.Run("that goes well", func(t *testing.T) {
+		t.Parallel()
+		s, master, successor := reloading(t)
+		k := listening(t, s)
+		answered := k.asks("POST /resize?workers=5")
+		k.resizeBy(1)
+		successor.says(wire.Put{Name: EntryCount, Data: `{"count":2,"config":2}`})
+		successor.says(wire.Commit{Seen: 1})
+		successor.hears(&wire.Committed{})
+		master.hears(&wire.Superseded{}) // and nothing before
+		master.says(wire.Left{})
+		successor.hears(&wire.Alone{})
+		successor.hears(&wire.Item{})
+		successor.hears(&wire.End{})
+		hearsResizes(t, k, successor, answered)
+	})
+	t.Run("that fails", func(t *testing.T) {
+		t.Parallel()
+		s, master, _ := reloading(t)
+		k := listening(t, s)
+		answered := k.asks("POST /resize?workers=5")
+		k.resizeBy(1)
+		if !k.resizes[0].sent.IsZero() || !k.resizes[1].sent.IsZero() {
+			t.Error("the master is told while the reload runs")
+		}
+		master.says(wire.UpgradeFailed{Attempt: k.attempt.id, Error: "no"})
+		hearsResizes(t, k, master, answered)
+	})
+	t.Run("whose master dies", func(t *testing.T) {
+		t.Parallel()
+		s, master, _ := reloading(t)
+		k := listening(t, s)
+		answered := k.asks("POST /resize?workers=5")
+		k.resizeBy(1)
+		master.dies()
+		again := k.newActor(t, wire.RoleRestart, 1<<29)
+		k.starting = again.s.pid
+		again.says(wire.Commit{})
+		again.hears(&wire.Committed{})
+		again.hears(&wire.Alone{})
+		again.hears(&wire.End{})
+		hearsResizes(t, k, again, answered)
+	})
+}
+
+// hearsResizes: a is told to have five workers and then one more, and who has asked for five hears that they are there.
+func hearsResizes(t *testing.T, k *site, a actor, answered <-chan response) {
+	t.Helper()
+	for _, want := range []wire.Resize{{Workers: 5, Seq: 1}, {Delta: 1, Seq: 2}} {
+		var r wire.Resize
+		if a.hears(&r); r != want {
+			t.Errorf("%+v, want %+v", r, want)
+		}
+	}
+	k.waitsFor(2)
+	a.says(wire.Put{Name: EntryCount, Data: `{"count":5,"config":2}`, Resized: 1})
+	if r := k.hears(answered, time.Now()); r.code != 200 || r.body != `{"workers":5}` {
+		t.Errorf("%+v", r)
+	}
+	a.says(wire.Put{Name: EntryCount, Data: `{"count":6,"config":2}`, Resized: 2})
+	if k.waitsFor(0); len(k.resizes) != 0 {
+		t.Errorf("%+v", k.resizes)
+	}
+}
+
+func (s *site) waitsFor(n int) {
+	s.t.Helper()
+	if s.answer(time.Now()); len(s.questions) != n {
+		s.t.Errorf("%d questions, want %d", len(s.questions), n)
+	}
+}
+
+// A reload begins when all that was asked for before is done, so that the successor reads it.
+func TestReloadWaitsForResizes(t *testing.T) {
+	t.Parallel()
+	k, master := serving(t)
+	k.resizeBy(1)
+	master.hears(&wire.Resize{})
+	k.request("test", false)
+	if k.startReload(time.Now()); k.attempt != nil {
+		t.Error("a reload in the middle of a resize")
+	}
+	master.says(wire.Put{Name: EntryCount, Data: "{}", Resized: 1})
+	if k.startReload(time.Now()); k.attempt == nil {
+		t.Error("no reload")
+	}
+}
+
+// A resize that a master never answers does not keep reloads from beginning, which then say what is wrong.
+func TestResizeThatIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	k, _ := serving(t)
+	k.resizeBy(1)
+	k.answer(time.Now())
+	if len(k.resizes) != 1 || k.dl.answer.IsZero() {
+		t.Errorf("%d resizes, to be looked at %v", len(k.resizes), k.dl.answer)
+	}
+	if k.answer(time.Now().Add(masterLimit)); len(k.resizes)+len(k.questions) != 0 {
+		t.Errorf("%d resizes, %d questions", len(k.resizes), len(k.questions))
+	}
+}
+
+// Who asks for what cannot be done is told so.
+func TestResizeThatFails(t *testing.T) {
+	t.Parallel()
+	s, master := serving(t)
+	k := listening(t, s)
+	answered := k.asks("POST /resize?workers=60")
+	var r wire.Resize
+	master.hears(&r)
+	master.says(wire.Put{Name: EntryCount, Data: "{}", Resized: r.Seq, Failed: "too many open files"})
+	if r := k.hears(answered, time.Now()); r.code != 409 || r.body != "resize: too many open files" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// However many TTINs come while nobody obeys them, there is an end to what is kept of them.
+func TestResizesAreBounded(t *testing.T) {
+	t.Parallel()
+	k, _ := serving(t)
+	k.attempt = &attempt{}
+	for range maxResizes + 100 {
+		k.resizeBy(1)
+	}
+	if len(k.resizes) != maxResizes || len(k.questions) != maxResizes {
+		t.Errorf("%d resizes, %d questions", len(k.resizes), len(k.questions))
+	}
+}
+
+// A successor may have opened the log before somebody renamed it: it is told as well, when it has all workers.
+func TestReopenInTheMiddleOfAReload(t *testing.T) {
+	t.Parallel()
+	k, master, successor := reloading(t)
+	k.reopenLogs()
+	master.hears(&wire.Reopen{})
+	successor.says(wire.Commit{Seen: 1})
+	successor.hears(&wire.Committed{})
+	master.hears(&wire.Superseded{})
+	master.dies()
+	successor.hears(&wire.Alone{})
+	successor.hears(&wire.End{})
+	successor.hears(&wire.Reopen{})
+	k.reopenLogs()
+	successor.hears(&wire.Reopen{})
+	successor.hearsNoMore()
+}
+
+func TestReopenInAReloadThatFails(t *testing.T) {
+	t.Parallel()
+	k, master, _ := reloading(t)
+	k.reopenLogs()
+	master.hears(&wire.Reopen{})
+	k.failAttempt()
+	if master.hearsNoMore(); k.reopen {
+		t.Error("the next master is told, too")
+	}
+}
+
+// A log that is rotated while there is no master is opened by the next one.
+func TestReopenWithoutAMaster(t *testing.T) {
+	t.Parallel()
+	k, master := serving(t)
+	master.dies()
+	k.reopenLogs()
+	again := k.newActor(t, wire.RoleRestart, 1<<29)
+	k.starting = again.s.pid
+	again.says(wire.Commit{})
+	again.hears(&wire.Committed{})
+	again.hears(&wire.Alone{})
+	again.hears(&wire.End{})
+	again.hears(&wire.Reopen{})
+}

@@ -1,0 +1,78 @@
+package master
+
+import (
+	"encoding/json"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/internal/spawn"
+	"baton/worker/wire"
+)
+
+// query is the keeper's question for the status, and the workers that have not answered yet.
+type query struct {
+	id      int64
+	waiting map[int]bool // by PID
+	end     moment
+}
+
+// silence is how long a worker may take to answer a status request.
+const silence = 500 * time.Millisecond
+
+// ask asks every worker for its counts; one that does not answer in time is listed as silent.
+func (m *master) ask(r wire.StatusRequest) {
+	q := &query{id: r.ID, waiting: map[int]bool{}, end: monotonic().add(silence)}
+	for pid, p := range m.procs {
+		if p.conn.Post(wire.StatsRequest{ID: q.id}) == nil {
+			q.waiting[pid] = true
+		}
+	}
+	m.queries = append(m.queries, q)
+}
+
+func (m *master) gotStats(p *proc) {
+	for _, q := range m.queries {
+		if q.id == p.stats.ID {
+			delete(q.waiting, p.pid)
+		}
+	}
+}
+
+// checkQueries answers those that are complete or have waited long enough, and returns when to look again.
+func (m *master) checkQueries(next moment) moment {
+	var left []*query
+	for _, q := range m.queries {
+		for pid := range q.waiting {
+			if m.procs[pid] == nil {
+				delete(q.waiting, pid)
+			}
+		}
+		if len(q.waiting) == 0 || m.over || q.end <= monotonic() {
+			if err := m.answerQuery(q); err != nil {
+				m.log.Error("master: status", "error", err)
+			}
+			continue
+		}
+		left = append(left, q)
+		if next == 0 || q.end < next {
+			next = q.end
+		}
+	}
+	m.queries = left
+	return next
+}
+
+// answerQuery gives the keeper a memory file: a message would be too small for many workers.
+func (m *master) answerQuery(q *query) error {
+	b, err := json.Marshal(m.status(q))
+	if err != nil {
+		return err
+	}
+	fd, err := spawn.Memory("status", b)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return m.keeper.Post(wire.StatusAnswer{ID: q.id}, fd)
+}
