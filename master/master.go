@@ -54,6 +54,7 @@ type master struct {
 	steered  map[address]string // what the kernel was told last
 	relisten relisten
 	payload  int        // memory file
+	balance  int        // the memory in which workers count what they accept
 	tickets  ticketKeys // none without a TLS listener
 	logFD    int        // log file; -1: standard error
 	files    files

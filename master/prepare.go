@@ -13,6 +13,7 @@ import (
 	"baton/master/internal/watch"
 	"baton/master/keeper"
 	"baton/worker"
+	workersock "baton/worker/sock"
 	"baton/worker/wire"
 )
 
@@ -20,6 +21,8 @@ import (
 const (
 	entryConfig = "config" // the config of the last COMMIT, and the sum of its files
 	entryPID    = "pidfile"
+
+	entryBalance = "balance"
 )
 
 // errNoListener is the mistake of a program that serves nothing.
@@ -143,7 +146,9 @@ func (m *master) chooseCount() {
 
 // openAll opens what the configuration names: the log, the control socket, the listeners, the memory file for the workers.
 func (m *master) openAll() error {
-	for _, open := range []func() error{m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openTickets, m.openHeart} {
+	for _, open := range []func() error{
+		m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openBalance, m.openTickets, m.openHeart,
+	} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -154,6 +159,18 @@ func (m *master) openAll() error {
 	}
 	m.payload = fd
 	return nil
+}
+
+// openBalance takes the memory in which the workers of all generations count what they accept, or makes it.
+func (m *master) openBalance() (err error) {
+	if it, ok := m.take(entryBalance); ok && it.fd >= 0 {
+		m.balance = it.fd
+		return nil
+	}
+	if m.balance, err = workersock.NewBalance(MaxWorkers); err == nil {
+		m.store(entryBalance, "", m.balance)
+	}
+	return err
 }
 
 // path is p as the user meant it, from where the user was.

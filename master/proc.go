@@ -126,7 +126,7 @@ func (m *master) sendSetup(p *proc) error {
 	}
 	batches := batch(m.ownSockets(p.slot), m.paths())
 	s.More = len(batches) > 0
-	fds := []int{m.payload}
+	fds := []int{m.payload, m.balance}
 	if p.record.HangTimeout > 0 {
 		fds = append(fds, m.hearts[p.gen])
 	}

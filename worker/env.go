@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"baton/worker/handover"
+	"baton/worker/sock"
 	"baton/worker/wire"
 )
 
@@ -59,6 +60,7 @@ type world struct {
 	pidFile          wire.Path   // so is this one
 	sockets          []socket
 	handover         *handover.Exchange
+	balance          *sock.Balance // with the other workers; nil: there is none
 	tickets          tickets
 	gate             *gate
 	heart            heartbeat
@@ -128,7 +130,10 @@ func (e *Env) Handover() *handover.Exchange { return e.handover }
 // begins Accept returns [net.ErrClosed], for an address that nobody serves from then on not before its queue is empty.
 // Closing it closes this process's hold on the socket, not the socket.
 //
-// Accept also blocks while the process is out of descriptors, or has as many connections (Counters.Conns) as it may: what
+// What Accept returns is a *net.TCPConn or a *net.UnixConn, embedded in a type that counts it in Counters.Conns until it is
+// closed.
+//
+// Accept also blocks while the process is out of descriptors, or has as many connections as it may: what
 // comes meanwhile waits in the kernel. With several listeners there may be one more for each. See OnFull.
 func (e *Env) Listener(name string) (net.Listener, error) {
 	s, err := e.find(name, false)

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"fmt"
-	"net"
 	"sync"
 	"time"
 )
@@ -81,7 +80,7 @@ func (g *gate) leave() {
 const shedPause = 10 * time.Millisecond
 
 // awaitRoom waits until there is room for a connection, or something is said to l.
-func (g *gate) awaitRoom(l *listener, ln net.Listener) {
+func (g *gate) awaitRoom(l *listener, ln acceptor) {
 	if !g.full() {
 		return
 	}
@@ -100,7 +99,7 @@ func (g *gate) awaitRoom(l *listener, ln net.Listener) {
 		var queued <-chan struct{}
 		var pause time.Duration
 		switch {
-		case !q.empty():
+		case ln.Waiting():
 			pause = shedPause
 			if waited {
 				g.makeRoom()
@@ -125,14 +124,14 @@ const (
 
 // awaitFiles waits after accept has failed for want of descriptors or memory, for the tries-th time in a row. The kernel
 // says so also when nobody waits.
-func (g *gate) awaitFiles(l *listener, ln net.Listener, lack error, tries int) {
+func (g *gate) awaitFiles(l *listener, ln acceptor, lack error, tries int) {
 	conns := &g.env.Counters.Conns
 	conns.waiting.Add(1)
 	defer conns.waiting.Add(-1)
 	g.enter(lack.Error())
 	defer g.leave()
 	changed := conns.changed()
-	if !(queueWatch{ln: ln}).empty() {
+	if ln.Waiting() {
 		g.makeRoom()
 	}
 	done := l.done

@@ -25,8 +25,8 @@ func limited(t *testing.T, n int) (*Director, net.Listener, net.Listener) {
 	return d, l, ln
 }
 
-// counting counts what it accepts, and tells it.
-func counting(t *testing.T, d *Director, l net.Listener) (<-chan net.Conn, <-chan error) {
+// taking tells what it accepts.
+func taking(t *testing.T, l net.Listener) (<-chan net.Conn, <-chan error) {
 	t.Helper()
 	conns, ended := make(chan net.Conn, 10), make(chan error, 1)
 	go func() {
@@ -36,7 +36,6 @@ func counting(t *testing.T, d *Director, l net.Listener) (<-chan net.Conn, <-cha
 				ended <- err
 				return
 			}
-			d.Env().Counters.Conns.Add(1)
 			conns <- c
 		}
 	}()
@@ -75,20 +74,20 @@ func awaitHeld(t *testing.T, d *Director) {
 func TestNoRoom(t *testing.T) {
 	t.Parallel()
 	d, l, ln := limited(t, 2)
-	conns, ended := counting(t, d, l)
+	conns, ended := taking(t, l)
 	for range 4 {
 		dialTCP(t, ln)
 	}
-	for range 2 {
-		receiveFrom(t, conns, "connection")
-	}
+	open := receiveFrom(t, conns, "connection")
+	receiveFrom(t, conns, "connection")
 	for range 2 { // the others wait, each for one that closes
 		awaitHeld(t, d)
 		if len(conns) != 0 {
 			t.Fatal("one too many")
 		}
-		d.Env().Counters.Conns.Add(-1)
-		receiveFrom(t, conns, "connection after another has closed")
+		_ = open.Close()
+		_ = open.Close() // which counts once
+		open = receiveFrom(t, conns, "connection after another has closed")
 	}
 	awaitHeld(t, d)
 	d.Drain(wire.Drain{Deadline: Monotonic() + int64(time.Minute)})
@@ -105,20 +104,21 @@ func TestNoRoomMakesRoom(t *testing.T) {
 	t.Parallel()
 	d, l, ln := limited(t, 1)
 	var waits atomic.Bool
+	var idle atomic.Value
 	d.Env().OnFull(func() {
 		if !waits.Load() {
 			t.Error("nobody waits")
 		}
-		d.Env().Counters.Conns.Add(-1)
+		_ = idle.Load().(net.Conn).Close()
 	})
-	conns, _ := counting(t, d, l)
+	conns, _ := taking(t, l)
 	dialTCP(t, ln)
-	receiveFrom(t, conns, "connection")
+	idle.Store(receiveFrom(t, conns, "connection"))
 	awaitHeld(t, d)
 	for range 3 {
 		waits.Store(true)
 		dialTCP(t, ln)
-		receiveFrom(t, conns, "second connection")
+		idle.Store(receiveFrom(t, conns, "second connection"))
 		waits.Store(false)
 	}
 }
@@ -127,14 +127,14 @@ func TestNoRoomMakesRoom(t *testing.T) {
 func TestNoRoomAndMerged(t *testing.T) {
 	t.Parallel()
 	d, l, ln := limited(t, 1)
-	conns, ended := counting(t, d, l)
+	conns, ended := taking(t, l)
 	dialTCP(t, ln)
-	receiveFrom(t, conns, "connection")
+	open := receiveFrom(t, conns, "connection")
 	awaitHeld(t, d)
 	more := shared(t, "tcp", "127.0.0.1:0")
 	d.p.env.addSocket(wire.Listener{Key: "x", Name: "0", Transport: "tcp", Extra: true}, dupOf(t, more))
 	dialTCP(t, more)
-	d.Env().Counters.Conns.Add(-1)
+	_ = open.Close()
 	receiveFrom(t, conns, "connection of the other socket")
 	dialTCP(t, ln)
 	d.Drain(wire.Drain{Deadline: Monotonic() + int64(time.Minute), Ends: []string{"0"}})

@@ -112,7 +112,7 @@ func (m *merged) waiting() bool {
 		l.mu.Lock()
 		ln := l.ln
 		l.mu.Unlock()
-		if ln != nil && !(queueWatch{ln: ln}).empty() {
+		if ln != nil && ln.Waiting() {
 			return true
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,13 +18,14 @@ import (
 // The socket is wrapped only at GO. Before that it may not listen yet, and a process that polls it takes part in
 // the wake-ups of every connection.
 type listener struct {
-	env  *Env
-	addr net.Addr
+	env     *Env
+	addr    net.Addr
+	balance *sock.Balance // nil: no other worker accepts
 
 	mu     sync.Mutex
-	fd     int          // raw, before GO
-	ln     net.Listener // after GO
-	ending bool         // accept what comes until the grace ends, then what is queued, then close
+	fd     int      // raw, before GO
+	ln     acceptor // after GO
+	ending bool     // accept what comes until the grace ends, then what is queued, then close
 	grace  time.Time
 	closed bool
 
@@ -36,9 +38,18 @@ type listener struct {
 	done chan struct{} // closed with closed or ending
 }
 
+// acceptor is what a listener asks of a [sock.Listener].
+type acceptor interface {
+	net.Listener
+	syscall.Conn
+	SetDeadline(t time.Time) error
+	TryAccept() (net.Conn, error)
+	Waiting() bool
+}
+
 // newListener takes fd. It is -1 if the drain began before anybody asked for the listener, which is closed then.
-func newListener(env *Env, fd int) *listener {
-	l := &listener{env: env, fd: fd, addr: localAddr(fd), done: make(chan struct{}), interrupts: make(chan struct{})}
+func newListener(env *Env, fd int, balance *sock.Balance) *listener {
+	l := &listener{env: env, fd: fd, balance: balance, addr: localAddr(fd), done: make(chan struct{}), interrupts: make(chan struct{})}
 	if fd < 0 {
 		l.closed = true
 		close(l.done)
@@ -85,7 +96,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		c, err := l.accept(ln)
 		switch {
 		case err == nil:
-			return c, nil
+			return l.env.count(c), nil
 		case handover.Exhausted(err):
 			l.env.gate.awaitFiles(l, ln, err, tries)
 			tries++
@@ -141,7 +152,7 @@ func (l *listener) listens() bool {
 }
 
 // accept waits for a connection, or when the listener's grace has passed takes one that is queued.
-func (l *listener) accept(ln net.Listener) (net.Conn, error) {
+func (l *listener) accept(ln acceptor) (net.Conn, error) {
 	if l.isOver() {
 		return l.acceptQueued(ln)
 	}
@@ -189,7 +200,7 @@ func (l *listener) isEnding() bool {
 }
 
 // open wraps the socket, once.
-func (l *listener) open() (net.Listener, error) {
+func (l *listener) open() (acceptor, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -198,7 +209,7 @@ func (l *listener) open() (net.Listener, error) {
 	if l.ln != nil {
 		return l.ln, nil
 	}
-	ln, err := openListener(l.fd, l.addr)
+	ln, err := sock.Listen(l.fd, l.balance)
 	l.fd = -1
 	if err != nil {
 		l.closed = true
@@ -206,18 +217,14 @@ func (l *listener) open() (net.Listener, error) {
 	}
 	l.ln = ln
 	if l.ending {
-		setDeadline(ln, l.grace)
+		_ = ln.SetDeadline(l.grace)
 	}
 	return ln, nil
 }
 
 // acceptQueued takes one connection without waiting; when there is none, the listener is closed.
-func (l *listener) acceptQueued(ln net.Listener) (net.Conn, error) {
-	q, ok := ln.(queue)
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	c, err := q.TryAccept()
+func (l *listener) acceptQueued(ln acceptor) (net.Conn, error) {
+	c, err := ln.TryAccept()
 	if handover.Exhausted(err) && !l.env.isCut() {
 		return nil, err
 	}
@@ -231,14 +238,14 @@ func (l *listener) acceptQueued(ln net.Listener) (net.Conn, error) {
 }
 
 // wasLast reports whether a listener that only leaves has taken what it may have been woken for.
-func (l *listener) wasLast(ln net.Listener) bool {
+func (l *listener) wasLast(ln acceptor) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.leaving == 0 {
 		return false
 	}
 	l.leaving--
-	return l.leaving == 0 || (queueWatch{ln: ln}).empty()
+	return l.leaving == 0 || !ln.Waiting()
 }
 
 // endGrace is how long a worker goes on accepting on an address that leaves the configuration: handshakes that have begun
@@ -264,7 +271,7 @@ func (l *listener) drain(ends bool, grace time.Duration) {
 	}
 	l.ending, l.grace = true, time.Now().Add(grace)
 	close(l.done)
-	setDeadline(l.ln, l.grace) // wakes Accept then
+	l.setDeadline(l.grace) // wakes Accept then
 }
 
 // leave reports whether somebody waits whom the kernel may have woken just now, and nobody else: then what is queued is
@@ -272,7 +279,7 @@ func (l *listener) drain(ends bool, grace time.Duration) {
 func (l *listener) leave() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, turns := l.ln.(*sock.Listener); !turns || l.waiting == 0 || l.ending {
+	if l.waiting == 0 || l.ending {
 		return false
 	}
 	l.leaving = leaveMost

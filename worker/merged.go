@@ -182,7 +182,7 @@ func (l *listener) interrupt() {
 	}
 	l.interrupted = true
 	close(l.interrupts)
-	setDeadline(l.ln, time.Unix(1, 0))
+	l.setDeadline(time.Unix(1, 0))
 }
 
 // resume ends what interrupt has begun.
@@ -194,7 +194,7 @@ func (l *listener) resume() {
 	}
 	l.interrupted, l.interrupts = false, make(chan struct{})
 	if !l.closed && !l.ending {
-		setDeadline(l.ln, time.Time{})
+		l.setDeadline(time.Time{})
 	}
 }
 
@@ -204,8 +204,9 @@ func (l *listener) isInterrupted() bool {
 	return l.interrupted && !l.ending && !l.closed
 }
 
-func setDeadline(ln net.Listener, t time.Time) {
-	if d, ok := ln.(interface{ SetDeadline(time.Time) error }); ok {
-		_ = d.SetDeadline(t)
+// setDeadline is called with the lock held.
+func (l *listener) setDeadline(t time.Time) {
+	if l.ln != nil {
+		_ = l.ln.SetDeadline(t)
 	}
 }

@@ -269,7 +269,7 @@ func TestCloseOfMergedClosesWhatNobodyTook(t *testing.T) {
 
 // brittle is a listener whose next Accepts fail.
 type brittle struct {
-	net.Listener
+	acceptor
 	errs chan error
 }
 
@@ -278,12 +278,8 @@ func (b brittle) Accept() (net.Conn, error) {
 	case err := <-b.errs:
 		return nil, err
 	default:
-		return b.Listener.Accept()
+		return b.acceptor.Accept()
 	}
-}
-
-func (b brittle) SetDeadline(t time.Time) error {
-	return b.Listener.(interface{ SetDeadline(time.Time) error }).SetDeadline(t)
 }
 
 func TestMergedPassesErrorsOn(t *testing.T) {
@@ -303,7 +299,7 @@ func TestMergedPassesErrorsOn(t *testing.T) {
 			for range cap(errs) {
 				errs <- tt.err
 			}
-			x := newListener(d.p.env, dupOf(t, extra))
+			x := newListener(d.p.env, dupOf(t, extra), nil)
 			if _, err := x.open(); err != nil {
 				t.Fatal(err)
 			}

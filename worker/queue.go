@@ -1,9 +1,7 @@
 package worker
 
 import (
-	"net"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -12,12 +10,12 @@ import (
 
 // queueWatch sees whether connections wait in a listening socket, without taking them.
 type queueWatch struct {
-	ln    net.Listener
+	ln    acceptor
 	file  *os.File      // a duplicate of the socket that the runtime polls; nil: there is none
 	await chan struct{} // closed when a connection waits; nil: nobody looks
 }
 
-func watchQueue(ln net.Listener) *queueWatch {
+func watchQueue(ln acceptor) *queueWatch {
 	q := &queueWatch{ln: ln}
 	q.control(func(fd uintptr) {
 		if d, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
@@ -31,13 +29,6 @@ func (q *queueWatch) close() {
 	if q.file != nil {
 		_ = q.file.Close()
 	}
-}
-
-// empty reports whether nobody waits.
-func (q queueWatch) empty() bool {
-	empty := true
-	q.control(func(fd uintptr) { empty = !sock.Acceptable(fd) })
-	return empty
 }
 
 // event is closed when somebody waits.
@@ -64,9 +55,7 @@ func (q *queueWatch) event() <-chan struct{} {
 }
 
 func (q queueWatch) control(f func(fd uintptr)) {
-	if sc, ok := q.ln.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			_ = raw.Control(f)
-		}
+	if raw, err := q.ln.SyscallConn(); err == nil {
+		_ = raw.Control(f)
 	}
 }

@@ -28,8 +28,8 @@ func roomFor(configured int) int64 {
 	return max(1, files-min(max(files/8, reserveLeast), reserveMost))
 }
 
-// ConnCount counts the connections that are open. Listeners accept no more of them than there is room for, see
-// [Env.Listener]; so whoever serves connections counts each from Accept until after its Close.
+// ConnCount counts the connections that are open. Listeners accept no more of them than there is room for. What comes from
+// [Env.Listener] and [Env.Open] counts itself, until it is closed.
 type ConnCount struct {
 	n       atomic.Int64
 	waiting atomic.Int32 // who waits for room

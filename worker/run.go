@@ -17,6 +17,7 @@ import (
 	"baton/worker/logsink"
 	"baton/worker/ownfile"
 	"baton/worker/seqpacket"
+	"baton/worker/sock"
 	"baton/worker/wire"
 )
 
@@ -88,7 +89,7 @@ func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
 	if err := p.Frame.Into(&s); err != nil {
 		return nil, err
 	}
-	want := len(s.Listeners) + 1
+	want := len(s.Listeners) + 2
 	if s.HangTimeout > 0 {
 		want++
 	}
@@ -104,6 +105,11 @@ func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
 		return nil, fmt.Errorf("setup: payload: %w", err)
 	}
 	env.setHandover(handover.New(log))
+	balance := p.TakeFD()
+	defer func() { _ = unix.Close(balance) }()
+	if env.balance, err = sock.OpenBalance(balance, s.Slot); err != nil {
+		return nil, fmt.Errorf("setup: %w", err)
+	}
 	for _, l := range s.Listeners {
 		env.addSocket(l, p.TakeFD())
 	}
@@ -389,6 +395,7 @@ func (p *process) drain(d wire.Drain) {
 		return
 	}
 	p.draining = true
+	e.balance.Leave()
 	p.stopListeners(d.Ends, d.Stop)
 	e.cancel()
 }
@@ -404,7 +411,8 @@ func (p *process) stopListeners(ends []string, all bool) {
 // exit says goodbye. Serve has returned.
 func (p *process) exit(err error) int {
 	c := p.env.Counters
-	bye := wire.Bye{CutRequests: c.CutRequests.Load(), CutConns: c.CutConns.Load(), Requests: c.Requests.Load(), Handed: p.handed()}
+	open := c.Conns.Load() // the process ends, and they with it
+	bye := wire.Bye{CutRequests: c.CutRequests.Load(), CutConns: c.CutConns.Load() + open, Requests: c.Requests.Load(), Handed: p.handed()}
 	if bye.CutRequests+bye.CutConns > 0 {
 		p.env.Log.Warn("worker: drain deadline cut", "requests", bye.CutRequests, "connections", bye.CutConns)
 	}

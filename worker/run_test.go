@@ -18,6 +18,7 @@ import (
 
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
+	"baton/worker/sock"
 	"baton/worker/wire"
 )
 
@@ -130,7 +131,11 @@ func start(t *testing.T, role string) *child {
 func (c *child) setUp(lns ...net.Listener) *child {
 	c.t.Helper()
 	payload := c.memory("hello")
-	fds := []int{payload}
+	balance, err := sock.NewBalance(2)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	fds := []int{payload, balance}
 	setup := wire.Setup{Generation: 3, Slot: 1, Version: "v", Payload: len("hello"), StopTimeout: int64(time.Hour)}
 	for i, ln := range lns {
 		name := string(rune('0' + i))
@@ -478,7 +483,7 @@ func TestSetupThatIsNone(t *testing.T) {
 		"another message":    func(c *child) { c.post(wire.Go{}) },
 		"descriptors wanted": func(c *child) { c.post(wire.Setup{Listeners: make([]wire.Listener, 2)}) },
 		"short payload": func(c *child) {
-			fds := []int{c.memory("hello"), c.memory(""), c.memory("")}
+			fds := []int{c.memory("hello"), c.memory("")}
 			c.post(wire.Setup{Payload: 99}, fds...)
 			seqpacket.CloseAll(fds)
 		},

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker/handover"
+	"baton/worker/sock"
 	"baton/worker/wire"
 )
 
@@ -96,10 +97,18 @@ func (e *Env) merged(s *socket) *merged {
 // listener is called with the Env's lock held.
 func (s *socket) listener(e *Env) *listener {
 	if s.ln == nil {
-		s.ln = newListener(e, s.fd)
+		s.ln = newListener(e, s.fd, s.balanceOf(e))
 		s.fd = -1
 	}
 	return s.ln
+}
+
+// balanceOf is for sockets that other workers accept on as well.
+func (s *socket) balanceOf(e *Env) *sock.Balance {
+	if s.Own {
+		return nil
+	}
+	return e.balance
 }
 
 // warnUnserved names the sockets that nobody has asked for: what comes to them waits for ever.

@@ -104,7 +104,7 @@ func (s *streams) accept(from *origin) {
 
 // take goes on with a connection that another worker has given. It is counted in open already.
 func (s *streams) take(c handover.Conn, from *origin) {
-	nc, err := c.Open()
+	nc, err := s.env.Open(c)
 	if handover.Exhausted(err) {
 		time.AfterFunc(resourcePause, func() { s.take(c, from) })
 		return
@@ -126,7 +126,6 @@ func (s *streams) start(nc net.Conn, from *origin, moved bool) {
 		c.Conn = from.wrap(nc)
 	}
 	s.open.Add(1)
-	s.env.Counters.Conns.Add(1)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
@@ -150,7 +149,6 @@ func (s *streams) forget(c *Conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
-	s.env.Counters.Conns.Add(-1)
 	s.open.Done()
 }
 

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// socket is what a conn needs of the connection that it wraps; *sock.Conn, *net.TCPConn and *net.UnixConn have it.
+// socket is what a conn needs of the connection that it wraps; *net.TCPConn and *net.UnixConn have it.
 type socket interface {
 	net.Conn
 	syscall.Conn

@@ -62,7 +62,7 @@ const retryPause = 50 * time.Millisecond
 
 // ready gives a connection on which something has come to net/http.
 func (l *lot) ready(c handover.Conn) {
-	nc, err := c.Open()
+	nc, err := l.s.env.Open(c)
 	if handover.Exhausted(err) {
 		time.AfterFunc(retryPause, func() { l.ready(c) })
 		return

@@ -236,7 +236,6 @@ func (s *server) all() []*conn {
 
 func (s *server) remember(c *conn) {
 	s.open.Add(1)
-	s.env.Counters.Conns.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
@@ -249,6 +248,5 @@ func (s *server) forget(c *conn) {
 	c.mu.Lock()
 	c.wanted()
 	c.mu.Unlock()
-	s.env.Counters.Conns.Add(-1)
 	s.open.Done()
 }

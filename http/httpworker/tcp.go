@@ -15,7 +15,7 @@ func connOf(nc net.Conn) *conn {
 	return nc.(tracked).tracked() //nolint:forcetypeassert // net/http serves nothing else
 }
 
-// stream is a TCP connection: a *sock.Conn or a *net.TCPConn.
+// stream is a TCP connection: a *net.TCPConn.
 type stream interface {
 	socket
 	io.ReaderFrom

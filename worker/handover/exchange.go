@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker/seqpacket"
-	"baton/worker/sock"
 	"baton/worker/wire"
 )
 
@@ -33,9 +32,6 @@ func (c Conn) Open() (net.Conn, error) {
 	d, err := unix.FcntlInt(uintptr(c.FD), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
-	}
-	if domain, err := unix.GetsockoptInt(d, unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && domain != unix.AF_UNIX {
-		return sock.New(d)
 	}
 	f := os.NewFile(uintptr(d), "conn")
 	defer func() { _ = f.Close() }()

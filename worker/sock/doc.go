@@ -1,8 +1,7 @@
-// Package sock has TCP as package net has it, and cheaper where many connections come.
+// Package sock accepts on listening sockets that several processes share, so that each of them gets its part of what comes.
 //
-// A [Listener] whose socket several processes share wakes one of those that wait, and they take turns. Package net wakes all
-// of them for each connection. What package net sets on every connection is set on the listening socket here, once: the
-// kernel passes it on.
-//
-// A [Conn] is a connection without what package net asks the kernel about it beforehand.
+// A [Listener] is one of package net, and what it accepts are net's connections. Two things are different. A new connection
+// wakes one of the processes that wait, the one that has waited longest; package net wakes all of them (see turn). And a
+// process that has accepted more than another one lets that one go first (see [Balance]): else a burst would belong to
+// the process that woke first, because one that is awake accepts faster than another one wakes.
 package sock

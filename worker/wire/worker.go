@@ -16,6 +16,9 @@ type Listener struct {
 	// them can be served by whoever serves another.
 	Group string `json:"group,omitempty"`
 
+	// Own says that no other worker accepts on the socket, unless this one's slot goes or it crashes.
+	Own bool `json:"own,omitempty"`
+
 	// Extra is one more socket for the listener that has the same name.
 	Extra bool `json:"extra,omitempty"`
 
@@ -45,8 +48,8 @@ type Sockets struct {
 	More      bool       `json:"more,omitempty"` // another one follows
 }
 
-// Setup is the first message to a worker. It carries the descriptors of a memory file with the payload, and of
-// Listeners, in their order.
+// Setup is the first message to a worker. It carries the descriptors of a memory file with the payload, of the memory file in
+// which workers count what they accept (see package sock), and of Listeners, in their order.
 type Setup struct {
 	Generation int        `json:"generation"`
 	Slot       int        `json:"slot"`

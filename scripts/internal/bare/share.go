@@ -22,7 +22,8 @@ import (
 // ways are those in which processes share a port.
 var ways = []string{
 	wayAll,      // one socket, package net: all who wait are woken
-	wayTurns,    // one socket, package sock: who waits takes turns
+	wayTurns,    // one socket, package sock: a connection wakes one of those that wait
+	wayBalanced, // the same, and a process that is ahead of another lets it go first
 	wayBlocking, // one socket, a thread of each process blocks in accept(2)
 	waySlots,    // a socket for each process (SO_REUSEPORT), package net
 }
@@ -30,11 +31,12 @@ var ways = []string{
 const (
 	wayAll      = "all"
 	wayTurns    = "turns"
+	wayBalanced = "balanced"
 	wayBlocking = "blocking"
 	waySlots    = "slots"
 )
 
-// childEnv tells a process that it is one of those that serve.
+// childEnv tells a process that it is one of those that serve, and which.
 const childEnv = "BARE_CHILD"
 
 // share serves in n processes until it is told to end, and ends them. Like baton's workers they share the CPUs.
@@ -50,6 +52,11 @@ func share(address, way string, n int, h http.Handler) error {
 			return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
 		}
 	}
+	fd, err := sock.NewBalance(n)
+	if err != nil {
+		return err
+	}
+	balance := os.NewFile(uintptr(fd), "balance")
 	failed := make(chan error, n)
 	var file *os.File
 	for i := range n {
@@ -65,15 +72,14 @@ func share(address, way string, n int, h http.Handler) error {
 		}
 		cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
 		cmd.Args[0] = os.Args[0]
-		cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{file}
+		cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{file, balance}
 		cpus := max(1, runtime.NumCPU()/n)
-		cmd.Env = append(os.Environ(), childEnv+"=1", "GOMAXPROCS="+strconv.Itoa(cpus))
+		cmd.Env = append(os.Environ(), childEnv+"="+strconv.Itoa(i), "GOMAXPROCS="+strconv.Itoa(cpus))
 		if err := cmd.Start(); err != nil {
 			return err
 		}
 		go func() { failed <- cmd.Wait() }()
 	}
-	var err error
 	for i := range n {
 		if e := <-failed; i == 0 && ctx.Err() == nil {
 			err = fmt.Errorf("a process has ended: %w", e)
@@ -85,14 +91,21 @@ func share(address, way string, n int, h http.Handler) error {
 
 // serveShared serves on the socket that it was given.
 func serveShared(way string, h http.Handler) error {
-	const fd = 3
+	const fd, balanceFD = 3, 4
 	var ln net.Listener
 	var err error
 	switch way {
 	case wayAll, waySlots:
 		ln, err = net.FileListener(os.NewFile(fd, "listener"))
 	case wayTurns:
-		ln, err = sock.Listen(fd)
+		ln, err = sock.Listen(fd, nil)
+	case wayBalanced:
+		mine, _ := strconv.Atoi(os.Getenv(childEnv))
+		balance, berr := sock.OpenBalance(balanceFD, mine)
+		if berr != nil {
+			return berr
+		}
+		ln, err = sock.Listen(fd, balance)
 	case wayBlocking:
 		runtime.LockOSThread() // which also calls Accept
 		ln, err = blocking(fd), unix.SetNonblock(fd, false)
@@ -118,7 +131,9 @@ func (b blocking) Accept() (net.Conn, error) {
 		case err != nil:
 			return nil, err
 		default:
-			return sock.New(fd)
+			f := os.NewFile(uintptr(fd), "conn")
+			defer func() { _ = f.Close() }()
+			return net.FileConn(f)
 		}
 	}
 }

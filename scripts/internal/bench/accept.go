@@ -8,7 +8,8 @@ import (
 // ways are those of the command bare in which processes share a port.
 var ways = []struct{ name, what string }{
 	{"all", "one shared socket, all who wait are woken (package net)"},
-	{"turns", "one shared socket, who waits takes turns (baton)"},
+	{"turns", "one shared socket, a connection wakes one"},
+	{"balanced", "the same, and who is ahead lets others go first (baton)"},
 	{"blocking", "one shared socket, a thread of each process blocks in accept"},
 	{"slots", "a socket for each process (reuse_port)"},
 }
