@@ -42,9 +42,10 @@ func (c *client) reload(ctx context.Context, wait bool, u *ui) int {
 		u.hint("the generation before it serves on")
 		return exitFailed
 	}
-	st, _ := c.status(ctx) // a courtesy: without an answer, nothing
-	u.say("generation %d serves%s", a.Generation, servedVersion(st))
-	for _, l := range st.Listeners {
+	u.say("generation %d serves%s", a.Generation, c.servedVersion(ctx))
+	var s master.Status
+	_ = c.ask(ctx, http.MethodGet, "/status", &s) // without an answer, no warnings
+	for _, l := range s.Listeners {
 		if l.Error != "" {
 			u.warn("warning: not on %s", listenerText(l))
 		}
@@ -55,11 +56,12 @@ func (c *client) reload(ctx context.Context, wait bool, u *ui) int {
 	return exitOK
 }
 
-func servedVersion(s master.Status) string {
-	if s.Version == "" {
-		return ""
+// servedVersion is a courtesy: without an answer, nothing.
+func (c *client) servedVersion(ctx context.Context) string {
+	if id, err := c.hello(ctx); err == nil && id.Version != "" {
+		return fmt.Sprintf(" (version %s)", id.Version)
 	}
-	return fmt.Sprintf(" (version %s)", s.Version)
+	return ""
 }
 
 func cutText(requests, connections int64) string {
