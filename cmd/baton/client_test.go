@@ -113,7 +113,7 @@ func TestReloadSaysWhatIsNotServed(t *testing.T) {
 		{Name: "web", Address: "127.0.0.1:80", State: "listening"},
 		{Name: "api", Address: "127.0.0.1:81", State: "failed", Error: "listen 127.0.0.1:81: address already in use"},
 	}})
-	expect(t, []string{"reload", "--control", f.path}, exitOK, "generation 3 serves\n",
+	expect(t, []string{"reload", "--control", f.path}, exitOK, "generation 3 serves (version v2)\n",
 		"baton: warning: not on 127.0.0.1:81 (api): failed, and tried again: listen 127.0.0.1:81: address already in use\n")
 }
 
