@@ -118,8 +118,8 @@ func (c *conn) beforeRead(p []byte) (int, step) {
 	defer c.mu.Unlock()
 	room := c.frame.room(len(p))
 	waiting := !c.active && !c.hijacked
+	c.held = c.skipEmptyLines(c.held)
 	if waiting {
-		c.held = c.skipEmptyLines(c.held)
 		room = min(room, c.s.MaxHeaderSize-c.frame.size)
 	}
 	switch {
@@ -275,9 +275,9 @@ func (c *conn) took(p []byte) int {
 }
 
 // skipEmptyLines drops empty lines before a request, as RFC 9112, 2.2, asks for: net/http does so only behind a POST. While a
-// handler runs it does not: what follows may be no request.
+// handler runs that may take the connection over, what follows may be no request.
 func (c *conn) skipEmptyLines(p []byte) []byte {
-	if c.active || c.hijacked || !c.frame.untouched() {
+	if len(p) == 0 || c.hijacked || !c.frame.between() || c.active && c.frame.faults&takesOver != 0 {
 		return p
 	}
 	return bytes.TrimLeft(p, "\r\n")

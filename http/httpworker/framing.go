@@ -88,6 +88,10 @@ func (f *framing) body(length int64) {
 // next begins a request.
 func (f *framing) next() { f.part, f.head, f.size, f.alien = partHead, lines{}, 0, false }
 
+// between reports that what comes next begins a request: before a handler has said that there is a body, net/http reads on
+// only if there is none.
+func (f *framing) between() bool { return f.part == partHeadEnded || f.untouched() }
+
 // inBody reports that the handler's request has more body to come.
 func (f *framing) inBody() bool { return f.part == partLength || f.part == partChunks }
 

@@ -3,6 +3,7 @@ package httpworker
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -242,7 +243,38 @@ func TestEmptyLinesBeforeRequest(t *testing.T) {
 			}
 		}
 	}
+	g := newGate(t, 1000)
+	c := dialTo(t, g)
+	c.send(get("/1") + "\r\n" + get("/2") + "\n") // net/http reads on while a handler runs
+	for _, path := range []string{"/1", "/2", "/3"} {
+		<-g.entered
+		if path == "/2" {
+			c.send("\r\n" + get("/3"))
+		}
+		g.leave <- struct{}{}
+		c.want(200, path)
+	}
 	tc := dialTLS(t, startTLS(t, Settings{}), clientTLS("http/1.1"))
 	_, _ = io.WriteString(tc.tls, "\r\n"+get("/a"))
 	tc.want(200, "/a")
+}
+
+// What follows a request that may turn the connection into another protocol is not ours to drop.
+func TestEmptyLinesOfAnotherProtocol(t *testing.T) {
+	p := start(t, Settings{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		nc, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = nc.Close() }()
+		line, _ := rw.ReadString('x')
+		_, _ = io.WriteString(nc, line)
+	})})
+	for _, head := range []string{"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\nupgrade: raw\r\n\r\n"} {
+		c := dial(t, p)
+		c.send(head + "\r\n\n x")
+		if got, err := io.ReadAll(c.r); err != nil || string(got) != "\r\n\n x" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
 }

@@ -326,3 +326,24 @@ func TestHTTP2ClientThatDoesNotReadIsClosed(t *testing.T) {
 		})
 	}
 }
+
+// What net/http still has to write when the handler has returned has an end as well; the connection serves on.
+func TestHTTP2ResponseWithoutRoomEnds(t *testing.T) {
+	p := startTLS(t, Settings{SendTimeout: short})
+	tc := dialTLS(t, p, clientTLS("h2"))
+	const noRoom = "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00" // SETTINGS_INITIAL_WINDOW_SIZE
+	_, _ = io.WriteString(tc.tls, preface+noRoom+"\x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x84\x87\x41\x01h")
+	for {
+		var head [frameHead]byte
+		if _, err := io.ReadFull(tc.r, head[:]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(io.Discard, tc.r, int64(head[1])<<8|int64(head[2])); err != nil {
+			t.Fatal(err)
+		}
+		const resetStream = 0x3
+		if head[3] == resetStream {
+			break
+		}
+	}
+}

@@ -19,12 +19,16 @@ const (
 	faultTwoLengths                    // though they may be the same
 	hasLength                          // a fault only together with the next one
 	hasCoding
+	takesOver // no fault: what follows the request may be another protocol
 )
+
+// noFaults are those that alone are none.
+const noFaults = hasLength | hasCoding | takesOver
 
 // refusal says why a request is refused, or "".
 func (f faults) refusal(r *http.Request) string {
 	switch {
-	case f&^(hasLength|hasCoding) == 0 && f&hasCoding == 0:
+	case f&^noFaults == 0 && f&hasCoding == 0:
 		return ""
 	case f&faultBareLF != 0:
 		return "a line of the header does not end with CR LF"
@@ -46,6 +50,7 @@ func (f faults) refusal(r *http.Request) string {
 const (
 	fieldLength = "content-length:"
 	fieldCoding = "transfer-encoding:"
+	fieldOther  = "upgrade:"
 	longestName = len(fieldCoding)
 )
 
@@ -55,7 +60,11 @@ func (f *faults) look(start []byte, cr, first bool) {
 	if !cr {
 		*f |= faultBareLF
 	}
-	if first || len(start) == 0 {
+	switch {
+	case first && bytes.HasPrefix(start, []byte("CONNECT ")):
+		*f |= takesOver
+		return
+	case first, len(start) == 0:
 		return
 	}
 	switch start[0] {
@@ -71,6 +80,10 @@ func (f *faults) look(start []byte, cr, first bool) {
 			*f |= faultTwoLengths
 		}
 		*f |= hasLength
+	case 'u', 'U':
+		if isField(start, fieldOther) {
+			*f |= takesOver
+		}
 	case 't', 'T':
 		if isField(start, fieldCoding) {
 			*f |= hasCoding

@@ -18,6 +18,9 @@ func newStatic(prefix, dir string) (http.Handler, error) {
 		return nil, fmt.Errorf("static: %w", err)
 	}
 	files := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if unit, _, _ := strings.Cut(r.Header.Get("Range"), "="); unit != "bytes" {
+			r.Header.Del("Range") // one of a unit that nobody knows is to be ignored (RFC 9110, 14.2)
+		}
 		http.FileServer(rooted{d.current(), w.Header()}).ServeHTTP(w, r)
 	})
 	if prefix == "/" {

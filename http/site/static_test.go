@@ -164,6 +164,10 @@ func TestStaticRangesAndValidators(t *testing.T) {
 	if got := body(t, resp); resp.StatusCode != 206 || got != "a" {
 		t.Errorf("%s %q", resp.Status, got)
 	}
+	req.Header.Set("Range", "lines=0-4")
+	if resp, err := http.DefaultClient.Do(req); err != nil || resp.StatusCode != 200 || body(t, resp) != "file a" {
+		t.Errorf("an unknown unit: %v, %v", resp, err)
+	}
 	req.Header.Set("If-Modified-Since", resp.Header.Get("Last-Modified"))
 	req.Header.Del("Range")
 	if resp, err = http.DefaultClient.Do(req); err != nil {
