@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -193,6 +194,19 @@ func (m *master) missingFiles() []string {
 		}
 	}
 	return all
+}
+
+// missingLines says what did not get into the log.
+func (m *master) missingLines() []string {
+	n, why := m.sink.Missing()
+	for _, p := range m.procs {
+		n += p.stats.LogLost
+		why = cmp.Or(why, p.stats.LogError)
+	}
+	if n == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("log: %d lines of the running processes are lost: %s", n, cmp.Or(why, "nobody reads it"))}
 }
 
 // removePaths removes what the keeper would have removed: of a process that was about to be the master what it has made,

@@ -46,6 +46,7 @@ func (m *master) status(q *query) Status {
 	st.Crashing, st.Warnings = m.crashReport()
 	st.Warnings = append(st.Warnings, m.recycle.warnings()...)
 	st.Warnings = append(st.Warnings, m.missingFiles()...)
+	st.Warnings = append(st.Warnings, m.missingLines()...)
 	handed := m.counts.Handed
 	for _, p := range m.procs {
 		if !p.bye { // else it is in the sum already

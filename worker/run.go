@@ -354,7 +354,12 @@ func (p *process) stats(id int64) wire.Stats {
 	case !p.ready:
 		state = "starting"
 	}
-	return wire.Stats{ID: id, State: state, Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(), Handed: p.handed(), Held: p.env.gate.heldBecause(), Shed: c.Shed.Load()}
+	st := wire.Stats{
+		ID: id, State: state, Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(), Handed: p.handed(),
+		Held: p.env.gate.heldBecause(), Shed: c.Shed.Load(),
+	}
+	st.LogLost, st.LogError = p.sink.Missing()
+	return st
 }
 
 func (p *process) handed() wire.Handed {

@@ -1,5 +1,6 @@
 // Package logsink writes log lines without ever making the writer wait: a terminal that is held by Ctrl-S or a
-// pipe that nobody reads must not stop a drain. What does not fit is dropped and counted.
+// pipe that nobody reads must not stop a drain. What does not fit is dropped, what the disk has no room for is lost, and
+// both are counted, and said as soon as there is room.
 package logsink
 
 import (
@@ -22,7 +23,9 @@ type Sink struct {
 	fd      atomic.Int64
 	lines   chan []byte
 	flush   chan chan struct{}
-	dropped atomic.Int64
+	dropped atomic.Int64 // nobody read them
+	lost    atomic.Int64 // they could not be written
+	why     atomic.Value // the error, of the last one
 }
 
 // New starts a Sink on a descriptor, for the life of the process.
@@ -81,8 +84,16 @@ func (s *Sink) SetFD(fd int) {
 // FD is the descriptor that is written to.
 func (s *Sink) FD() int { return int(s.fd.Load()) }
 
-// Dropped is how many lines were lost.
+// Dropped is how many lines were never written because nobody read what was before them.
 func (s *Sink) Dropped() int64 { return s.dropped.Load() }
+
+// Missing is how many lines are not where they were to be written, and why, of the last one that could not be written.
+func (s *Sink) Missing() (n int64, why string) {
+	if err, ok := s.why.Load().(error); ok {
+		why = err.Error()
+	}
+	return s.dropped.Load() + s.lost.Load(), why
+}
 
 // Flush waits until what was written is out, or for the given time.
 func (s *Sink) Flush(limit time.Duration) {
@@ -102,28 +113,54 @@ func (s *Sink) Flush(limit time.Duration) {
 
 func (s *Sink) writeLines() {
 	var told int64
+	var f failures
 	for {
 		select {
 		case line := <-s.lines:
-			s.out(line)
+			f.out(s, line)
 		case done := <-s.flush:
 			for len(s.lines) > 0 {
-				s.out(<-s.lines)
+				f.out(s, <-s.lines)
 			}
 			close(done)
 		}
 		if n := s.dropped.Load(); n != told && len(s.lines) == 0 {
-			s.out(fmt.Appendf(nil, "baton: %d log lines dropped, nobody read them\n", n-told))
+			f.out(s, fmt.Appendf(nil, "baton: %d log lines dropped, nobody read them\n", n-told))
 			told = n
 		}
 	}
 }
 
-// out writes with the raw call: an os.File would put a pipe into the poller, and into non-blocking mode for everybody
-// who shares it.
-func (s *Sink) out(line []byte) {
-	for len(line) > 0 {
-		n, err := unix.Write(s.FD(), line)
+// failures are the lines that could not be written and of which nothing was said so far.
+type failures struct {
+	n    int64
+	torn bool // a part of the last one was written
+}
+
+// out writes a line, and before it what was lost.
+func (f *failures) out(s *Sink, line []byte) {
+	said := line
+	if _, why := s.Missing(); f.n > 0 {
+		said = fmt.Appendf(nil, "baton: %d log lines lost: %s\n%s", f.n, why, line)
+	}
+	if f.torn {
+		said = append([]byte("\n"), said...)
+	}
+	part, err := s.write(said)
+	if err == nil {
+		*f = failures{}
+		return
+	}
+	f.n, f.torn = f.n+1, f.torn && part == 0 || part > 0
+	s.lost.Add(1)
+	s.why.Store(err)
+}
+
+// write uses the raw call: an os.File would put a pipe into the poller, and into non-blocking mode for everybody who
+// shares it.
+func (s *Sink) write(line []byte) (written int, err error) {
+	for written < len(line) {
+		n, err := unix.Write(s.FD(), line[written:])
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -131,11 +168,12 @@ func (s *Sink) out(line []byte) {
 			p := []unix.PollFd{{Fd: int32(s.FD()), Events: unix.POLLOUT}}
 			_, _ = unix.Poll(p, -1)
 			continue
-		case err != nil || n <= 0:
-			return
+		case err != nil:
+			return written, err
 		}
-		line = line[n:]
+		written += n
 	}
+	return written, nil
 }
 
 // Logger makes a logger on w; format is text or json.

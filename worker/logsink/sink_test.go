@@ -133,7 +133,9 @@ func TestClosedPipeEndsNothing(t *testing.T) {
 	r2, w2 := pipe(t)
 	s.SetFD(w2)
 	write(t, s, "to somebody\n")
-	wantLine(t, bufio.NewReader(r2), "to somebody\n")
+	lines := bufio.NewReader(r2)
+	wantLine(t, lines, "baton: 1 log lines lost: broken pipe\n")
+	wantLine(t, lines, "to somebody\n")
 	s.Flush(patience)
 	closeFD(t, s.FD())
 }
@@ -237,5 +239,57 @@ func TestLoggerFormats(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(js.String()), &line); err != nil || line.Msg != "hello" || line.Slot != 3 {
 		t.Errorf("%q: %v", js.String(), err)
+	}
+}
+
+// TestFullDisk: what could not be written is counted, and said when there is room again.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	full, err := unix.Open("/dev/full", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	s := New(full)
+	for range 3 {
+		write(t, s, "lost\n")
+	}
+	s.Flush(patience)
+	if n, why := s.Missing(); n != 3 || why != unix.ENOSPC.Error() {
+		t.Errorf("%d lost: %s", n, why)
+	}
+	r, w := pipe(t)
+	s.SetFD(w)
+	lines := bufio.NewReader(r)
+	write(t, s, "one\n")
+	write(t, s, "two\n")
+	for _, want := range []string{"baton: 3 log lines lost: no space left on device\n", "one\n", "two\n"} {
+		wantLine(t, lines, want)
+	}
+}
+
+// TestTornLine: what follows a line of which only a part was written begins on a line of its own.
+func TestTornLine(t *testing.T) {
+	t.Parallel()
+	const room = 1 << 16 // a multiple of a page
+	fd, err := unix.MemfdCreate("disk", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err == nil {
+		err = unix.Ftruncate(fd, room)
+	}
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW) // as a full disk
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(fd)
+	write(t, s, strings.Repeat("x", room+1)+"\n")
+	write(t, s, "lost\n")
+	s.Flush(patience)
+	r, w := pipe(t)
+	s.SetFD(w)
+	lines := bufio.NewReader(r)
+	write(t, s, "one\n")
+	for _, want := range []string{"\n", "baton: 2 log lines lost: operation not permitted\n", "one\n"} {
+		wantLine(t, lines, want)
 	}
 }

@@ -128,6 +128,10 @@ type Stats struct {
 	Handed   Handed `json:"handed"`
 	Shed     int64  `json:"shed,omitempty"` // idle connections that were closed because there was no room for others
 	Held     string `json:"held,omitempty"` // why nothing is accepted at the moment
+
+	// LogLost are the lines that did not get into the log, and LogError is why, of the last one that could not be written.
+	LogLost  int64  `json:"log_lost,omitempty"`
+	LogError string `json:"log_error,omitempty"`
 }
 
 // Handed counts idle connections on their way between workers.

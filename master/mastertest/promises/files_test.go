@@ -256,3 +256,12 @@ func TestKeeperKilledWhileStopping(t *testing.T) {
 	b.WantGone()
 	wantNoFiles(t, b)
 }
+
+// TestFullDisk: that lines of the log are lost is no secret.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	b := start(t, quiet(t).with(`log_file = "/dev/full"`))
+	b.AwaitStatus("the word that lines are lost", func(st mastertest.Status) bool {
+		return strings.Contains(strings.Join(st.Warnings, "\n"), "lines of the running processes are lost: no space left on device")
+	})
+}
