@@ -65,7 +65,7 @@ func (m *master) startWorker(slot, replaces int) error {
 	}
 	step.At(step.Forked)
 	rec := wire.WorkerRecord{
-		Generation: m.gen, Slot: slot, Started: time.Now().UnixMilli(), Listeners: m.addressesOf(slot), Starting: m.committed, Replaces: replaces,
+		Generation: m.gen, Slot: slot, Started: worker.Monotonic(), Listeners: m.addressesOf(slot), Starting: m.committed, Replaces: replaces,
 	}
 	p := &proc{procView: procView{pid: pid, gen: m.gen, slot: slot, started: monotonic()}, own: true, record: rec}
 	p.replaces = replaces
@@ -149,18 +149,11 @@ func (m *master) sendSetup(p *proc) error {
 
 // adopt takes over a worker that another master has started.
 func (m *master) adopt(pid int, data string, fd int) {
-	p := &proc{procView: procView{pid: pid, state: procServing}}
+	p := &proc{}
 	if err := wire.Unmarshal([]byte(data), &p.record); err != nil {
 		m.log.Error("master: adopt", "pid", pid, "error", err)
 	}
-	p.gen, p.slot = p.record.Generation, p.record.Slot
-	p.started = monotonic().add(-time.Since(time.UnixMilli(p.record.Started)))
-	if p.record.Draining {
-		p.state, p.deadline = procDraining, moment(p.record.Deadline)
-	} else if p.gen == m.gen {
-		p.state = procReady // GO once more does no harm
-		p.replaces = p.record.Replaces
-	}
+	p.procView = adopted(pid, p.record, m.gen)
 	conn, err := seqpacket.New(fd)
 	if err != nil {
 		m.log.Error("master: adopt", "pid", pid, "error", err)
@@ -174,6 +167,20 @@ func (m *master) adopt(pid int, data string, fd int) {
 		_ = p.conn.Post(wire.StatsRequest{})
 	}
 	go m.readWorker(p)
+}
+
+// adopted is a worker as its record describes it, to a master of generation gen. Whatever the clock on the wall shows by
+// now, it is as old as it is.
+func adopted(pid int, r wire.WorkerRecord, gen int) procView {
+	v := procView{pid: pid, gen: r.Generation, slot: r.Slot, started: moment(r.Started), state: procServing}
+	switch {
+	case r.Draining:
+		v.state, v.deadline = procDraining, moment(r.Deadline)
+	case r.Generation == gen:
+		v.state = procReady // GO once more does no harm
+		v.replaces = r.Replaces
+	}
+	return v
 }
 
 // readWorker turns what a worker says into events, and ends with its control socket.

@@ -5,7 +5,31 @@ import (
 	"log/slog"
 	"slices"
 	"testing"
+
+	"baton/worker/wire"
 )
+
+// TestAdopted: what a master makes of another one's worker.
+func TestAdopted(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		r    wire.WorkerRecord
+		want procView
+	}{
+		{"of this generation", wire.WorkerRecord{Generation: 5, Slot: 1, Started: 77}, procView{state: procReady, gen: 5, slot: 1, started: 77}},
+		{"a replacement", wire.WorkerRecord{Generation: 5, Started: 77, Replaces: 3}, procView{state: procReady, gen: 5, started: 77, recycling: recycling{replaces: 3}}},
+		{"of an older one", wire.WorkerRecord{Generation: 4, Started: 66}, procView{state: procServing, gen: 4, started: 66}},
+		{"that drains", wire.WorkerRecord{Generation: 5, Started: 77, Draining: true, Deadline: 99}, procView{
+			state: procDraining, gen: 5, started: 77, deadline: 99,
+		}},
+	} {
+		tt.want.pid = 9
+		if got := adopted(9, tt.r, 5); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
+}
 
 func TestTransient(t *testing.T) {
 	t.Parallel()

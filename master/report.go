@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"baton/master/internal/sockets"
+	"baton/worker"
 	"baton/worker/wire"
 )
 
@@ -89,7 +90,7 @@ func (m *master) state() string {
 func (p *proc) report(silent bool) WorkerStatus {
 	w := WorkerStatus{
 		Generation: p.gen, Slot: p.slot, PID: p.pid, State: p.state.String(), Silent: silent,
-		Age: float64(time.Now().UnixMilli()-p.record.Started) / 1000,
+		Age: time.Duration(worker.Monotonic() - p.record.Started).Seconds(),
 	}
 	if !silent {
 		w.Requests, w.Connections, w.Active = p.stats.Requests, p.stats.Conns, p.stats.Active

@@ -9,6 +9,7 @@ import (
 
 	"baton/master/internal/sockets"
 	"baton/master/internal/spawn"
+	"baton/worker"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -166,7 +167,7 @@ func (k *keeper) workers() []wire.WorkerStatus {
 		}
 		w := wire.WorkerStatus{
 			Generation: r.Generation, Slot: r.Slot, PID: pid, State: "serving", Silent: true,
-			Age: float64(time.Now().UnixMilli()-r.Started) / 1000,
+			Age: time.Duration(worker.Monotonic() - r.Started).Seconds(),
 		}
 		switch {
 		case r.Draining:

@@ -187,7 +187,7 @@ func (Tickets) Kind() string      { return "tickets" }
 type WorkerRecord struct {
 	Generation int      `json:"generation"`
 	Slot       int      `json:"slot"`
-	Started    int64    `json:"started"`   // Unix milliseconds
+	Started    int64    `json:"started"`   // on the monotonic clock, in nanoseconds
 	Listeners  []string `json:"listeners"` // the addresses that it accepts on, as Drain.Ends has them
 	Draining   bool     `json:"draining,omitempty"`
 	Deadline   int64    `json:"deadline,omitempty"` // of the drain, on the monotonic clock, in nanoseconds

@@ -1,6 +1,7 @@
 package promises_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +16,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// TestNothingLeaks: after 100 reloads, some of them failed, everything is as after the first.
+// TestNothingLeaks: after 100 reloads, some of them failed, with kills and resizes, everything is as after the first. What
+// a resize has made with reuse_port stays, and is used again by the next one: so it is done once before.
 func TestNothingLeaks(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -24,7 +26,9 @@ func TestNothingLeaks(t *testing.T) {
 		n = 20
 	}
 	s := quiet(t)
+	s.routes += fmt.Sprintf("[[listen]]\naddress = %q\nreuse_port = true\n", mastertest.FreePort(t))
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
+	upAndDown(t, b)
 	for range 5 {
 		b.Reload()
 	}
@@ -37,6 +41,15 @@ func TestNothingLeaks(t *testing.T) {
 				t.Errorf("a broken config: exit code %d", r.Code)
 			}
 			b.WriteConfig(s.String())
+		}
+		switch st := b.Status(); i % 25 {
+		case 5:
+			b.Kill(st.MasterPID)
+			b.AwaitStatus("another master", func(now mastertest.Status) bool { return now.MasterPID != 0 && now.MasterPID != st.MasterPID })
+		case 10:
+			b.Kill(b.AwaitSettled().PIDs("serving")[0])
+		case 15:
+			upAndDown(t, b)
 		}
 		b.Reload()
 	}
@@ -58,6 +71,15 @@ func TestNothingLeaks(t *testing.T) {
 		}
 	}
 	t.Logf("memory in KB: keeper %d, then %d; master %d, then %d", memory["keeper"]>>10, grown["keeper"]>>10, memory["master"]>>10, grown["master"]>>10)
+}
+
+// upAndDown resizes twice.
+func upAndDown(t *testing.T, b *mastertest.Baton) {
+	t.Helper()
+	for _, n := range []int{4, 2} {
+		resize(t, b, n)
+		b.AwaitSettled()
+	}
 }
 
 func rss(tb testing.TB, b *mastertest.Baton) map[string]int64 {
