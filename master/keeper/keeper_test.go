@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker"
+	"baton/worker/logsink"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -22,7 +23,7 @@ func newKeeper(t *testing.T) *keeper {
 	k := &keeper{
 		log: slog.New(slog.DiscardHandler), pid: os.Getpid(), started: time.Now(), store: store{},
 		packets: make(chan packetEvent, 100), opts: Options{Version: "v"}, dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
-		statuses: map[int64]*wire.Status{},
+		statuses: map[int64]*wire.Status{}, sink: logsink.New(2),
 	}
 	t.Cleanup(func() {
 		for name := range k.store {

@@ -38,7 +38,7 @@ func restedKeeper(t *testing.T) (*keeper, actor) {
 	tty := hold(t)
 	k.tty = &terminal{fd: tty.fd}
 	k.tty.gone.Store(5)
-	k.dir, k.live = "/home/you", 1
+	k.dir, k.live = "/home/you\xff", 1
 	k.attempts, k.count, k.served = 7, 9, 9
 	k.resizeSeq, k.forgotten = 4, 3
 	k.backoff.deaths, k.deaths, k.lastDeath, k.lost, k.restarts = 2, 3, "killed", 77, 8
@@ -47,7 +47,7 @@ func restedKeeper(t *testing.T) (*keeper, actor) {
 	k.masterSince, k.started = time.Unix(0, 14), time.Unix(0, 15)
 	k.lastTimeouts = wire.Preparing{StopTimeout: 5}
 	k.results = []result{{Seen: 9, OK: true, Generation: 1, Drained: true, CutRequests: 2}}
-	k.store.put("listen/a", entry{fd: hold(t).fd, data: "x", unlink: made(t, path(t, "sock"))})
+	k.store.put("listen/a\xff", entry{fd: hold(t).fd, data: "x\xff", unlink: made(t, path(t, "sock\xff"))}) // paths are bytes
 	k.store.put("count", entry{fd: -1, data: "{}"})
 	return k, a
 }

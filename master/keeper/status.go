@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -46,6 +47,9 @@ func (k *keeper) warnings() []string {
 	var all []string
 	for _, with := range slices.Sorted(maps.Keys(k.problems)) {
 		all = append(all, k.problems[with])
+	}
+	if n, why := k.sink.Missing(); n > 0 {
+		all = append(all, fmt.Sprintf("log: %d lines of the keeper are lost: %s", n, cmp.Or(why, "nobody reads it")))
 	}
 	return all
 }
