@@ -228,8 +228,21 @@ func (m *master) inheritSocket(s *sock) bool {
 	if strings.HasPrefix(s.Group, "udp/") || sockets.Listens(s.fd) {
 		s.state = listening
 	}
+	if made := madeIn(s.Made, m.gen); made != s.Made {
+		s.Made = made
+		m.put(wire.Put{Name: s.entry()}, s.sockRecord, -1)
+	}
 	m.sockets = append(m.sockets, *s)
 	return true
+}
+
+// madeIn is the generation that has made a socket, to a master of generation gen: one of another life of the program, whose
+// sockets systemd has kept, is before all generations of this one.
+func madeIn(made, gen int) int {
+	if made > gen {
+		return 0
+	}
+	return made
 }
 
 // bind takes an address: first as if we had nothing there, so that somebody else's socket is noticed.

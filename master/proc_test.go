@@ -62,6 +62,15 @@ func TestEndedAddresses(t *testing.T) {
 	}
 }
 
+func TestMadeIn(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ made, gen, want int }{{3, 5, 3}, {5, 5, 5}, {7, 1, 0}, {0, 1, 0}} {
+		if got := madeIn(tt.made, tt.gen); got != tt.want {
+			t.Errorf("made in %d, to generation %d: %d, want %d", tt.made, tt.gen, got, tt.want)
+		}
+	}
+}
+
 // TestGone: who ends unasked has crashed; in a slot of the running generation, the next one may have to wait for that.
 func TestGone(t *testing.T) {
 	t.Parallel()
