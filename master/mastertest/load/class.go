@@ -135,7 +135,7 @@ func continueTurn(c *Client) error {
 	if err != nil {
 		return err
 	}
-	start := time.Now()
+	start := c.begin()
 	body := bytes.Repeat([]byte{byte(c.rand.Uint32())}, 1+c.rand.IntN(16<<10))
 	c.extend(conn)
 	if err := conn.Send(c.head("POST", c.cfg.EchoPath, fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n", len(body)))); err != nil {

@@ -21,6 +21,7 @@ type Client struct {
 	h2            *http.Transport // of a client of that class
 	local, remote string          // the ends of the last connection
 	made          time.Time       // when it was begun
+	began         time.Time       // when the request was, or the connection
 	tally         *tally
 	run           *Runner
 }
@@ -50,7 +51,7 @@ func (c *Client) Conn() (*Conn, error) {
 
 // fail counts a failure of the last connection.
 func (c *Client) fail(err error) {
-	c.tally.fail(err, Failure{Local: c.local, Remote: c.remote, Made: c.made}, c.cfg.Excuse)
+	c.tally.fail(err, Failure{Local: c.local, Remote: c.remote, Made: c.made, Began: c.began}, c.cfg.Excuse)
 }
 
 // Drop closes the kept connection.
@@ -90,7 +91,7 @@ func (c *Client) Request(pause time.Duration, pieces ...[]byte) (*Response, erro
 	if err != nil {
 		return nil, err
 	}
-	start := time.Now()
+	start := c.begin()
 	for i, piece := range pieces {
 		if i > 0 {
 			c.Wait(pause)
@@ -101,6 +102,12 @@ func (c *Client) Request(pause time.Duration, pieces ...[]byte) (*Response, erro
 		}
 	}
 	return c.Answer(start)
+}
+
+// begin notes when a request begins.
+func (c *Client) begin() time.Time {
+	c.began = time.Now()
+	return c.began
 }
 
 // Answer reads the answer of a request that was sent at some time. When it announces the end of the connection, the

@@ -222,7 +222,7 @@ func resent(nc net.Conn) bool {
 func (c *Client) dial(ctx context.Context) (conn *Conn, took time.Duration, err error) {
 	c.local, c.remote = "", ""
 	network, address := split(c.cfg.Target)
-	c.made = time.Now()
+	c.made = c.begin()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	start := time.Now()

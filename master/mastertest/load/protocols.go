@@ -36,7 +36,7 @@ func talkerTurn(c *Client) error {
 	}
 	c.Wait(age(c.rand.Float64(), c.cfg.MaxIdle))
 	text := fmt.Appendf(nil, "%0*x\n", 1+c.rand.IntN(1000), c.rand.Uint64())
-	start := time.Now()
+	start := c.begin()
 	c.extend(conn)
 	if err := conn.Send(text); err != nil {
 		return c.explain(conn, err)
@@ -72,7 +72,7 @@ func websocketTurn(c *Client) error {
 		}
 	}
 	c.Wait(age(c.rand.Float64(), c.cfg.MaxIdle))
-	start := time.Now()
+	start := c.begin()
 	text := fmt.Appendf(nil, "%x", c.rand.Uint64())
 	got, err := exchange(ctx, conn.ws, text, c.cfg.Timeout)
 	if err != nil {
@@ -126,7 +126,7 @@ func h2Turn(c *Client) error {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
 		c.local, c.remote = i.Conn.LocalAddr().String(), i.Conn.RemoteAddr().String()
 	}})
-	start := time.Now()
+	start := c.begin()
 	body, err := c.getH2(ctx)
 	if err != nil {
 		return classify(waiting, fmt.Errorf("%s: %w", c.local, err))

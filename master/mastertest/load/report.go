@@ -57,9 +57,10 @@ type Failure struct {
 	// Local and Remote are the ends of the connection, "127.0.0.1:40000"; empty if there was none.
 	Local  string `json:"local,omitempty"`
 	Remote string `json:"remote,omitempty"`
-	// Made is when the connection was begun.
-	Made time.Time `json:"made"`
-	Text string    `json:"text"`
+	// Made is when the connection was begun, and Began when the request was; if it was never sent, the same.
+	Made  time.Time `json:"made"`
+	Began time.Time `json:"began"`
+	Text  string    `json:"text"`
 }
 
 // Latency is how long answers took, from the first byte sent to the last received.

@@ -10,6 +10,7 @@ type facts struct {
 	datagram bool
 	held     bool // a process that was killed, by us or because it hung, had the connection
 	down     bool // there was no baton at some time of the connection's
+	begun    bool // the request was begun before that, so that it had to be answered
 	left     bool // at some time of the connection's, nobody promised to serve the target
 	late     bool // it was made when nobody did
 	lingers  bool // it does not move: TLS, a WebSocket, handover = false, a program that does not hand over
@@ -31,9 +32,9 @@ func excuse(f facts) string {
 		return ""
 	case f.held:
 		return "held by a worker that was killed"
-	case f.down:
+	case f.down && !f.begun:
 		return "there was no baton"
-	case f.kind == load.Goodbye && f.replaced:
+	case f.kind == load.Goodbye && (f.replaced || f.down):
 		return "a WebSocket whose worker goes"
 	case cut(f.kind) && f.drained && (f.lingers || f.left):
 		return "cut by drain_timeout"

@@ -24,6 +24,7 @@ func TestExcuse(t *testing.T) {
 		{"silence where nobody serves", facts{kind: load.Hang, left: true, late: true}, true},
 		{"its worker was killed", facts{kind: load.ResetAfter, held: true}, true},
 		{"there was no baton", facts{kind: load.Refused, down: true}, true},
+		{"a stop cuts a request", facts{kind: load.ResetAfter, down: true, begun: true}, false},
 		{"a reload closes what moves", facts{kind: load.EOF, replaced: true, drained: true}, false},
 		{"a reload closes what lingers", facts{kind: load.EOF, lingers: true, replaced: true}, false},
 		{"beyond drain_timeout it may", facts{kind: load.EOF, lingers: true, replaced: true, drained: true}, true},

@@ -42,7 +42,9 @@ func choices() []choice {
 		{10, (*generator).kill},
 		{5, (*generator).pause},
 		{7, (*generator).program},
-		{5, func(g *generator) step { return step{Do: restart, How: pick(g, "term", "term", "command", "quit")} }},
+		{5, func(g *generator) step {
+			return step{Do: restart, How: pick(g, "term", "command", "quit", "term twice", "term, then command", "command twice")}
+		}},
 		{4, func(g *generator) step {
 			return step{Do: remove, What: pick(g, "baton.sock", "u0.sock", "u1.sock", "b.pid")}
 		}},

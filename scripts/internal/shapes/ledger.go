@@ -126,6 +126,7 @@ func (l *ledger) facts(t target, f load.Failure) facts {
 		lingers: l.lingers(t, made, f.Time),
 	}
 	r.held = l.wasHeld(t, f, made)
+	r.begun = l.begun(f)
 	r.replaced, r.drained = l.drained(made, f.Time)
 	return r
 }
@@ -134,6 +135,20 @@ func anyMeets(list []span, from, to time.Time) bool {
 	for _, s := range list {
 		if s.meets(from, to) {
 			return true
+		}
+	}
+	return false
+}
+
+// quickly is how soon a request that was sent has come to a worker.
+const quickly = 300 * time.Millisecond
+
+// begun reports whether a request was in progress when a baton was told to stop, or its keeper killed, and had to be answered: no
+// worker was stopped or killed meanwhile.
+func (l *ledger) begun(f load.Failure) bool {
+	for _, d := range l.downs {
+		if d.meets(f.Began, f.Time) && f.Began.Add(quickly).Before(d.from) {
+			return !anyMeets(l.stirs, f.Began, f.Time)
 		}
 	}
 	return false

@@ -32,6 +32,7 @@ func programs() []variant {
 		{"v3", "", everything, true},
 		{"handler", handlerSource, http, true},
 		{"func", funcSource, http, false},
+		{"slow", slowSource, http, true},
 		{"lines", linesSource, lines, true},
 	}
 }
@@ -140,6 +141,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 
 	"baton/http/httpworker"
 	"baton/master"
@@ -155,6 +157,7 @@ var ( // each program uses some of these
 	_ = errors.Is
 	_ = httpworker.Handler
 	_ sync.WaitGroup
+	_ time.Duration
 	_ echo.Process
 )
 
@@ -197,6 +200,16 @@ func handler() http.Handler {
 
 const handlerSource = `
 func theWorker() worker.Worker { return httpworker.Handler(handler()) }
+`
+
+// slowSource takes a second until it is ready.
+const slowSource = `
+func theWorker() worker.Worker {
+	return worker.Func(func(ctx context.Context, env *worker.Env) error {
+		time.Sleep(time.Second)
+		return httpworker.Handler(handler()).Serve(ctx, env)
+	})
+}
 `
 
 const linesSource = `

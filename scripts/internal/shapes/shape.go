@@ -50,7 +50,7 @@ func values() []value {
 		{"workers", []int{2, 1, 3, 4, 5, 6}, plain},
 		{"watch", []int{1, 0}, boolean},
 		{"drain_timeout", []int{30, 4, 10}, seconds},
-		{"stop_timeout", []int{4, 2, 8}, seconds},
+		{"stop_timeout", []int{4, 8}, seconds},
 		{"ready_timeout", []int{15, 30}, seconds},
 		{"hang_timeout", []int{0, 3, 5}, seconds},
 		{"max_generations", []int{100, 8}, plain},

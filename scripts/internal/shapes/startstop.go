@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -37,19 +38,10 @@ func (w *walk) again() {
 func (w *walk) stop(how string) {
 	old := w.old()
 	limit := w.force.file.seconds("stop_timeout")
-	switch how {
-	case "command":
-		w.pauses.Go(func() {
-			if code, out := w.command(w.force.file.seconds("stop_timeout"), "stop"); code != 0 {
-				w.findf("stop", "baton stop: exit code %d: %s", code, out)
-			}
-		})
-	case "quit":
+	if how == "quit" {
 		limit = max(limit, w.force.file.drain())
-		w.signal(syscall.SIGQUIT)
-	default:
-		w.signal(syscall.SIGTERM)
 	}
+	w.tell(how, limit)
 	select {
 	case <-w.baton.Ended():
 	case <-time.After(limit + patience):
@@ -62,6 +54,39 @@ func (w *walk) stop(how string) {
 	}
 	w.nobodyLeft(0)
 	w.nothingLeft()
+}
+
+// tell says that baton shall stop. A second stop is no other wish: a wrapper that passes a signal on to somebody who has got it
+// already, or another person at the terminal.
+func (w *walk) tell(how string, limit time.Duration) {
+	command := func() {
+		code, out := w.command(limit, "stop")
+		late := code == 111 && strings.Contains(out, "nobody is at") && strings.Contains(how, " ") // the first one was done already
+		if code != 0 && !late {
+			w.findf("stop", "baton stop: exit code %d: %s", code, out)
+		}
+	}
+	switch how {
+	case "quit":
+		w.signal(syscall.SIGQUIT)
+	case "term twice":
+		w.signal(syscall.SIGTERM)
+		time.Sleep(time.Millisecond)
+		w.signal(syscall.SIGTERM)
+	case "term, then command":
+		w.signal(syscall.SIGTERM)
+		time.Sleep(200 * time.Millisecond)
+		if !w.gone() {
+			w.pauses.Go(command)
+		}
+	case "command twice":
+		w.pauses.Go(command)
+		w.pauses.Go(command)
+	case "command":
+		w.pauses.Go(command)
+	default:
+		w.signal(syscall.SIGTERM)
+	}
 }
 
 // old reports whether the keeper has still to follow to the binary that serves: a signal that meets it then has its own exit code.
