@@ -35,6 +35,10 @@ func (w *walk) do(g []step) {
 	}
 	w.settle()
 	w.check()
+	w.reopened()
+	if asked && len(g) == 1 {
+		w.logged(before.Generation)
+	}
 }
 
 // expect tells the clients whose address the group may take away that it is so.
@@ -46,7 +50,7 @@ func (w *walk) expect(g []step) {
 		next := w.guest.without(s.served())
 		w.book.begin(next, s.program)
 		keep = slices.DeleteFunc(keep, func(t target) bool {
-			return !next.serves(t) || p.Do == remove && t.Network == "unix" || p.Do == restart
+			return !next.serves(t) || p.Do == remove && t.Network == "unix"
 		})
 		if p.Do == occupy {
 			w.book.begin((&guest{as: &listener{Host: p.Host, Port: p.Port}}).without(next), s.program)
@@ -88,6 +92,9 @@ func (w *walk) apply(p step, alone bool) (asked bool) {
 		return false
 	case release:
 		w.leave()
+		return false
+	case rotate:
+		w.rotate()
 		return false
 	case rest:
 		time.Sleep(time.Duration(p.N) * time.Millisecond)
@@ -168,7 +175,7 @@ func (w *walk) right() (good bool, says string) {
 func (w *walk) outcome(g []step, before master.Status) (code int, out string) {
 	p := g[0]
 	byItself := p.How == "watch" && w.force.file.get("watch") != 0 && !foreign(w.force.program)
-	if len(g) > 1 || p.Do == kill || p.Do == pause || p.Do == edit && p.How == "command" || p.Do == reload && p.How != "hup" || p.Do == edit && p.How == "watch" && !byItself {
+	if !byHUP(g) && len(g) > 1 || p.Do == kill || p.Do == pause || p.Do == edit && p.How == "command" || p.Do == reload && p.How != "hup" || p.Do == edit && p.How == "watch" && !byItself {
 		args := []string{"reload"}
 		if p.How == "wait" && w.state.file.drain() < 10*time.Second {
 			args = append(args, "--wait")
@@ -191,6 +198,19 @@ func (w *walk) outcome(g []step, before master.Status) (code int, out string) {
 	default:
 		return 1, st.LastReload.Error
 	}
+}
+
+// byHUP reports whether all that a group asks for is a reload by HUP, and nobody is killed or stopped: then its outcome can be
+// told from the status.
+func byHUP(g []step) bool {
+	return !slices.ContainsFunc(g, func(p step) bool {
+		switch p.Do {
+		case resize, more, fewer, rotate, rest:
+			return false
+		default:
+			return p.Do != reload || p.How != "hup"
+		}
+	})
 }
 
 // committed: what the files say is in force.

@@ -49,7 +49,8 @@ func choices() []choice {
 			return step{Do: remove, What: pick(g, "baton.sock", "u0.sock", "u1.sock", "b.pid")}
 		}},
 		{5, (*generator).occupy},
-		{6, func(g *generator) step { return step{Do: rest, N: 500 + g.IntN(4000)} }},
+		{3, func(*generator) step { return step{Do: rotate} }},
+		{9, func(g *generator) step { return step{Do: rest, N: pick(g, 30, 300, 1000, 4000) + g.IntN(1000)} }},
 	}
 }
 

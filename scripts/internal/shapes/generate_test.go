@@ -42,7 +42,7 @@ func TestEverythingIsWalked(t *testing.T) {
 		}
 	}
 	var want []string
-	for _, d := range []deed{edit, reload, resize, more, fewer, program, restart, remove, occupy, release, rest} {
+	for _, d := range []deed{edit, reload, resize, more, fewer, program, restart, remove, occupy, release, rotate, rest} {
 		want = append(want, string(d))
 	}
 	for _, who := range []string{"worker", "master", "keeper"} {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -111,9 +110,8 @@ func (w *walk) check() {
 	if w.failed() {
 		return
 	}
-	st, err := w.status()
-	if err != nil {
-		w.findf("status", "%v", err)
+	st, ok := w.said()
+	if !ok {
 		return
 	}
 	if st.Crashes > w.kills {
@@ -130,8 +128,20 @@ func (w *walk) check() {
 		}
 	}
 	w.refusals()
-	w.clients.follow(w.promised().targets())
+	now := w.promised().targets()
+	w.clients.retire(now)
+	w.clients.follow(now)
 	w.clients.warm(3 * time.Second)
+}
+
+// said is what `baton status --json` says.
+func (w *walk) said() (st master.Status, ok bool) {
+	code, out := w.command(0, "status", "--json")
+	if err := json.Unmarshal([]byte(out), &st); code != 0 || err != nil {
+		w.findf("status", "baton status --json: exit code %d: %s", code, out)
+		return st, false
+	}
+	return st, true
 }
 
 // refusals: where no listener is, nobody answers.
@@ -150,18 +160,6 @@ func (w *walk) refusals() {
 		})
 		if err != nil {
 			w.findf("closed", "%v: %v", t, err)
-		}
-	}
-}
-
-// complaints are lines of the log that nothing may cause.
-func (w *walk) complaints() {
-	text, _ := os.ReadFile(w.path("log"))
-	for line := range strings.Lines(string(text)) {
-		for _, bad := range []string{"BUG:", "panic:", "fatal error:", "DATA RACE"} {
-			if strings.Contains(line, bad) {
-				w.findf("log", "%s", strings.TrimSpace(line))
-			}
 		}
 	}
 }

@@ -88,7 +88,7 @@ func (s *shape) clone() *shape {
 // toml is the file, with the real addresses of the ports.
 func (s *shape) toml(real ports) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# edit %d\ncontrol = \"baton.sock\"\npid_file = \"b.pid\"\n", s.Edit)
+	fmt.Fprintf(&b, "# edit %d\ncontrol = \"baton.sock\"\npid_file = \"b.pid\"\nlog_file = \"b.log\"\n", s.Edit)
 	idle := ""
 	for _, v := range values() {
 		line := fmt.Sprintf("%s = %s\n", v.key, v.write(s.get(v.key)))

@@ -25,6 +25,7 @@ const (
 	remove  deed = "remove"  // a file that baton has made, and a reload
 	occupy  deed = "occupy"  // a foreign process takes a port
 	release deed = "release" // and gives it back
+	rotate  deed = "rotate"  // the log gets another name, and USR1
 	rest    deed = "rest"    // nothing, for a time
 )
 

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -169,11 +168,4 @@ func (w *walk) install(name string) error {
 		return err
 	}
 	return os.Rename(next, w.path("baton"))
-}
-
-// tail is the end of baton's log.
-func (w *walk) tail(lines int) string {
-	text, _ := os.ReadFile(w.path("log"))
-	all := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
