@@ -68,11 +68,17 @@ func Run(opts Options, w worker.Worker) int {
 	}
 	err := becomeKeeper()
 	fmt.Fprintln(os.Stderr, opts.explain(err))
-	return exitSystem
+	return exitCode(err)
 }
 
 // becomeKeeper executes the program once more, under a name that ps shows. The PID stays.
 func becomeKeeper() error {
+	if r := worker.Role(); r != "" {
+		return userError(fmt.Sprintf("start: the environment has %s=%s, by which this program knows its own processes: unset it", worker.RoleEnv, r))
+	}
+	if _, err := os.Readlink("/proc/self/exe"); err != nil {
+		return fmt.Errorf("start: %w: /proc is to be mounted, it is how this program finds its executable and its processes", err)
+	}
 	path, err := keeper.Executable(os.Args[0])
 	if err != nil {
 		return fmt.Errorf("start: %w", err)

@@ -22,17 +22,15 @@ var role = takeRole()
 
 func takeRole() string {
 	r := os.Getenv(RoleEnv)
-	if r == "" {
-		return ""
-	}
 	_ = os.Unsetenv(RoleEnv)
-	if len(os.Args) > 1 {
+	if known := r == RoleKeeper || r == RoleMaster || r == RoleWorker; known && len(os.Args) > 1 {
 		os.Args = append(os.Args[:1:1], os.Args[2:]...)
 	}
 	return r
 }
 
-// Role is "" in the process that the user started, and else what the process was started as.
+// Role is "" in the process that the user started, and else what the process was started as. It is something else if the
+// user's environment says so.
 func Role() string { return role }
 
 // Spawned reports whether this process was started by a master. The worker processes execute the same binary as the

@@ -83,6 +83,9 @@ func (l *loader) load(name string) (f config.File, warnings []string, err error)
 	if err := l.checkFiles(&f, x); err != nil {
 		return f, nil, err
 	}
+	if err := f.CheckPaths(x, l.configPath(), l.flags.sets); err != nil {
+		return f, nil, err
+	}
 	return f, append(warnings, f.Doubts(time.Now())...), nil
 }
 

@@ -89,6 +89,11 @@ func TestExplain(t *testing.T) {
 	}{
 		{errors.New("start: why"), "baton: start: why", exitSystem},
 		{
+			fmt.Errorf("control socket: listen unix:/b.sock: bind: %w: baton is running already, keeper PID 7", syscall.EADDRINUSE),
+			"baton: control socket: listen unix:/b.sock: bind: address already in use: baton is running already, keeper PID 7\n" +
+				"hint: stop the other one, or give this one a control socket of its own (--control)", exitSystem,
+		},
+		{
 			fmt.Errorf("listen 127.0.0.1:80: bind: %w", syscall.EADDRINUSE), "baton: listen 127.0.0.1:80: bind: address already in use\n" +
 				"hint: another process serves there: stop it, or choose another address (--port, or address in the config)", exitSystem,
 		},

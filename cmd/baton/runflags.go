@@ -83,6 +83,11 @@ func (r *runFlags) over(path string) string {
 	return flag
 }
 
+// sets reports whether a flag says what the file's key of that path is.
+func (r *runFlags) sets(path string) bool {
+	return r.over(path) != ""
+}
+
 // overlay lets the flags win over the file, and tells what of it they hide. x may be nil.
 func (r *runFlags) overlay(f *config.File, x *config.Index) (hidden []string, err error) {
 	for _, o := range r.overrides {

@@ -114,18 +114,21 @@ func withHint(text, hint string) string {
 // systemHints is what may be done about the system's errors. They are also known by their text: an error that has
 // come from another process is no more than that.
 var systemHints = []struct {
+	about string // what the text begins with
 	errno syscall.Errno
 	hint  string
 }{
-	{syscall.EADDRINUSE, "another process serves there: stop it, or choose another address (--port, or address in the config)"},
-	{syscall.EADDRNOTAVAIL, "this machine does not have that address"},
-	{syscall.EACCES, "ports below 1024 and other people's files need permission"},
-	{syscall.EMFILE, "raise the limit of open files (ulimit -n)"},
+	{"control socket: ", syscall.EADDRINUSE, "stop the other one, or give this one a control socket of its own (--control)"},
+	{"", syscall.EADDRINUSE, "another process serves there: stop it, or choose another address (--port, or address in the config)"},
+	{"", syscall.EADDRNOTAVAIL, "this machine does not have that address"},
+	{"", syscall.EACCES, "ports below 1024 and other people's files need permission"},
+	{"", syscall.EMFILE, "raise the limit of open files (ulimit -n)"},
 }
 
 func hintFor(err error) string {
 	for _, h := range systemHints {
-		if errors.Is(err, h.errno) || strings.Contains(err.Error(), h.errno.Error()) {
+		text := err.Error()
+		if strings.HasPrefix(text, h.about) && (errors.Is(err, h.errno) || strings.Contains(text, h.errno.Error())) {
 			return h.hint
 		}
 	}
