@@ -37,7 +37,7 @@ type Conn struct {
 	socket net.Conn // without encryption
 	moved  bool     // from another process
 
-	writing sync.Mutex // held by who writes, and while the connection is offered to others
+	writing sync.RWMutex // held by all who write, and alone while the connection is offered to others
 
 	mu       sync.Mutex
 	idle     bool      // Idle was said, and nothing was read since
@@ -216,8 +216,8 @@ func (c *Conn) SetDeadline(t time.Time) error {
 
 // Write writes to the connection, unless it has moved.
 func (c *Conn) Write(b []byte) (int, error) {
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	c.writing.RLock()
+	defer c.writing.RUnlock()
 	if c.isGone() {
 		return 0, ErrMoved
 	}
@@ -226,8 +226,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 
 // ReadFrom writes what it reads from r, without a copy through this process where the kernel can.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	c.writing.RLock()
+	defer c.writing.RUnlock()
 	if c.isGone() {
 		return 0, ErrMoved
 	}

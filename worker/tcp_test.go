@@ -121,6 +121,30 @@ func TestTCPServesUntilItsClientsClose(t *testing.T) {
 	}
 }
 
+// Others may write while ReadFrom waits for something to write, as with any net.Conn.
+func TestWriteDuringReadFrom(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	defer func() { _ = ours.Close() }()
+	c := &worker.Conn{Conn: theirs}
+	stream, more := io.Pipe()
+	copied := make(chan error, 1)
+	go func() {
+		_, err := c.ReadFrom(stream)
+		copied <- err
+	}()
+	client := client{ours, t}
+	_ = ours.SetDeadline(time.Now().Add(patience))
+	go func() { _, _ = more.Write([]byte("a")) }()
+	client.want("a") // ReadFrom is at it
+	go func() { _, _ = c.Write([]byte("ping")) }()
+	client.want("ping")
+	_ = more.Close()
+	if err := <-copied; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTCPServesItsOwnSocketsOnly(t *testing.T) {
 	t.Parallel()
 	p := workertest.Start(t, worker.Group(echoTCP, worker.TCP{Process: lines, Protocol: "lines"}), workertest.Options{Process: "lines"})
