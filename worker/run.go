@@ -66,13 +66,32 @@ func Run(w Worker) int {
 	return p.run(w)
 }
 
-// DropSignals catches what a terminal, systemd or tini send to every process of the tree. Caught, not ignored: an
-// ignored signal stays ignored in every program that a handler starts. SIGPIPE and SIGTTOU are ignored for good.
-// Masters and workers call it; only the keeper obeys.
+// DropSignals catches what a terminal, systemd or tini send to every process of the tree, and SIGPIPE, so that a write to a
+// broken pipe fails and does not kill. Caught, not ignored: an ignored signal stays ignored in every program that a handler
+// starts. Masters and workers call it; only the keeper obeys.
 func DropSignals() {
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGTTOU)
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT,
-		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTTIN)
+	drop := []os.Signal{
+		syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTTIN,
+		syscall.SIGPIPE,
+	}
+	if leaveTerminal() {
+		drop = append(drop, syscall.SIGTTOU)
+	} else {
+		signal.Ignore(syscall.SIGTTOU)
+	}
+	signal.Notify(make(chan os.Signal, 1), drop...)
+}
+
+// leaveTerminal makes this process, and those that it starts, have no controlling terminal, and reports whether it has none.
+// For it belongs to the background: with `stty tostop` the kernel would answer what it writes there with SIGTTOU, and do so
+// for ever if that is caught.
+func leaveTerminal() bool {
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errors.Is(err, unix.ENXIO)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return unix.IoctlSetInt(fd, unix.TIOCNOTTY, 0) == nil
 }
 
 // receiveSetup waits for the first message and makes an Env of it.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,6 +78,31 @@ var roles = map[string]Func{
 		env.Log.Info("hello")
 		<-ctx.Done()
 		return errors.New("late trouble")
+	},
+	"executes": func(ctx context.Context, env *Env) error {
+		out, err := exec.CommandContext(ctx, "grep", "SigIgn", "/proc/self/status").Output()
+		env.Log.Info(strings.Join(strings.Fields(string(out)), " "), "error", err)
+		env.Ready()
+		<-ctx.Done()
+		return nil
+	},
+	"holds on": func(ctx context.Context, env *Env) error {
+		ln, err := env.Listener("0")
+		if err != nil {
+			return err
+		}
+		env.Ready()
+		var open []net.Conn
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				<-env.Cut()
+				runtime.KeepAlive(open)
+				return nil
+			}
+			_, _ = c.Write([]byte("x"))
+			open = append(open, c)
+		}
 	},
 	"cuts": func(ctx context.Context, env *Env) error {
 		env.Ready()
@@ -418,6 +444,48 @@ func TestByeSaysWhatWasCut(t *testing.T) {
 	}
 	c.exits(exitOK)
 	c.logs("drain deadline cut")
+}
+
+// TestFuncCounts: connections of a Func count by themselves: for status, for the limit of connections, and for the cut.
+func TestFuncCounts(t *testing.T) {
+	t.Parallel()
+	ln := shared(t, "tcp", "127.0.0.1:0")
+	c := start(t, "holds on")
+	c.edit = func(s *wire.Setup) { s.MaxConnections = 2 }
+	c.setUp(ln)
+	c.says(&wire.Ready{})
+	c.post(wire.Go{})
+	for range 2 {
+		if _, err := io.ReadFull(dial(t, ln.Addr()), make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dial(t, ln.Addr())
+	s := c.stats()
+	for begin := time.Now(); s.Held == "" && time.Since(begin) < patience; s = c.stats() {
+		time.Sleep(time.Millisecond)
+	}
+	if s.Conns != 2 || s.Held == "" {
+		t.Errorf("%d open, accepts: %q", s.Conns, s.Held)
+	}
+	c.post(within(0))
+	var bye wire.Bye
+	c.says(&bye)
+	if bye.CutConns != 2 {
+		t.Errorf("%+v", bye)
+	}
+	c.exits(exitOK)
+}
+
+// TestSignalsOfChildren: what a handler executes has all signals as usual; `yes | head` ends.
+func TestSignalsOfChildren(t *testing.T) {
+	t.Parallel()
+	c := start(t, "executes").setUp()
+	c.says(&wire.Ready{})
+	c.post(within(time.Hour))
+	c.says(&wire.Bye{})
+	c.exits(exitOK)
+	c.logs("SigIgn: 0000000000000000")
 }
 
 func TestSignalsAreNotObeyed(t *testing.T) {

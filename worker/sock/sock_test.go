@@ -215,7 +215,7 @@ func TestConnectionsAreNets(t *testing.T) {
 	})
 }
 
-// TryAccept takes what waits, without waiting itself, also when there is no descriptor for a while: then it is not lost.
+// TryAccept takes what waits, and does not wait itself.
 func TestTryAccept(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, network, address string) {
