@@ -45,6 +45,7 @@ func modes() []mode {
 		{"requests", "requests per second, beside a bare net/http server", compareRequests},
 		{"files", "static files, beside net/http's file server", compareFiles},
 		{"accept", "the ways to share a port between workers", compareAccepts},
+		{"spread", "how evenly workers get connections, beside nginx", compareSpread},
 		{"tail", "the slowest answers during reloads, and between them", compareTails},
 		{"idle", "many idle connections over a reload, beside nginx", compareIdle},
 		{"table", "what reloads cost the clients of nginx, HAProxy, Caddy and baton", compareLosses},

@@ -54,13 +54,15 @@ func startBare(o options, args ...string) (*server, error) {
 
 // startNginx starts it with as many workers as baton has, and an answer that needs no file. A worker makes room for all
 // its connections when it starts.
-func startNginx(o options, connections int) (*server, error) {
+func startNginx(o options, connections int) (*server, error) { return startNginxOf(o, 2, connections) }
+
+func startNginxOf(o options, workers, connections int) (*server, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	path, err := o.write("nginx.conf", fmt.Appendf(nil, `
-worker_processes 2;
+worker_processes %[4]d;
 worker_rlimit_nofile %[3]d;
 pid %[1]s/nginx.pid;
 error_log stderr;
@@ -72,7 +74,7 @@ http {
 	uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
 	server { listen %[2]s backlog=4096; location / { return 200 "$pid"; } }
 }
-`, o.dir, address, connections))
+`, o.dir, address, connections, workers))
 	if err != nil {
 		return nil, err
 	}
