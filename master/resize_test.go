@@ -79,9 +79,9 @@ func entries(said []wire.Message) map[string]bool {
 	return left
 }
 
-// freeAddress is one that no other test has: on a loopback address of its own.
+// freeAddress is one that no other test has: on a loopback address and a port of its own.
 func freeAddress() string {
-	return fmt.Sprintf("127.%d.%d.%d:8080", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+	return fmt.Sprintf("127.%d.%d.%d:%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254), 10000+rand.IntN(20000))
 }
 
 // TestFailedGrowthIsUndone: one of the listeners cannot grow. The sockets of the others are closed again, here and
