@@ -86,7 +86,8 @@ type Listen struct {
 	// Name is what routes, logs and worker.Env.Listener call it. If empty, the address.
 	Name string
 
-	// Address is "host:port" for TCP and UDP, or "unix:/path" (or an absolute path) for a Unix socket.
+	// Address is "host:port" for TCP and UDP, or "unix:/path" (or an absolute path) for a Unix socket. An empty host and
+	// "[::]" are every address of both families, "0.0.0.0" is every one of IPv4. See CheckListen for what overlaps.
 	Address string
 
 	// Transport is "tcp", "tls" or "udp". If empty, tcp. Unix sockets are stream sockets, under tcp or tls.

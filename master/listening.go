@@ -110,6 +110,7 @@ func (m *master) tryAgain() {
 	if again {
 		m.tellListening()
 		m.steer()
+		m.serving() // there is one more for systemd to keep
 	}
 }
 

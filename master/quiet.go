@@ -53,6 +53,7 @@ func (m *master) closeQuiet(now moment) (next moment) {
 	}
 	if retired {
 		m.steer()
+		m.serving() // there are fewer for systemd to keep
 	}
 	return next
 }

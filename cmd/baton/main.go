@@ -2,7 +2,7 @@
 //
 // `baton help` tells its commands and flags; the keys of the config file are documented in the type config.File.
 //
-// Exit codes: 0; 1 if a reload failed; 100 for a mistake of the user (flag, config); 111 for trouble of the system.
+// Exit codes: 0; 1 if a reload or a resize failed; 100 for a mistake of the user (flag, config); 111 for trouble of the system.
 package main
 
 import (

@@ -168,7 +168,8 @@ func (f *fdstore) warn(k *keeper, need int) {
 func (k *keeper) toStore() []string {
 	var own []string
 	for _, name := range k.store.names(EntryListen + "/") {
-		if fd := k.store[name].fd; fd >= 0 && !k.wasPassed(fd) {
+		// One that does not listen yet, because somebody else has its port, has hung up for systemd.
+		if fd := k.store[name].fd; fd >= 0 && !k.wasPassed(fd) && (isListening(fd) || isDatagram(fd)) {
 			own = append(own, name)
 		}
 	}

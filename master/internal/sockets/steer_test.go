@@ -103,6 +103,41 @@ func TestSteer(t *testing.T) {
 	}
 }
 
+// TestSteerToPlaces: some of the sockets, wherever they are in the order; when one is shut down the last one gets its place.
+func TestSteerToPlaces(t *testing.T) {
+	t.Parallel()
+	fds := group(t, 5)
+	check := func(places []int, want ...int) {
+		t.Helper()
+		if err := SteerTo(fds[1], places); err != nil {
+			t.Fatal(err)
+		}
+		connect(t, fds[1], 60)
+		for _, i := range want {
+			if n := queued(t, fds[i]); n < 60/len(want)/4 {
+				t.Errorf("to the places %v: %d of 60 came to socket %d", places, n, i)
+			}
+		}
+		for i, fd := range fds {
+			if Listens(fd) && queued(t, fd) > 0 {
+				t.Errorf("to the places %v: some came to socket %d", places, i)
+			}
+		}
+	}
+	check([]int{1, 4, 2}, 1, 4, 2)
+	check([]int{3}, 3)
+	if err := unix.Shutdown(fds[0], unix.SHUT_RDWR); err != nil || Listens(fds[0]) {
+		t.Fatal(err)
+	}
+	check([]int{0}, 4)
+	check([]int{3, 0}, 3, 4)
+	many := make([]int, 1024)
+	for i := range many {
+		many[i] = 2 - i%2
+	}
+	check(many, 1, 2)
+}
+
 func TestSteerRefuses(t *testing.T) {
 	t.Parallel()
 	if err := Steer(listening(t, resolve(t, "127.0.0.1:0", "tcp")), 0); err == nil {

@@ -82,6 +82,8 @@ func TestAddressChangesItsShape(t *testing.T) {
 				{"127.0.0.1", ""},
 				{"127.0.0.1", "reuse_port = true"},
 				{"", ""},
+				{"0.0.0.0", ""},
+				{"[::]", "reuse_port = true"},
 			} {
 				s.listen, s.socket = []string{shape.host + ":" + port}, shape.socket
 				b.WriteConfig(s.String())

@@ -97,7 +97,8 @@ type Listen struct {
 	// Name is how logs and status name it. Default: the address.
 	Name string `toml:"name"`
 
-	// Address is "host:port" or "unix:/path". An empty host is every address of the machine, port 0 one that the
+	// Address is "host:port" or "unix:/path". An empty host, or [::], is every address of the machine, 0.0.0.0 every one
+	// of IPv4; of several that overlap a connection goes to the narrowest. Port 0 is one that the
 	// kernel chooses. Required. (--host, --port)
 	Address string `toml:"address"`
 
