@@ -17,6 +17,7 @@ func TestTakersOf(t *testing.T) {
 		return p
 	}
 	replaces := func(pid int) func(*procView) { return func(p *procView) { p.replaces = pid } }
+	retired := with(serving(11, 1), func(p *procView) { p.state = procDraining })
 	many := []procView{old}
 	for i := range 100 {
 		many = append(many, serving(100+i, i))
@@ -37,10 +38,7 @@ func TestTakersOf(t *testing.T) {
 		{"not another old one", old, []procView{with(serving(10, 0), func(p *procView) { p.gen = 1 }), serving(11, 1)}, 2, "[11]"},
 		{"not whose slot is to go", old, []procView{serving(10, 0), serving(11, 1)}, 1, "[10]"},
 		{"not itself", serving(11, 1), []procView{serving(10, 0), serving(11, 1)}, 2, "[10]"},
-		{
-			"who takes its place takes all", with(serving(11, 1), func(p *procView) { p.state = procDraining }),
-			[]procView{serving(10, 0), with(serving(12, 1), replaces(11))}, 2, "[12]",
-		},
+		{"who takes its place takes all", retired, []procView{serving(10, 0), with(serving(12, 1), replaces(11))}, 2, "[12]"},
 		{"not whose place another one takes", old, []procView{serving(10, 0), serving(11, 1), with(serving(12, 1), replaces(11))}, 2, "[12 10]"},
 	} {
 		if got := fmt.Sprint(takersOf(tt.of, tt.procs, 2, tt.slots)); got != tt.want {
