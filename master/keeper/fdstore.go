@@ -3,12 +3,14 @@ package keeper
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,10 +32,21 @@ const storedVersion = 1
 // with all that the keeper's own store knows of them, so that a restart loses no connection that waits in a queue. The
 // sockets of a socket unit are not among them; systemd has them anyway.
 type fdstore struct {
-	max    int               // descriptors; 0: none are kept
-	kept   map[string]string // FDNAMEs, by the name of the entry
+	max    int             // descriptors; 0: none are kept
+	kept   map[string]kept // by the name of the entry
+	asking bool            // a barrier is on its way
+	listed bool            // systemd was given the list
 	warned bool
 }
+
+// kept is a socket that was given to systemd.
+type kept struct {
+	fdname string
+	sure   bool // systemd has said that it has read that; until then nobody relies on it
+}
+
+// storeRetry is when what systemd was not told is told again.
+const storeRetry = time.Second
 
 // stored is one socket in the list.
 type stored struct {
@@ -55,7 +68,7 @@ const fdstoreEnv = "FDSTORE"
 func (f *fdstore) open() {
 	n, err := strconv.Atoi(os.Getenv(fdstoreEnv))
 	if err == nil && n >= 2 { // a socket and the list
-		f.max, f.kept = n, map[string]string{}
+		f.max, f.kept = n, map[string]kept{}
 	}
 }
 
@@ -69,6 +82,7 @@ func (f *fdstore) restore(all []passed, s store) (rest []passed, dead []string) 
 	for i, p := range all {
 		if p.name == storedList {
 			s.put(entryStored, entry{fd: p.fd})
+			f.listed = true
 			for _, r := range readStored(p.fd) {
 				known[r.FDName] = r
 			}
@@ -83,7 +97,7 @@ func (f *fdstore) restore(all []passed, s store) (rest []passed, dead []string) 
 			rest = append(rest, p)
 		case r.reachable(p.fd):
 			s.put(r.Entry, entry{data: r.Data, fd: p.fd, unlink: r.Unlink})
-			f.kept[r.Entry] = r.FDName
+			f.kept[r.Entry] = kept{fdname: r.FDName, sure: true}
 		default:
 			_ = unix.Close(p.fd)
 			dead = append(dead, p.name)
@@ -123,38 +137,100 @@ func readStored(fd int) []stored {
 }
 
 // syncStore gives to systemd what is new among the listening sockets, and takes back what has left. Before they listen they
-// would not be kept: a socket that does not listen has hung up, for poll.
+// would not be kept: a socket that does not listen has hung up, for poll. What cannot be told now is told later.
 func (k *keeper) syncStore() {
 	f := &k.systemd.store
-	if f.max == 0 {
+	if f.max == 0 || k.stopping {
 		return
 	}
-	want := k.toStore()
-	for _, name := range slices.Sorted(maps.Keys(f.kept)) {
-		if !slices.Contains(want, name) {
-			k.systemd.tell("FDSTOREREMOVE=1", "FDNAME="+f.kept[name])
-			delete(f.kept, name)
-		}
+	k.dl.store = time.Time{}
+	err := k.giveStore(k.takeBack(k.toStore()))
+	if err == nil {
+		err = k.makeSure()
 	}
-	var fresh []string
-	for _, name := range want {
-		if f.kept[name] != "" {
+	if err != nil {
+		if !errors.Is(err, errNotSent) { // which was said
+			k.log.Error("keeper: systemd's store", "error", err)
+		}
+		k.dl.store = time.Now().Add(storeRetry)
+	}
+}
+
+// takeBack tells systemd what it is not to keep any more, and returns what it is to be given.
+func (k *keeper) takeBack(want []string) (fresh []string) {
+	f := &k.systemd.store
+	for _, name := range slices.Sorted(maps.Keys(f.kept)) {
+		if slices.Contains(want, name) {
 			continue
 		}
-		if len(f.kept)+1 >= f.max {
+		if !k.systemd.tell("FDSTOREREMOVE=1", "FDNAME="+f.kept[name].fdname) {
+			k.dl.store = time.Now().Add(storeRetry)
+			continue
+		}
+		delete(f.kept, name)
+	}
+	for _, name := range want {
+		if _, ok := f.kept[name]; ok {
+			continue
+		}
+		if len(f.kept)+len(fresh)+1 >= f.max {
 			f.warn(k, len(want)+1)
 			break
 		}
-		f.kept[name] = f.fdName(name)
 		fresh = append(fresh, name)
 	}
-	if err := k.writeStored(); err != nil {
-		k.log.Error("keeper: systemd's store", "error", err)
+	return fresh
+}
+
+// giveStore gives the list, with what is fresh in it, and then that.
+func (k *keeper) giveStore(fresh []string) error {
+	f := &k.systemd.store
+	for _, name := range fresh {
+		f.kept[name] = kept{fdname: f.fdName(name)}
+	}
+	err := k.writeStored()
+	for _, name := range fresh {
+		if err == nil {
+			err = k.giveSocket(name, f.kept[name].fdname)
+		}
+		if err != nil {
+			delete(f.kept, name)
+		}
+	}
+	return err
+}
+
+// makeSure asks systemd whether it has read all that it was given.
+func (k *keeper) makeSure() error {
+	f := &k.systemd.store
+	given := slices.DeleteFunc(slices.Collect(maps.Keys(f.kept)), func(name string) bool { return f.kept[name].sure })
+	if f.asking || len(given) == 0 {
+		return nil
+	}
+	err := k.systemd.barrier(func(obeyed bool) { k.calls <- func() { k.onBarrier(given, obeyed) } })
+	f.asking = err == nil
+	return err
+}
+
+// onBarrier: systemd has what it was given, or some of it was not sent: then all of it is given again, which does no harm.
+func (k *keeper) onBarrier(given []string, obeyed bool) {
+	f := &k.systemd.store
+	f.asking = false
+	for _, name := range given {
+		switch e, ok := f.kept[name]; {
+		case ok && obeyed:
+			e.sure = true
+			f.kept[name] = e
+		case ok:
+			delete(f.kept, name)
+		}
+	}
+	if !obeyed {
+		f.listed = false
+		k.dl.store = time.Now().Add(storeRetry)
 		return
 	}
-	for _, name := range fresh {
-		k.giveSocket(name, f.kept[name])
-	}
+	k.syncStore() // what was given meanwhile has to be asked for
 }
 
 func (f *fdstore) warn(k *keeper, need int) {
@@ -185,23 +261,24 @@ func (k *keeper) wasPassed(fd int) bool {
 	return false
 }
 
-func (k *keeper) giveSocket(name, fdname string) {
+func (k *keeper) giveSocket(name, fdname string) error {
 	text := "FDSTORE=1\nFDNAME=" + fdname + "\n"
 	fd := k.store[name].fd
 	if isDatagram(fd) {
 		text += "FDPOLL=0\n" // an error that somebody's answer has caused is not its end
 	}
-	if err := k.systemd.give(fd, text); err != nil {
-		k.log.Error("keeper: systemd's store", "error", err)
-	}
+	return k.systemd.give(fd, text)
 }
 
 // writeStored writes the list, in place: systemd has the same file.
 func (k *keeper) writeStored() error {
 	list := storedSockets{Version: storedVersion}
 	for _, name := range slices.Sorted(maps.Keys(k.systemd.store.kept)) {
-		e := k.store[name]
-		list.Sockets = append(list.Sockets, stored{FDName: k.systemd.store.kept[name], Entry: name, Data: e.data, Unlink: e.unlink})
+		e, ok := k.store[name]
+		if !ok {
+			continue // systemd is still to be told that it has left
+		}
+		list.Sockets = append(list.Sockets, stored{FDName: k.systemd.store.kept[name].fdname, Entry: name, Data: e.data, Unlink: e.unlink})
 	}
 	b, err := wire.Marshal(list)
 	if err != nil {
@@ -220,10 +297,12 @@ func (k *keeper) writeStored() error {
 	if err := unix.Ftruncate(e.fd, int64(len(b))); err != nil {
 		return fmt.Errorf("memory file: truncate: %w", err)
 	}
-	if old {
+	if k.systemd.store.listed {
 		return nil
 	}
-	return k.systemd.give(e.fd, "FDSTORE=1\nFDNAME="+storedList+"\nFDPOLL=0\n")
+	err = k.systemd.give(e.fd, "FDSTORE=1\nFDNAME="+storedList+"\nFDPOLL=0\n")
+	k.systemd.store.listed = err == nil
+	return err
 }
 
 // maxFDName is below what systemd takes, 255, with room for a number.
@@ -249,18 +328,18 @@ func (f *fdstore) fdName(entry string) string {
 }
 
 func (f *fdstore) taken(fdname string) bool {
-	for _, n := range f.kept {
-		if n == fdname {
+	for _, e := range f.kept {
+		if e.fdname == fdname {
 			return true
 		}
 	}
 	return fdname == storedList
 }
 
-// dropListeners closes the listening sockets of a program that ends. Of those that systemd keeps the paths stay.
+// dropListeners closes the listening sockets of a program that ends. Of those that systemd keeps, for sure, the paths stay.
 func (k *keeper) dropListeners() {
 	for _, name := range k.store.names(EntryListen + "/") {
-		if e := k.store[name]; k.systemd.store.kept[name] != "" {
+		if e := k.store[name]; k.systemd.store.kept[name].sure {
 			e.unlink = wire.Path{}
 			k.store[name] = e
 		}

@@ -123,7 +123,7 @@ type keeper struct {
 
 // deadlines are the moments at which the keeper has to do something; zero: not set.
 type deadlines struct {
-	attempt, kill, old, reload, follow, watchdog time.Time
+	attempt, kill, old, reload, follow, watchdog, store time.Time
 
 	restart time.Time // start a master, or give up the one that starts
 	answer  time.Time // look at the questions
@@ -267,7 +267,7 @@ func (k *keeper) finished() bool {
 // schedule sets the timer to the earliest deadline.
 func (k *keeper) schedule() {
 	var next time.Time
-	for _, t := range []time.Time{k.dl.attempt, k.dl.kill, k.dl.old, k.dl.restart, k.dl.reload, k.dl.answer, k.dl.follow, k.dl.watchdog} {
+	for _, t := range []time.Time{k.dl.attempt, k.dl.kill, k.dl.old, k.dl.restart, k.dl.reload, k.dl.answer, k.dl.follow, k.dl.watchdog, k.dl.store} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
@@ -303,6 +303,9 @@ func (k *keeper) onTimer(now time.Time) {
 	due(&k.dl.reload, now) // startReload look by themselves
 	if due(&k.dl.follow, now) {
 		k.onFollowTime()
+	}
+	if due(&k.dl.store, now) {
+		k.syncStore()
 	}
 	if due(&k.dl.watchdog, now) {
 		k.beat(now)

@@ -334,6 +334,26 @@ func TestMasterDiesBeforeCommit(t *testing.T) {
 	}
 }
 
+// A master that was dead already when it was asked to reload has begun nothing: the next one is asked.
+func TestMasterDiesBeforeTheReload(t *testing.T) {
+	t.Parallel()
+	k, master := serving(t)
+	k.request("test", false)
+	k.startReload(time.Now())
+	master.dies()
+	if len(k.results) != 0 || k.attempt != nil || !k.dl.attempt.IsZero() {
+		t.Errorf("%+v, %+v", k.results, k.attempt)
+	}
+	again := k.newActor(t, wire.RoleRestart, 1<<29)
+	k.starting = again.s.pid
+	again.says(wire.Commit{})
+	again.says(wire.Serving{})
+	k.startReload(time.Now())
+	if k.attempt == nil || k.attempt.sponsor != again.s || k.attempt.seen != 1 {
+		t.Errorf("%+v", k.attempt)
+	}
+}
+
 // TestReloadsDoNotHideHowLongMastersHaveLived: what makes up for a death is the time without another one, not the life of
 // a single master, which ends with the next reload.
 func TestReloadsDoNotHideHowLongMastersHaveLived(t *testing.T) {

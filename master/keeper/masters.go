@@ -302,11 +302,7 @@ func (k *keeper) masterLost(s *session) {
 	k.deaths, k.lastDeath, k.lost = 0, s.end, s.pid
 	k.moved = time.Now()
 	k.untellResizes()
-	if k.attempt != nil {
-		k.attempt.blame(fmt.Sprintf("the master (pid %d) died", s.pid))
-		k.abandonSuccessor()
-		k.failAttempt()
-	}
+	k.loseAttempt(s)
 	k.lastTimeouts = s.timeouts
 	if k.stopping {
 		return
@@ -314,6 +310,20 @@ func (k *keeper) masterLost(s *session) {
 	k.kill(s)
 	k.log.Error("keeper: the master died, its workers serve on", "pid", s.pid)
 	k.planRestart(time.Since(k.masterSince))
+}
+
+// loseAttempt ends the attempt of a master that is dead. One that it has not begun is the next master's.
+func (k *keeper) loseAttempt(s *session) {
+	switch a := k.attempt; {
+	case a == nil:
+	case a.phase == attemptAsked:
+		k.attempt = nil
+		k.dl.attempt = time.Time{}
+	default:
+		a.blame(fmt.Sprintf("the master (pid %d) died", s.pid))
+		k.abandonSuccessor()
+		k.failAttempt()
+	}
 }
 
 // planRestart plans the next start of a master, after one that has served for so long.

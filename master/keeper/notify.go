@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,7 +32,12 @@ type note struct {
 	text string
 	fd   int // sent along, and closed; -1: none
 	sent chan<- struct{}
+
+	barrier bool // fd is the end of a pipe whose other end tells when systemd has closed it
 }
+
+// barrierFailed is what comes out of a barrier's pipe before its end if something before it was not sent.
+const barrierFailed = "x"
 
 // newNotifier returns nil where nobody wants to be told.
 func newNotifier(log *slog.Logger) *notifier {
@@ -44,13 +50,18 @@ func newNotifier(log *slog.Logger) *notifier {
 }
 
 func (n *notifier) run() {
-	failed := false
+	failed := false // the last one
+	lost := false   // something since the last barrier
 	for m := range n.notes {
+		if m.barrier && lost {
+			_, _ = unix.Write(m.fd, []byte(barrierFailed))
+		}
 		err := m.send()
 		if err != nil && !failed {
 			n.log.Warn("keeper: systemd was not told", "error", err)
 		}
 		failed = err != nil
+		lost = failed || lost && !m.barrier
 		n.pending.Add(-1)
 		if m.sent != nil {
 			close(m.sent)
@@ -62,7 +73,11 @@ func (n *notifier) run() {
 func (m note) send() error {
 	if m.fd >= 0 {
 		defer func() { _ = unix.Close(m.fd) }()
-		return sendWithFD(os.Getenv(notifyEnv), m.text, m.fd)
+		err := sendWithFD(os.Getenv(notifyEnv), m.text, m.fd)
+		if err != nil && m.barrier {
+			_, _ = unix.Write(m.fd, []byte(barrierFailed))
+		}
+		return err
 	}
 	if m.text == "" {
 		return nil
@@ -90,16 +105,16 @@ func sendWithFD(address, text string, fd int) error {
 	return nil
 }
 
-// tell sends one message; lines are its assignments.
-func (n *notifier) tell(lines ...string) {
+// tell sends one message; lines are its assignments. It reports whether the message is on its way.
+func (n *notifier) tell(lines ...string) bool {
 	if n == nil {
-		return
+		return false
 	}
 	text := ""
 	for _, l := range lines {
 		text += l + "\n"
 	}
-	n.post(note{text: text, fd: -1})
+	return n.post(note{text: text, fd: -1})
 }
 
 // give sends a duplicate of fd.
@@ -110,7 +125,32 @@ func (n *notifier) give(fd int, text string) error {
 	}
 	if !n.post(note{text: text, fd: dup}) {
 		_ = unix.Close(dup)
+		return errNotSent
 	}
+	return nil
+}
+
+var errNotSent = errors.New("notify: systemd does not read")
+
+// barrier calls done, on a goroutine of its own, when systemd has obeyed everything that was told before (sd_notify_barrier(3)),
+// or with false if some of it was not sent. While systemd does not read it is not called.
+func (n *notifier) barrier(done func(obeyed bool)) error {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("notify: barrier: %w", err)
+	}
+	if !n.post(note{text: "BARRIER=1\n", fd: pipe[1], barrier: true}) {
+		_, _ = unix.Close(pipe[0]), unix.Close(pipe[1])
+		return errNotSent
+	}
+	go func() {
+		defer func() { _ = unix.Close(pipe[0]) }()
+		got, err := unix.Read(pipe[0], make([]byte, 1))
+		for err == unix.EINTR {
+			got, err = unix.Read(pipe[0], make([]byte, 1))
+		}
+		done(got == 0 && err == nil)
+	}()
 	return nil
 }
 

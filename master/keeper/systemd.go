@@ -66,8 +66,10 @@ func (k *keeper) openSystemd() {
 func (s *systemd) resume(all store) {
 	s.owed = false
 	if e, ok := all[entryStored]; ok {
+		s.store.listed = true
 		for _, r := range readStored(e.fd) {
-			s.store.kept[r.Entry] = r.FDName
+			s.store.kept[r.Entry] = kept{fdname: r.FDName} // until it is asked again
+
 		}
 	}
 }

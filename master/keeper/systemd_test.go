@@ -25,7 +25,9 @@ func heardBy(k *keeper) (heard func() []string) {
 			if m.fd >= 0 {
 				_ = unix.Close(m.fd)
 			}
-			all = append(all, m.text)
+			if !m.barrier {
+				all = append(all, m.text)
+			}
 		}
 		return all
 	}
@@ -106,7 +108,7 @@ func TestNothingButStoppingAtAStop(t *testing.T) {
 	k, master, _ := reloading(t)
 	k.systemd.owed = true
 	heard := heardBy(k)
-	k.systemd.store = fdstore{max: 10, kept: map[string]string{"listen/a": "baton/a"}}
+	k.systemd.store = fdstore{max: 10, kept: map[string]kept{"listen/a": {fdname: "baton/a", sure: true}}}
 	k.stop(stop{})
 	k.failAttempt()
 	master.says(wire.Serving{})
@@ -156,7 +158,7 @@ func TestStoreThatIsTooSmall(t *testing.T) {
 	t.Parallel()
 	k, a := serving(t)
 	heard := heardBy(k)
-	k.systemd.store = fdstore{max: 3, kept: map[string]string{}}
+	k.systemd.store = fdstore{max: 3, kept: map[string]kept{}}
 	paths := map[string]string{}
 	for _, name := range []string{"listen/a", "listen/b", "listen/c"} {
 		paths[name] = path(t, "sock")
@@ -173,22 +175,130 @@ func TestStoreThatIsTooSmall(t *testing.T) {
 			t.Errorf("%q, want %q", got[i], w)
 		}
 	}
+	(<-k.calls)() // systemd has closed its end of the barrier
 	k.dropListeners()
 	for name, there := range map[string]bool{"listen/a": true, "listen/b": true, "listen/c": false} {
 		wantPath(t, paths[name], there, name)
 	}
 }
 
+// What systemd was not sent, or has not read, is given again, and until then nobody relies on it: the path of a Unix
+// socket goes with it.
+func TestStoreIsSure(t *testing.T) {
+	t.Parallel()
+	k, a := serving(t)
+	k.systemd.store = fdstore{max: 30, kept: map[string]kept{}}
+	sock := path(t, "sock")
+	k.store.put("listen/a", entry{fd: listener(t), unlink: made(t, sock)})
+	sure := func() bool { return k.systemd.store.kept["listen/a"].sure }
+	full := &notifier{notes: make(chan note), log: slog.New(slog.DiscardHandler)}
+	k.systemd.notifier = full
+	a.says(wire.Serving{})
+	if len(k.systemd.store.kept) != 0 || k.dl.store.IsZero() {
+		t.Errorf("systemd does not read: %+v, again %v", k.systemd.store, k.dl.store)
+	}
+	heard := heardBy(k)
+	k.onTimer(k.dl.store)
+	if sure() || !k.dl.store.IsZero() {
+		t.Error("nobody has said that it was read")
+	}
+	for _, m := range drain(k) { // as if the last one but the barrier had not been sent
+		if m.barrier {
+			_, _ = unix.Write(m.fd, []byte(barrierFailed))
+		}
+		_ = unix.Close(m.fd)
+	}
+	(<-k.calls)()
+	if len(k.systemd.store.kept) != 0 || k.dl.store.IsZero() {
+		t.Errorf("it was not sent: %+v, again %v", k.systemd.store, k.dl.store)
+	}
+	k.onTimer(k.dl.store)
+	if got := heard(); len(got) != 2 || !strings.Contains(got[0], "baton/list") || !strings.Contains(got[1], "baton/a") {
+		t.Errorf("%q", got)
+	}
+	(<-k.calls)()
+	if !sure() || !k.dl.store.IsZero() {
+		t.Error("systemd has read it")
+	}
+	k.dropListeners()
+	wantPath(t, sock, true, "systemd has the socket")
+}
+
+// drain takes what was to be sent.
+func drain(k *keeper) (all []note) {
+	for len(k.systemd.notes) > 0 {
+		all = append(all, <-k.systemd.notes)
+	}
+	return all
+}
+
+// A path of which nobody knows whether systemd has the socket goes.
+func TestStoreThatIsNotSure(t *testing.T) {
+	t.Parallel()
+	k, a := serving(t)
+	k.systemd.store = fdstore{max: 30, kept: map[string]kept{}}
+	_ = heardBy(k)
+	sock := path(t, "sock")
+	k.store.put("listen/a", entry{fd: listener(t), unlink: made(t, sock)})
+	a.says(wire.Serving{})
+	k.dropListeners()
+	wantPath(t, sock, false, "nobody has said that systemd has the socket")
+}
+
+// A barrier tells when what was said before it has been read, and whether all of it was sent.
+func TestBarrier(t *testing.T) {
+	address := "@baton-test-" + fmt.Sprint(os.Getpid(), time.Now().UnixNano())
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: address, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(notifyEnv, address)
+	n := newNotifier(slog.New(slog.DiscardHandler))
+	obeyed := make(chan bool, 1)
+	ask := func() {
+		t.Helper()
+		if err := n.barrier(func(ok bool) { obeyed <- ok }); err != nil {
+			t.Fatal(err)
+		}
+		n.flush(20 * time.Second)
+	}
+	n.tell("READY=1")
+	ask()
+	if len(obeyed) > 0 {
+		t.Error("nobody has read it")
+	}
+	buf, oob := make([]byte, 100), make([]byte, 100)
+	for _, want := range []string{"READY=1\n", "BARRIER=1\n"} {
+		got, oobn, _, _, err := conn.ReadMsgUnix(buf, oob)
+		if err != nil || string(buf[:got]) != want {
+			t.Errorf("%q, %v, want %q", buf[:got], err, want)
+		}
+		parts, _ := unix.ParseSocketControlMessage(oob[:oobn])
+		for _, part := range parts {
+			fds, _ := unix.ParseUnixRights(&part)
+			_ = unix.Close(fds[0])
+		}
+	}
+	if !<-obeyed {
+		t.Error("it was read")
+	}
+	_ = conn.Close()
+	n.tell("STATUS=x")
+	if ask(); <-obeyed {
+		t.Error("nobody is there to read it")
+	}
+}
+
 func TestFDName(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 300)
-	f := fdstore{kept: map[string]string{}}
+	f := fdstore{kept: map[string]kept{}}
 	seen := map[string]bool{}
 	for _, entry := range []string{
 		"listen/tcp/127.0.0.1:80", "listen/tcp/127.0.0.1-80", "listen/tcp/[::1]:80/3", "listen/unix//run/ü x", "listen/list", "listen/" + long, "listen/" + long + "y",
 	} {
 		name := f.fdName(entry)
-		f.kept[entry] = name
+		f.kept[entry] = kept{fdname: name}
 		if seen[name] || name == storedList || len(name) > 255 || !strings.HasPrefix(name, "baton/") ||
 			strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 127 || r == ':' }) {
 			t.Errorf("%s is called %q", entry, name)
@@ -230,8 +340,8 @@ func TestNotifierNeverWaits(t *testing.T) {
 	for i := range 5 {
 		n.tell(fmt.Sprint("STATUS=", i))
 	}
-	if err := n.give(listener(t), "FDSTORE=1\n"); err != nil {
-		t.Error(err)
+	if err := n.give(listener(t), "FDSTORE=1\n"); err == nil {
+		t.Error("it was given")
 	}
 	n.flush(time.Minute)
 	if n.idle() || n.pending.Load() != 2 {

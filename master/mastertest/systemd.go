@@ -140,6 +140,12 @@ func (s *Systemd) read() {
 		}
 		m := Notification{Text: string(buf[:n])}
 		fds := s.control(&m, oob[:oobn])
+		if m.Has("BARRIER=1") { // closing its end is the answer
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+			continue
+		}
 		s.keep(m, fds)
 		s.messages <- m
 	}
