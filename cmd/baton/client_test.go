@@ -310,6 +310,32 @@ func TestStopWithoutAnswer(t *testing.T) {
 	expect(t, []string{"stop", "--control", f.path}, exitOK, "stopped\n", "")
 }
 
+// A keeper that has just said that it is there may be gone before anybody could ask it to stop.
+func TestStopOfAKeeperThatHasJustGone(t *testing.T) {
+	keeper := exec.Command("true")
+	if err := keeper.Run(); err != nil {
+		t.Fatal(err)
+	}
+	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
+	stop := f.listen(t, f.path)
+	f.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(master.Identity{KeeperPID: keeper.Process.Pid})
+		go stop() // waits for this answer
+		for mayConnect(f.path) {
+			time.Sleep(time.Millisecond)
+		}
+	})
+	expect(t, []string{"stop", "--control", f.path}, exitOK, "stopped\n", "")
+}
+
+func mayConnect(path string) bool {
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		_ = c.Close()
+	}
+	return err == nil
+}
+
 // Paths that are too long for the kernel work.
 func TestLongSocketPath(t *testing.T) {
 	short := t.TempDir()

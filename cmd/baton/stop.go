@@ -32,12 +32,16 @@ func (c *client) stop(ctx context.Context, u *ui) int {
 		return u.fail(err)
 	}
 	keeper, err := openProcess(id.KeeperPID)
+	if errors.Is(err, unix.ESRCH) && c.gone(ctx) {
+		u.say("stopped") // while we asked
+		return exitOK
+	}
 	if err != nil {
 		return u.fail(&trouble{err: err, hint: "`baton stop` must run where it sees baton's processes: the same container"})
 	}
 	defer keeper.close()
 	var ignored []byte
-	if err := c.ask(ctx, http.MethodPost, "/stop", &ignored); err != nil && !keeper.gone() {
+	if err := c.ask(ctx, http.MethodPost, "/stop", &ignored); err != nil && !keeper.goneWithin(c.limit) {
 		return u.fail(err)
 	}
 	if err := keeper.wait(c.every); err != nil {
@@ -45,6 +49,14 @@ func (c *client) stop(ctx context.Context, u *ui) int {
 	}
 	u.say("stopped")
 	return exitOK
+}
+
+// gone reports whether nobody listens any more. The number of a keeper in another container is nobody's here, too.
+func (c *client) gone(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	var ignored []byte
+	return nobody(c.once(ctx, http.MethodGet, "/version", &ignored))
 }
 
 // process is a process that cannot be mistaken for another one.
@@ -60,9 +72,9 @@ func openProcess(pid int) (*process, error) {
 
 func (p *process) close() { _ = unix.Close(p.fd) }
 
-// gone reports whether the process has ended.
-func (p *process) gone() bool {
-	n, err := p.poll(0)
+// goneWithin reports whether the process ends in that time: one that does not answer any more may be just about to.
+func (p *process) goneWithin(limit time.Duration) bool {
+	n, err := p.poll(int(limit.Milliseconds()))
 	return err == nil && n > 0
 }
 

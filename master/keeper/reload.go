@@ -11,7 +11,7 @@ import (
 // the master was told before, it does before: a successor reads what has come of it.
 func (k *keeper) startReload(now time.Time) {
 	s := k.current
-	if k.count == k.served || k.attempt != nil || k.stopping || s == nil || !s.alone || !s.serving || k.old != nil || len(k.resizes) > 0 {
+	if k.count == k.served || k.attempt != nil || k.stopping || s == nil || !s.alone || !s.serving || k.old != nil || k.isResizing() {
 		return
 	}
 	if wait := k.pace.wait(now); wait > 0 {

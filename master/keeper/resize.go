@@ -84,8 +84,15 @@ func (k *keeper) resize(m wire.Resize) *resizing {
 	m.Seq = k.resizeSeq
 	r := &resizing{Resize: m}
 	k.resizes = append(k.resizes, r)
-	k.tellResizes()
+	if k.count == k.served { // else a reload comes first, or one resize after the other could keep it from beginning
+		k.tellResizes()
+	}
 	return r
+}
+
+// isResizing reports whether the master has been told something that it has not answered.
+func (k *keeper) isResizing() bool {
+	return slices.ContainsFunc(k.resizes, func(r *resizing) bool { return !r.sent.IsZero() })
 }
 
 // tellResizes tells the master what was held back, if it may be told.

@@ -93,9 +93,17 @@ func TestReloadWaitsForResizes(t *testing.T) {
 	if k.startReload(time.Now()); k.attempt != nil {
 		t.Error("a reload in the middle of a resize")
 	}
+	k.resizeBy(1) // does not keep the reload from beginning
 	master.says(wire.Put{Name: EntryCount, Data: "{}", Resized: 1})
 	if k.startReload(time.Now()); k.attempt == nil {
-		t.Error("no reload")
+		t.Fatal("no reload")
+	}
+	master.hears(&wire.Reload{})
+	k.request("test", false) // and the next reload not the resize
+	k.failAttempt()
+	master.hears(&wire.Resize{})
+	if k.startReload(time.Now()); k.attempt != nil {
+		t.Error("a reload in the middle of a resize")
 	}
 }
 

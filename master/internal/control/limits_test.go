@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func dial(t *testing.T, s *Server) net.Conn {
@@ -43,6 +45,23 @@ func TestSilentClients(t *testing.T) {
 		}
 		if time.Since(begin) > headerTime/2 { // later they would be closed anyway
 			t.Fatalf("%d connections are open", open)
+		}
+	}
+}
+
+// With few descriptors clients get few of them.
+func TestShare(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &before) }()
+	for limit, want := range map[uint64]int{4: 1, 64: 8, 800: 64, 1 << 20: 64} {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: min(limit, before.Max), Max: before.Max}); err != nil {
+			t.Fatal(err)
+		}
+		if got := share(64); got != want && limit < before.Max {
+			t.Errorf("of %d files: %d, want %d", limit, got, want)
 		}
 	}
 }
