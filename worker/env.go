@@ -61,6 +61,7 @@ type world struct {
 	sockets          []socket
 	handover         *handover.Exchange
 	balance          *sock.Balance // with the other workers; nil: there is none
+	warnWakesAll     sync.Once
 	tickets          tickets
 	gate             *gate
 	heart            heartbeat

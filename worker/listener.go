@@ -215,6 +215,9 @@ func (l *listener) open() (acceptor, error) {
 		l.closed = true
 		return nil, err
 	}
+	if ln.WakesAll() {
+		l.env.warnWakesAll.Do(func() { l.env.Log.Warn("worker: a new connection wakes all workers, not one") })
+	}
 	l.ln = ln
 	if l.ending {
 		_ = ln.SetDeadline(l.grace)

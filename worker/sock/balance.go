@@ -22,8 +22,9 @@ const (
 )
 
 // A process that is ahead waits for the others in pauses, of which each is half as long again as the one before: in sum 23 ms.
-// That they are counted, and not the time, makes no difference but on a busy machine, where all come late. Who has not
-// accepted by then is busy, full or dead: it is not waited for again before it does, or before absentWindows have passed.
+// That they are counted, and not the time, makes no difference but on a busy machine, where all come late. A process that
+// has not accepted by then is busy, full or dead. Nobody waits for it in this window and the next one, nor later before it
+// accepts, or absentWindows have passed.
 const (
 	firstPause    = 200 * time.Microsecond
 	pauses        = 10
@@ -40,11 +41,21 @@ type Balance struct {
 	words []atomic.Uint64
 	mine  int
 
-	mu       sync.Mutex
-	wrote    uint64         // its word
-	left     bool           // it takes part no more
-	absent   map[int]uint64 // for whom it has waited in vain, and the word then
-	forgetIn uint32         // the window in which that is forgotten
+	mu     sync.Mutex
+	wrote  uint64          // its word
+	left   bool            // it takes part no more
+	absent map[int]absence // those for whom it has waited in vain
+}
+
+// absence is what a process had written when it was waited for in vain, and in which window that was.
+type absence struct {
+	word   uint64
+	window uint32
+}
+
+// holds reports whether the process is still absent, in window w.
+func (a absence) holds(word uint64, w uint32) bool {
+	return w <= a.window+1 || word == a.word && w < a.window+absentWindows
 }
 
 // NewBalance makes the memory file of a Balance in which n processes take part.
@@ -80,7 +91,7 @@ func OpenBalance(fd, mine int) (*Balance, error) {
 		return nil, fmt.Errorf("balance: %w", err)
 	}
 	words := unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(&b[0])), len(b)/8) //nolint:gosec // other processes have no types
-	return &Balance{used: &words[0], words: words[1:], mine: mine, absent: map[int]uint64{}}, nil
+	return &Balance{used: &words[0], words: words[1:], mine: mine, absent: map[int]absence{}}, nil
 }
 
 // join says that this process accepts from now on, so that others wait for it.
@@ -149,13 +160,11 @@ func (b *Balance) behind(w uint32) map[int]uint64 {
 	if mine < lead || b.left {
 		return nil
 	}
-	if w >= b.forgetIn {
-		clear(b.absent)
-	}
 	behind := map[int]uint64{}
 	for i := range min(int(b.used.Load()), len(b.words)) {
 		v := b.words[i].Load()
-		if v != 0 && i != b.mine && countIn(v, w)+lead <= mine && b.absent[i] != v {
+		gone, ok := b.absent[i]
+		if v != 0 && i != b.mine && countIn(v, w)+lead <= mine && !(ok && gone.holds(v, w)) {
 			behind[i] = v
 		}
 	}
@@ -172,9 +181,8 @@ func (b *Balance) write(v uint64) {
 func (b *Balance) giveUp(w uint32, behind map[int]uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.forgetIn = w + absentWindows
 	for i, v := range behind {
-		b.absent[i] = v
+		b.absent[i] = absence{v, w}
 	}
 }
 

@@ -55,6 +55,10 @@ func Listen(fd int, balance *Balance) (*Listener, error) {
 	return l, nil
 }
 
+// WakesAll reports whether a new connection wakes all processes that wait, as with package net: the runtime's epoll, or /proc,
+// is not as this package knows it.
+func (l *Listener) WakesAll() bool { return l.turn == nil }
+
 // Accept waits for a connection.
 func (l *Listener) Accept() (net.Conn, error) {
 	l.accepting.Lock()
