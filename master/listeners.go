@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -245,14 +246,25 @@ func madeIn(made, gen int) int {
 	return made
 }
 
+// A reload that finds an address taken tries again for so long, and so often: workers of an earlier generation go on accepting
+// for a moment on one that has left the configuration, and it may be back already. Nobody says when they have closed it.
+const (
+	bindLimit = time.Second
+	bindPause = 10 * time.Millisecond
+)
+
 // bind takes an address: first as if we had nothing there, so that somebody else's socket is noticed.
 func (m *master) bind(addr sockets.Addr, at address) (int, error) {
-	fd, err := sockets.Bind(addr, 0o666)
-	if errors.Is(err, unix.EADDRINUSE) && m.shareOwn(at) {
-		addr.ReusePort = true // the port is ours, in another shape
-		fd, err = sockets.Bind(addr, 0o666)
+	for end := time.Now().Add(bindLimit); ; time.Sleep(bindPause) {
+		fd, err := sockets.Bind(addr, 0o666)
+		if errors.Is(err, unix.EADDRINUSE) && m.shareOwn(at) {
+			addr.ReusePort = true // the port is ours, in another shape
+			fd, err = sockets.Bind(addr, 0o666)
+		}
+		if !errors.Is(err, unix.EADDRINUSE) || m.attempt == "" || time.Now().After(end) {
+			return fd, err
+		}
 	}
-	return fd, err
 }
 
 // shareOwn makes our own sockets share their port with a new one on an address that overlaps with theirs. It reports

@@ -14,6 +14,24 @@ import (
 	"baton/master/mastertest"
 )
 
+// TestListenerComesBack: an address that has just left may return, though old workers still answer what was queued there.
+func TestListenerComesBack(t *testing.T) {
+	t.Parallel()
+	one := quiet(t)
+	two := one
+	two.listen = append(two.listen[:1:1], mastertest.FreePort(t))
+	b := start(t, two)
+	for range 3 {
+		b.WriteConfig(one.String())
+		b.Reload()
+		b.WriteConfig(two.String())
+		b.Reload()
+		if _, err := b.Whoami(two.listen[1]); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestListenerComesAndGoes: a new address is served after the reload; what was connected to one that goes is still
 // answered, accepted or not, and then the port is closed.
 func TestListenerComesAndGoes(t *testing.T) {

@@ -180,7 +180,10 @@ func (w *walk) outcome(g []step, before master.Status) (code int, out string) {
 		if p.How == "wait" && w.state.file.drain() < 10*time.Second {
 			args = append(args, "--wait")
 		}
-		return w.command(bound, args...)
+		for code, out = w.command(bound, args...); killed(g) && strings.Contains(out, "died"); code, out = w.command(bound, args...) {
+			time.Sleep(100 * time.Millisecond) // the attempt has met the death of the one that we killed
+		}
+		return code, out
 	}
 	var st master.Status
 	err := w.until(patience, func() (err error) {
@@ -198,6 +201,11 @@ func (w *walk) outcome(g []step, before master.Status) (code int, out string) {
 	default:
 		return 1, st.LastReload.Error
 	}
+}
+
+// killed reports whether a group kills a master.
+func killed(g []step) bool {
+	return slices.ContainsFunc(g, func(p step) bool { return p.Do == kill && p.Who == "master" })
 }
 
 // byHUP reports whether all that a group asks for is a reload by HUP, and nobody is killed or stopped: then its outcome can be

@@ -44,7 +44,7 @@ func classesFor(t target) string {
 	case t.Transport == "tls":
 		return "reader=1,writer=1,aged=3,silent=1,new=1,h2=2"
 	default:
-		return "reader=1,writer=1,aged=4,silent=1,new=1,idle=1,continue=1,upload=1"
+		return "reader=1,writer=1,aged=4,silent=1,new=1,idle=1,continue=1,upload=2"
 	}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"math/rand/v2"
+	"net"
+	"os"
 )
 
 // portCount is how many ports a walk has: few, so that addresses meet.
@@ -11,14 +13,29 @@ const portCount = 4
 // nothing else.
 type generator struct {
 	*rand.Rand
+	machine
 	state    state
 	occupied bool
-	root     bool // or whoever may not become another user
+}
+
+// machine is what a walk may do where it is.
+type machine struct {
+	root bool // become another user
+	six  bool // listen on IPv6
+}
+
+// thisMachine is the one that we are on.
+func thisMachine() machine {
+	m := machine{root: os.Geteuid() == 0}
+	if l, err := net.Listen("tcp", "[::1]:0"); err == nil {
+		m.six = l.Close() == nil
+	}
+	return m
 }
 
 // generate makes the n steps of a seed.
-func generate(seed uint64, leg, n int, root bool) (steps []step) {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(leg))), state: newState(), root: root}
+func generate(seed uint64, leg, n int, m machine) (steps []step) {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(leg))), machine: m, state: newState()}
 	for range n {
 		p := g.step()
 		g.state = g.state.after(p)
@@ -136,6 +153,9 @@ func (g *generator) listener() *listener {
 		Process:   pick(g, "http", "http", "echo", "websocket-echo"),
 		ReusePort: g.IntN(4) == 0, NoHandover: g.IntN(4) == 0,
 	}
+	if six := map[string]string{"[::1]": "127.0.0.2", "[::]": "0.0.0.0", "": "0.0.0.0"}; !g.six && six[l.Host] != "" {
+		l.Host = six[l.Host]
+	}
 	return l.valid()
 }
 
@@ -199,5 +219,5 @@ func (g *generator) occupy() step {
 	if g.occupied = !g.occupied; !g.occupied {
 		return step{Do: release}
 	}
-	return step{Do: occupy, Host: pick(g, "127.0.0.1", "0.0.0.0", "[::1]", "127.0.0.2"), Port: g.IntN(portCount)}
+	return step{Do: occupy, Host: pick(g, "127.0.0.1", "0.0.0.0", "127.0.0.2"), Port: g.IntN(portCount)}
 }

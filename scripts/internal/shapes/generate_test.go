@@ -7,17 +7,20 @@ import (
 	"testing"
 )
 
+// both is a machine on which everything can be done.
+var both = machine{root: true, six: true}
+
 // TestSeedGivesTheSameSteps: a seed is a sequence, its beginning does not depend on its length, and another leg or seed is
 // another sequence.
 func TestSeedGivesTheSameSteps(t *testing.T) {
-	a, b := generate(7, 3, 200, true), generate(7, 3, 200, true)
+	a, b := generate(7, 3, 200, both), generate(7, 3, 200, both)
 	if !reflect.DeepEqual(a, b) {
 		t.Error("two sequences of one seed differ")
 	}
-	if !reflect.DeepEqual(a[:50], generate(7, 3, 50, true)) {
+	if !reflect.DeepEqual(a[:50], generate(7, 3, 50, both)) {
 		t.Error("a shorter sequence is not the beginning of the longer one")
 	}
-	for _, other := range [][]step{generate(8, 3, 200, true), generate(7, 4, 200, true)} {
+	for _, other := range [][]step{generate(8, 3, 200, both), generate(7, 4, 200, both)} {
 		if format(a) == format(other) {
 			t.Error("another seed or leg gives the same sequence")
 		}
@@ -28,7 +31,7 @@ func TestSeedGivesTheSameSteps(t *testing.T) {
 func TestEverythingIsWalked(t *testing.T) {
 	seen := map[string]bool{}
 	for leg := range 60 {
-		for _, p := range generate(1, leg, 50, true) {
+		for _, p := range generate(1, leg, 50, both) {
 			seen[string(p.Do)+p.Who] = true
 			seen["program "+p.What] = true
 			for key, v := range p.Set {
@@ -66,11 +69,16 @@ func TestEverythingIsWalked(t *testing.T) {
 	}
 }
 
-func TestNobodyElseWithoutRoot(t *testing.T) {
+func TestNothingThatTheMachineHasNot(t *testing.T) {
 	for leg := range 30 {
-		for _, p := range generate(1, leg, 50, false) {
+		for _, p := range generate(1, leg, 50, machine{}) {
 			if p.Set["user"] != 0 {
 				t.Fatal("a walk that is not root's sets a user")
+			}
+			for _, l := range p.Put {
+				if l.listener != nil && (strings.HasPrefix(l.Host, "[") || l.Host == "") {
+					t.Fatalf("a walk without IPv6 listens on %q", l.Host)
+				}
 			}
 		}
 	}
@@ -78,7 +86,7 @@ func TestNobodyElseWithoutRoot(t *testing.T) {
 
 // TestStepsAreReadAsTheyArePrinted: also with comments and empty lines between them.
 func TestStepsAreReadAsTheyArePrinted(t *testing.T) {
-	steps := generate(5, 0, 300, true)
+	steps := generate(5, 0, 300, both)
 	text := "# found\n\n" + strings.ReplaceAll(format(steps), "\n", "\n  ")
 	again, err := parse(strings.NewReader(text))
 	if err != nil {

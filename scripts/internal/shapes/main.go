@@ -103,7 +103,7 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	fmt.Printf("seed %d\n", o.seed)
 	end := time.Now().Add(o.duration)
 	for leg := o.leg; time.Now().Before(end) && ctx.Err() == nil; leg++ {
-		steps := generate(o.seed, leg, o.steps, os.Geteuid() == 0)
+		steps := generate(o.seed, leg, o.steps, thisMachine())
 		if !w.leg(ctx, steps, fmt.Sprintf("-seed %d -leg %d", o.seed, leg)) {
 			return false, nil
 		}
