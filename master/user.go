@@ -140,6 +140,14 @@ func (u *User) MayStart() error {
 	return nil
 }
 
+// As calls f with what workers may do with files. If u is nil, or this process may not become u, it just calls f.
+func (u *User) As(f func() error) error {
+	if u == nil {
+		return f()
+	}
+	return spawn.As(*u.spawn(), f)
+}
+
 func (u *User) spawn() *spawn.User {
 	if u == nil {
 		return nil

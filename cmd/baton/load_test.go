@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -20,7 +21,11 @@ func TestConfigOfEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, warnings, c, err := loadIn(t, dirWith(t, "run"), string(everything))
+	at := dirWith(t, "run")
+	if err := errors.Join(os.Chmod(at, 0o755), os.Chmod(filepath.Dir(at), 0o755)); err != nil { // the user is to read it
+		t.Fatal(err)
+	}
+	f, warnings, c, err := loadIn(t, at, string(everything))
 	if err != nil {
 		t.Fatal(explain(err))
 	}
@@ -173,6 +178,27 @@ func TestFilesThatCannotBeMade(t *testing.T) {
 		if n := strings.Count(got, "baton: "); n != len(tt.want) {
 			t.Errorf("%s:\n%s\nwant %d mistakes", tt.args, got, len(tt.want))
 		}
+	}
+}
+
+// TestStaticForUser: what root may read and the workers may not is a mistake, and not a reload that fails.
+func TestStaticForUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can look as somebody else")
+	}
+	site := func(user string) string {
+		return user + "[[route]]\npath = \"/\"\nstatic = \"www\"\n"
+	}
+	dir := dirWith(t, "www") // as t.TempDir makes it, root's alone
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := loadIn(t, dir, site("")); err != nil {
+		t.Error(err)
+	}
+	_, _, _, err := loadIn(t, dir, site("user = \"4711\"\ngroup = \"4712\"\n"))
+	if err == nil || !strings.Contains(explain(err), "site.toml:5:10: static: ") || !strings.Contains(explain(err), "permission denied") {
+		t.Errorf("%v", err)
 	}
 }
 

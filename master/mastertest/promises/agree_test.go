@@ -38,7 +38,7 @@ var configs = []config{
 		"max_memory = 1125899906842624\n[http]\nidle_timeout = \"8760h\"\nbody_timeout = \"8760h\"\nmax_header_size = 16777216\n" +
 		listenAt("ADDRESS"), true},
 	{"a byte order mark", "\xef\xbb\xbf" + listenAt("ADDRESS"), true},
-	{"many mistakes", strings.Repeat("[[listen]]\nadres = 1\n", 5000), false},
+	{"many mistakes", strings.Repeat("[[listen]]\naddr = 1\n", 5000), false},
 	{"a file as a directory", listenAt("ADDRESS") + "[[route]]\npath = \"/\"\nstatic = \"file\"\n", false},
 	{"routes that are the same", listenAt("ADDRESS") + "[[route]]\npath = \"/a\"\necho = true\n[[route]]\npath = \"/b/../a/\"\necho = true\n", false},
 }

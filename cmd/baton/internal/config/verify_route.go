@@ -1,9 +1,13 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"baton/http/site"
 )
@@ -73,20 +77,31 @@ func (v *verifier) respond(path string, r Route) {
 	}
 }
 
-// directory checks that dir can be opened, after having looked that it is none of what waits to be opened.
+// directory checks that workers can open dir.
 func (v *verifier) directory(path, dir string) {
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
+	err := v.runAs.As(func() error { return openDirectory(dir) })
+	switch {
+	case errors.Is(err, unix.ENOTDIR):
 		v.wrong(path, "", "static: %s is not a directory", dir)
-		return
-	}
-	if err == nil {
-		var root *os.Root
-		if root, err = os.OpenRoot(dir); err == nil {
-			_ = root.Close()
-		}
-	}
-	if err != nil {
+	case errors.Is(err, fs.ErrPermission) && v.runAs != nil:
+		v.wrong(path, fmt.Sprintf("user %q must be able to read it", v.User), "static: %v", err)
+	case err != nil:
 		v.wrong(path, "", "static: %v", err)
 	}
+}
+
+// openDirectory tries, after having looked that it is none of what waits to be opened.
+func openDirectory(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return unix.ENOTDIR
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	return root.Close()
 }
