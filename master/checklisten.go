@@ -8,7 +8,8 @@ import (
 	"baton/master/internal/sockets"
 )
 
-// Limits of a configuration's listeners: a message is at most 64 KB. Some name all of them, and some have all about one.
+// Limits of a configuration's listeners: a message is at most 64 KB. Some name all of them, and some have all about
+// one.
 const (
 	MaxListeners   = 512
 	maxListenBytes = 2048 // of an address, and of a name
@@ -40,12 +41,15 @@ func (e *ListenError) ExitCode() int {
 // Addresses may overlap, as ":8080" and "127.0.0.1:8080" do: a connection goes to the narrowest one that it fits. They
 // must not be the same, however they are written, unless one is of UDP and the other is not; nor must names.
 func CheckListen(all []Listen, dir string) []*ListenError {
-	_, errs := resolveListen(all, func(l Listen) (sockets.Addr, error) { return sockets.Resolve(l.Address, l.transport(), dir) })
+	_, errs := resolveListen(all, func(l Listen) (sockets.Addr, error) {
+		return sockets.Resolve(l.Address, l.transport(), dir)
+	})
 	return errs
 }
 
 // resolveListen is CheckListen, and where the listeners are.
-func resolveListen(all []Listen, resolve func(Listen) (sockets.Addr, error)) (addrs []sockets.Addr, errs []*ListenError) {
+func resolveListen(all []Listen, resolve func(Listen) (sockets.Addr, error)) ([]sockets.Addr, []*ListenError) {
+	var errs []*ListenError
 	wrong := func(i, other int, err error) {
 		errs = append(errs, &ListenError{Index: i, Other: other, Name: all[i].name(), Err: err})
 	}
@@ -53,24 +57,18 @@ func resolveListen(all []Listen, resolve func(Listen) (sockets.Addr, error)) (ad
 		wrong(MaxListeners, -1, fmt.Errorf("%d listeners, want at most %d", len(all), MaxListeners))
 		return nil, errs
 	}
-	addrs = make([]sockets.Addr, len(all))
-	ok := make([]bool, len(all))
+	addrs := make([]sockets.Addr, len(all))
 	for i, l := range all {
-		if err := l.tooLong(); err != nil {
-			wrong(i, -1, err)
-			continue
+		err := l.tooLong()
+		if err == nil {
+			addrs[i], err = resolve(l)
 		}
-		a, err := resolve(l)
 		if err != nil {
 			wrong(i, -1, err)
 			continue
 		}
-		addrs[i], ok[i] = a, true
 		for j := range i {
-			if !ok[j] {
-				continue
-			}
-			if err := clash(l, a, all[j], addrs[j]); err != nil {
+			if err := clash(l, addrs[i], all[j], addrs[j]); err != nil {
 				wrong(i, j, err)
 				break
 			}
@@ -89,9 +87,11 @@ func (l Listen) tooLong() error {
 	return nil
 }
 
-// clash is why two listeners cannot both be served, or nil.
+// clash is why two listeners cannot both be served, or nil. b is zero if it is not known where o is.
 func clash(l Listen, a sockets.Addr, o Listen, b sockets.Addr) error {
 	switch {
+	case b == (sockets.Addr{}):
+		return nil
 	case sockets.Relate(a, b) == sockets.Same && l.Address == o.Address:
 		return fmt.Errorf("address %s is used twice", l.Address)
 	case sockets.Relate(a, b) == sockets.Same:

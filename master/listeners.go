@@ -88,8 +88,8 @@ func (m *master) addressesOf(slot int) []string {
 	return slices.Compact(all)
 }
 
-// serves reports whether we have a socket that generation gen has on this address. One that was made later is another one,
-// at a path from which somebody has removed the first.
+// serves reports whether we have a socket that generation gen has on this address. One that was made later is another
+// one, at a path from which somebody has removed the first.
 func (m *master) serves(at string, gen int) bool {
 	return slices.ContainsFunc(m.sockets, func(s sock) bool { return s.at == at && s.Made <= gen })
 }
@@ -129,7 +129,8 @@ func (m *master) leave(key string, it inherited) {
 	m.drop(s)
 }
 
-// covering is the socket whose listener serves what comes to an extra one: of those that cover its address the narrowest.
+// covering is the socket whose listener serves what comes to an extra one: of those that cover its address the
+// narrowest.
 func (m *master) covering(s sock) (found sock, ok bool) {
 	for _, o := range m.sockets {
 		if o.Group != s.Group || o.extra || !sockets.Covers(o.Host, s.Host) {
@@ -210,8 +211,8 @@ func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
 	return nil
 }
 
-// inheritSocket takes s from the store. A Unix socket that is not at its path any more is left to the workers who have it:
-// they serve what is in its queue, and a new one is to be made.
+// inheritSocket takes s from the store. A Unix socket that is not at its path any more is left to the workers who
+// have it: they serve what is in its queue, and a new one is to be made.
 func (m *master) inheritSocket(s *sock) bool {
 	it, ok := m.take(s.entry())
 	if !ok {
@@ -237,8 +238,8 @@ func (m *master) inheritSocket(s *sock) bool {
 	return true
 }
 
-// madeIn is the generation that has made a socket, to a master of generation gen: one of another life of the program, whose
-// sockets systemd has kept, is before all generations of this one.
+// madeIn is the generation that has made a socket, to a master of generation gen: one of another life of the program,
+// whose sockets systemd has kept, is before all generations of this one.
 func madeIn(made, gen int) int {
 	if made > gen {
 		return 0

@@ -9,8 +9,8 @@ import (
 	"baton/worker/wire"
 )
 
-// TestListenerThatCannotListen: it alone is not served, that is one warning, however often it is tried, and workers are told
-// when it listens.
+// TestListenerThatCannotListen: it alone is not served, that is one warning, however often it is tried, and workers
+// are told when it listens.
 func TestListenerThatCannotListen(t *testing.T) {
 	t.Parallel()
 	for name, perSlot := range map[string]bool{"one socket": false, "a socket for each slot": true} {
@@ -92,8 +92,11 @@ func TestOverlappingFreshSockets(t *testing.T) {
 	address := freeAddress()
 	_, port, _ := net.SplitHostPort(address)
 	m, _ := fakeMaster(t, Config{Workers: 2, Listen: []Listen{
-		{Address: "0.0.0.0:" + port}, {Address: address}, {Address: ":" + port, ReusePort: true},
-		{Address: "0.0.0.0:" + port, Transport: "udp", Name: "u"}, {Address: address, Transport: "udp", Name: "v"},
+		{Address: "0.0.0.0:" + port},
+		{Address: address},
+		{Address: ":" + port, ReusePort: true},
+		{Address: "0.0.0.0:" + port, Transport: "udp", Name: "u"},
+		{Address: address, Transport: "udp", Name: "v"},
 	}})
 	serveSlots(t, m, 2)
 	if err := m.openListeners(); err != nil {

@@ -28,8 +28,8 @@ func (m *master) noteQuiet(s *sock, quiet bool) {
 	m.store(s.entry(), s.sockRecord, -1)
 }
 
-// closeQuiet closes the extra sockets whose time has come, and returns when to look again. It leaves all as they are while a
-// successor starts, which has counted them.
+// closeQuiet closes the extra sockets whose time has come, and returns when to look again. It leaves all as they are
+// while a successor starts, which has counted them.
 func (m *master) closeQuiet(now moment) (next moment) {
 	if !m.committed || !m.known || m.stopping || m.orphaned || m.upgrading != "" {
 		return 0

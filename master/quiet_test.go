@@ -13,8 +13,8 @@ import (
 	"baton/worker/wire"
 )
 
-// serveSlots gives a fake master workers that serve in the slots up to n. heard returns the kinds of what the one in a slot
-// was told since the last call.
+// serveSlots gives a fake master workers that serve in the slots up to n. heard returns the kinds of what the one in
+// a slot was told since the last call.
 func serveSlots(t *testing.T, m *master, n int) (heard func(slot int) []string) {
 	t.Helper()
 	var ends []*seqpacket.Conn
@@ -105,8 +105,8 @@ func acceptAll(m *master, pick func(s sock) bool) (n int) {
 func isExtra(s sock) bool { return s.extra }
 func isOwn(s sock) bool   { return !s.extra }
 
-// TestSocketsOfSlotsThatWentAreClosed: when nothing can come there any more and their queues are empty, here, in the store and
-// in the workers; and the kernel chooses among those that are left.
+// TestSocketsOfSlotsThatWentAreClosed: when nothing can come there any more and their queues are empty, here, in the
+// store and in the workers; and the kernel chooses among those that are left.
 func TestSocketsOfSlotsThatWentAreClosed(t *testing.T) {
 	t.Parallel()
 	address := freeAddress()

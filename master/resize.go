@@ -3,7 +3,6 @@ package master
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -57,29 +56,27 @@ func (m *master) resize(n int) error {
 // warnResize is the key of a resize that has failed.
 const warnResize = "resize"
 
-// Descriptors of the master: those that a worker takes, less those of sockets; and those that must be left over, for a
-// reload, for the control socket, and for a worker that is being started.
+// Descriptors that a successor has open when it takes over: of each worker of its own and of its predecessor, and
+// besides the sockets, the configuration and the like. The keeper has the same limit, and fewer.
 const (
-	filesOfWorker = 1
-	filesSpare    = 12
+	filesOfWorkers = 3
+	filesBesides   = 24
 )
 
-// roomFor fails if the limit of open files would not allow n slots. The keeper has the same limit, and holds the same
-// descriptors: at the limit no reload would work any more.
+// roomFor fails if with n slots the limit of open files would not allow a reload any more.
 func (m *master) roomFor(n int) error {
 	var limit unix.Rlimit
-	open, err := os.ReadDir("/proc/self/fd")
-	if err != nil || unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
-		return nil //nolint:nilerr // then it is seen when something fails
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return nil // then it is seen when something fails
 	}
-	each := filesOfWorker
+	sockets := len(m.sockets)
 	for _, l := range m.cfg.Listen {
 		if l.ReusePort {
-			each++
+			sockets += n - m.want
 		}
 	}
-	if need := len(open) + (n-m.want)*each + filesSpare; uint64(need) > limit.Cur {
-		return fmt.Errorf("%d workers need %d open files in the master, and its limit is %d", n, need, limit.Cur)
+	if need := sockets + filesOfWorkers*n + filesBesides; uint64(need) > limit.Cur {
+		return fmt.Errorf("a reload of %d workers needs %d open files, and the limit is %d", n, need, limit.Cur)
 	}
 	return nil
 }

@@ -149,7 +149,9 @@ func TestResizeTellsTheTruth(t *testing.T) {
 func TestOnlyTCPGrows(t *testing.T) {
 	t.Parallel()
 	m, _ := fakeMaster(t, Config{Workers: 1, Listen: []Listen{
-		{Address: freeAddress(), ReusePort: true}, {Address: freeAddress(), Transport: "udp", ReusePort: true}, {Address: "unix:s", ReusePort: true},
+		{Address: freeAddress(), ReusePort: true},
+		{Address: freeAddress(), Transport: "udp", ReusePort: true},
+		{Address: "unix:s", ReusePort: true},
 	}})
 	if err := m.openListeners(); err != nil {
 		t.Fatal(err)

@@ -11,11 +11,11 @@ import (
 
 // With reuse_port every slot has a socket of its own, which the worker in that slot accepts on, in every generation.
 // The kernel spreads new connections over all of them, so the number of those that it may choose from is steered: a
-// socket takes part when its worker serves, and no longer when its slot is to go. None is closed for a resize: handshakes
-// that have begun end where they were, so somebody goes on accepting there.
+// socket takes part when its worker serves, and no longer when its slot is to go. None is closed for a resize:
+// handshakes that have begun end where they were, so somebody goes on accepting there.
 
-// steer makes the kernel choose among the sockets of the slots from 0 on whose workers serve, or the one that all share.
-// Of an address of which only extra sockets are left it is the first one.
+// steer makes the kernel choose among the sockets of the slots from 0 on whose workers serve, or the one that all
+// share. Of an address of which only extra sockets are left it is the first one.
 func (m *master) steer() {
 	serving := m.servingSlots()
 	if serving == 0 {
@@ -174,8 +174,8 @@ func (m *master) shrinkSockets(n int) {
 	m.shareExtra()
 }
 
-// shareExtra gives the extra sockets to the workers that do not have them. Those of slots that are about to go are among
-// them: they accept until they drain.
+// shareExtra gives the extra sockets to the workers that do not have them. Those of slots that are about to go are
+// among them: they accept until they drain.
 func (m *master) shareExtra() {
 	for _, s := range m.sockets {
 		if s.extra {
@@ -184,8 +184,8 @@ func (m *master) shareExtra() {
 	}
 }
 
-// acceptAlso gives a socket to those workers of this generation that do not have it. One that was adopted may have it: it
-// knows.
+// acceptAlso gives a socket to those workers of this generation that do not have it. One that was adopted may have
+// it: it knows.
 func (m *master) acceptAlso(s sock, to func(slot int) bool) {
 	w := s.wire()
 	w.Extra = true

@@ -173,7 +173,8 @@ func TestSetupInSeveralMessages(t *testing.T) {
 	first, second := shared(t, "tcp", "127.0.0.1:0"), shared(t, "tcp", "127.0.0.1:0")
 	c.post(wire.Sockets{More: true, Paths: []wire.Path{{Path: "/nowhere"}}})
 	for i, ln := range []net.Listener{second, first} {
-		l := wire.Listener{Key: string(rune('1' - i)), Name: string(rune('1' - i)), Address: ln.Addr().String(), Transport: "tcp"}
+		name := string(rune('1' - i))
+		l := wire.Listener{Key: name, Name: name, Address: ln.Addr().String(), Transport: "tcp"}
 		c.post(wire.Sockets{Listeners: []wire.Listener{l}, More: i == 0}, dupOf(t, ln))
 	}
 	c.says(&wire.Ready{})

@@ -62,8 +62,8 @@ func unixPath(address string) (string, bool) {
 	return address, strings.HasPrefix(address, "/")
 }
 
-// realPath is path without links among its folders: two ways to the same file are one path. A folder that is not there is
-// left as it is.
+// realPath is path without links among its folders: two ways to the same file are one path. A folder that is not
+// there is left as it is.
 func realPath(path string) string {
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
 		return filepath.Join(dir, filepath.Base(path))

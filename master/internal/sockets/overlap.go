@@ -12,8 +12,8 @@ const (
 	Narrower                 // the second covers the first
 )
 
-// Relate is the one place that decides whether two addresses overlap, for check, start and reload alike. Sockets of this
-// program whose addresses are Wider and Narrower can listen beside each other if they share the port, see
+// Relate is the one place that decides whether two addresses overlap, for check, start and reload alike. Sockets of
+// this program whose addresses are Wider and Narrower can listen beside each other if they share the port, see
 // [ShareAddress]; the kernel then gives a connection to the one with the narrowest address that it fits.
 //
 // TLS is TCP. With port 0 the kernel chooses a port for each, so that two of them have nothing in common.

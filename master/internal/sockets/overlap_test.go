@@ -16,7 +16,8 @@ import (
 func TestRelate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := errors.Join(os.Mkdir(filepath.Join(dir, "run"), 0o700), os.Symlink("run", filepath.Join(dir, "link"))); err != nil {
+	in := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.Mkdir(in("run"), 0o700), os.Symlink("run", in("link"))); err != nil {
 		t.Fatal(err)
 	}
 	inverse := map[Relation]Relation{Apart: Apart, Same: Same, Wider: Narrower, Narrower: Wider}

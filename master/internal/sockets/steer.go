@@ -20,9 +20,9 @@ func Steer(fd, n int) error {
 	return SteerTo(fd, places)
 }
 
-// SteerTo makes new connections go to some sockets only of the group that fd belongs to: those with these places, in the
-// order in which they have listened. When one is closed the last one gets its place. It takes no privilege, and is in
-// force for the next SYN; handshakes that have begun end where they were.
+// SteerTo makes new connections go to some sockets only of the group that fd belongs to: those with these places, in
+// the order in which they have listened. When one is closed the last one gets its place. It takes no privilege, and
+// is in force for the next SYN; handshakes that have begun end where they were.
 //
 //	ld rand
 //	mod #len(places)

@@ -103,7 +103,8 @@ func TestSteer(t *testing.T) {
 	}
 }
 
-// TestSteerToPlaces: some of the sockets, wherever they are in the order; when one is shut down the last one gets its place.
+// TestSteerToPlaces: some of the sockets, wherever they are in the order; when one is shut down the last one gets its
+// place.
 func TestSteerToPlaces(t *testing.T) {
 	t.Parallel()
 	fds := group(t, 5)
@@ -258,8 +259,8 @@ func TestShrinkByClosingLosesSome(t *testing.T) {
 	t.Logf("%d of %d connections lost, %d sockets closed", failed.Load(), failed.Load()+answered.Load(), rounds)
 }
 
-// Shrinking as we do it, many times: the others accept on the socket as well, new connections are steered away, and then
-// its worker goes.
+// Shrinking as we do it, many times: the others accept on the socket as well, new connections are steered away, and
+// then its worker goes.
 func TestShrinkBySteeringLosesNothing(t *testing.T) {
 	t.Parallel()
 	rounds := 200

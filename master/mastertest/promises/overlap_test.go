@@ -42,8 +42,13 @@ func wantAllServed(t *testing.T, b *mastertest.Baton, addresses []string) {
 	}
 }
 
-// TestAddressesThatOverlap: they are served at a start, after a reload, by a restarted master, and after a reload that has
-// brought them; with a socket for each worker, too.
+// awaitRestart waits for the master in the place of a killed one.
+func awaitRestart(b *mastertest.Baton) {
+	b.AwaitStatus("a restarted master", func(st mastertest.Status) bool { return st.MasterRestarts == 1 && st.Settled() })
+}
+
+// TestAddressesThatOverlap: they are served at a start, after a reload, by a restarted master, and after a reload
+// that has brought them; with a socket for each worker, too.
 func TestAddressesThatOverlap(t *testing.T) {
 	for name, socket := range map[string]string{"one socket": "", "a socket for each worker": "reuse_port = true"} {
 		t.Run(name, func(t *testing.T) {
@@ -63,7 +68,7 @@ func TestAddressesThatOverlap(t *testing.T) {
 			b.Reload()
 			wantAllServed(t, b, ask)
 			b.Kill(b.Status().MasterPID)
-			b.AwaitStatus("a restarted master", func(st mastertest.Status) bool { return st.MasterRestarts == 1 && st.Settled() })
+			awaitRestart(b)
 			wantAllServed(t, b, ask)
 
 			one := s
@@ -91,9 +96,9 @@ func TestSameAddressTwice(t *testing.T) {
 		two.listen = append(two.listen[:1:1], more)
 		b.WriteConfig(two.String())
 		text := fmt.Sprintf("address %s is %s, the same as that of listener %s (line ", more, s.listen[0], s.listen[0])
-		for _, args := range [][]string{{"check", "--config", "site.toml"}, {"run", "--config", "site.toml", "--control", "other.sock"}} {
-			if r := b.CLI(args...); r.Code != 100 || !strings.Contains(r.Stderr, text) {
-				t.Errorf("%s: baton %s: %+v", name, args[0], r)
+		for _, args := range []string{"check --config site.toml", "run --config site.toml --control other.sock"} {
+			if r := b.CLI(strings.Fields(args)...); r.Code != 100 || !strings.Contains(r.Stderr, text) {
+				t.Errorf("%s: baton %s: %+v", name, args, r)
 			}
 		}
 		if r := b.CLI("reload"); r.Code != 1 || !strings.Contains(r.Stderr, text) {
@@ -152,7 +157,7 @@ func TestPortTakenAfterBind(t *testing.T) {
 			b.AwaitStatus("the crash", func(st mastertest.Status) bool { return st.Crashes == 1 && st.Settled() })
 			serveOthers()
 			b.Kill(b.Status().MasterPID)
-			b.AwaitStatus("a restarted master", func(st mastertest.Status) bool { return st.MasterRestarts == 1 && st.Settled() })
+			awaitRestart(b)
 			serveOthers()
 
 			foreign.Close()
@@ -171,8 +176,8 @@ func TestPortTakenAfterBind(t *testing.T) {
 	}
 }
 
-// TestManyListeners: more than a message has room for, also for the worker that takes the place of a dead one, and for a
-// reload that adds some and takes others away.
+// TestManyListeners: more than a message has room for, also for the worker that takes the place of a dead one, and
+// for a reload that adds some and takes others away.
 func TestManyListeners(t *testing.T) {
 	t.Parallel()
 	s := quiet(t)
