@@ -47,6 +47,22 @@ func CheckListen(all []Listen, dir string) []*ListenError {
 	return errs
 }
 
+// CheckHere fails if this machine does not have the address of a listener, which [CheckListen] has found to be right. It is
+// for who asks before a start: a reload goes on with the sockets that there are, also when their address has moved to
+// another machine.
+func CheckHere(all []Listen, dir string) error {
+	for _, l := range all {
+		a, err := sockets.Resolve(l.Address, l.transport(), dir)
+		if err == nil {
+			err = a.Here()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // resolveListen is CheckListen, and where the listeners are.
 func resolveListen(all []Listen, resolve func(Listen) (sockets.Addr, error)) ([]sockets.Addr, []*ListenError) {
 	var errs []*ListenError

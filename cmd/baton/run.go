@@ -91,6 +91,9 @@ func check(args []string, u *ui) int {
 		return u.fail(err)
 	}
 	f, warnings, err := l.load(r.config)
+	if err == nil {
+		err = master.CheckHere(listensOf(&f), l.dir)
+	}
 	if err != nil {
 		return u.fail(err)
 	}

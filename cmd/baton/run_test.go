@@ -22,6 +22,8 @@ func TestCheck(t *testing.T) {
 	expect(t, []string{"check", "--port", "9", "--config", "site.toml"}, exitOK, "site.toml: ok, one route on 127.0.0.1:9\n",
 		"baton: warning: drain_timeout (9s) is below http.idle_timeout (1m15s): a reload may close idle connections "+
 			"that cannot be handed over earlier than their clients expect\n")
+	expect(t, []string{"check", "--host", "192.0.2.7"}, exitSystem, "",
+		"baton: listen 192.0.2.7:8080: bind: cannot assign requested address\nhint: this machine does not have that address\n")
 	expect(t, []string{"check", "--config", "bad.toml"}, exitUser, "",
 		"baton: bad.toml:1:1: unknown key \"wrokers\"\n    1 | wrokers = 1\n      | ^^^^^^^\nhint: did you mean workers?\n")
 	dir, _ := os.Getwd()

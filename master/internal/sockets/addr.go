@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -93,6 +94,28 @@ func inetAddr(network string, ta *net.TCPAddr) Addr {
 		}
 	}
 	return a
+}
+
+// Here fails if the machine does not have the address now. No port is taken.
+func (a Addr) Here() error {
+	if a.Network == "unix" {
+		return nil
+	}
+	fd, err := unix.Socket(a.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("listen %s: %w", a, os.NewSyscallError("socket", err))
+	}
+	defer func() { _ = unix.Close(fd) }()
+	switch sa := a.sa.(type) {
+	case *unix.SockaddrInet4:
+		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: sa.Addr})
+	case *unix.SockaddrInet6:
+		err = unix.Bind(fd, &unix.SockaddrInet6{Addr: sa.Addr, ZoneId: sa.ZoneId})
+	}
+	if err != nil {
+		return fmt.Errorf("listen %s: %w", a, os.NewSyscallError("bind", err))
+	}
+	return nil
 }
 
 func zoneID(zone string) uint32 {

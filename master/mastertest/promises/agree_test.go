@@ -31,6 +31,9 @@ var configs = []config{
 	{"a log file that is a directory", "log_file = \".\"\n" + listenAt("ADDRESS"), false},
 	{"a PID file in no directory", "pid_file = \"none/pid\"\n" + listenAt("ADDRESS"), false},
 	{"a PID file that is another file", "pid_file = \"file\"\n" + listenAt("ADDRESS"), false},
+	{"a PID file that is the control socket", "pid_file = \"baton.sock\"\n" + listenAt("ADDRESS"), false},
+	{"a log file that is the config", "log_file = \"site.toml\"\n" + listenAt("ADDRESS"), false},
+	{"an address that is not here", listenAt("192.0.2.7:PORT"), false},
 	{"generations without end", "max_generations = 9223372036854775807\n" + listenAt("ADDRESS"), false},
 	{"a time near the end of time", "drain_timeout = \"2562047h\"\n" + listenAt("ADDRESS"), false},
 	{"the longest times", "drain_timeout = \"8760h\"\nstop_timeout = \"8760h\"\nready_timeout = \"1h\"\nmax_age = \"8760h\"\n" +

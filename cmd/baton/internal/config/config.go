@@ -8,7 +8,8 @@ import (
 
 // File is the config file: TOML, and these are all of its keys. Unknown keys are errors. Durations are in quotes, as
 // "90s", "1m30s" or "500ms". Relative paths are relative to the file's directory. The defaults are those of
-// [Defaults]. A file has at most 16 MB.
+// [Defaults]. A file has at most 16 MB; what numbers may be, and why, is
+// in limits.go here and in package master.
 type File struct {
 	// Workers is how many worker processes serve: a number, or "auto", the CPUs that this process may use.
 	// Default "auto". (--workers)
