@@ -35,9 +35,9 @@ func TestListenerThatCannotListen(t *testing.T) {
 			if w := m.warnings.list(); len(w) != 1 || !strings.Contains(w[0], bad) {
 				t.Errorf("warnings %q", w)
 			}
-			st := m.status(&query{})
-			if st.Listeners[0].State != "failed" || st.Listeners[0].Error == "" || st.Listeners[1].State != "listening" {
-				t.Errorf("%+v", st.Listeners)
+			st := m.listenerStatus()
+			if st[0].State != "failed" || st[0].Error == "" || st[1].State != "listening" {
+				t.Errorf("%+v", st)
 			}
 			if got := heard(0); len(got) != 0 {
 				t.Errorf("the workers were told %q", got)
@@ -49,7 +49,7 @@ func TestListenerThatCannotListen(t *testing.T) {
 			if got := heard(1); !slices.Equal(got, []string{wire.Listening{}.Kind()}) {
 				t.Errorf("the workers were told %q", got)
 			}
-			if w := m.warnings.list(); len(w) != 0 || m.status(&query{}).Listeners[0].State != "listening" {
+			if w := m.warnings.list(); len(w) != 0 || m.listenerStatus()[0].State != "listening" {
 				t.Errorf("warnings %q", w)
 			}
 			knock(t, m, bad, 20)

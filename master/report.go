@@ -61,20 +61,22 @@ func (m *master) status(q *query) Status {
 	}
 	st.Handover = HandoverStatus(handed)
 	wire.SortWorkers(st.Workers)
-	for _, s := range m.sockets {
-		if !s.extra && s.Slot <= 0 {
-			st.Listeners = append(st.Listeners, m.listenerStatus(s))
-		}
-	}
+	st.Listeners = m.listenerStatus()
 	return st
 }
 
-func (m *master) listenerStatus(s sock) ListenerStatus {
-	st := ListenerStatus{Name: s.name(), Address: sockets.Local(s.fd), State: "listening"}
-	if err := m.listenError(s.at); err != nil {
-		st.State, st.Error = "failed", err.Error()
+func (m *master) listenerStatus() (all []ListenerStatus) {
+	for _, s := range m.sockets {
+		if s.extra || s.Slot > 0 {
+			continue
+		}
+		st := ListenerStatus{Name: s.name(), Address: sockets.Local(s.fd), State: "listening"}
+		if err := m.listenError(s.at); err != nil {
+			st.State, st.Error = "failed", err.Error()
+		}
+		all = append(all, st)
 	}
-	return st
+	return all
 }
 
 func (m *master) state() string {
