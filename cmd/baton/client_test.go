@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -162,18 +163,18 @@ func TestSignsOfLife(t *testing.T) {
 	c := f.quick()
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
-	signs := 0
+	var signs atomic.Int32
 	f.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		if signs++; signs > 5 {
+		if signs.Add(1) > 5 {
 			<-release
 		}
 		_ = json.NewEncoder(w).Encode(master.Identity{KeeperPID: os.Getpid()})
 	})
 	f.HandleFunc("POST /reload", func(http.ResponseWriter, *http.Request) { <-release })
 	var out, errs bytes.Buffer
-	if code := c.reload(t.Context(), false, &ui{&out, &errs}); code != exitSystem || signs != 6 ||
+	if code := c.reload(t.Context(), false, &ui{&out, &errs}); code != exitSystem || signs.Load() != 6 ||
 		!strings.Contains(errs.String(), fmt.Sprintf("(pid %d) does not answer; it is not baton", os.Getpid())) {
-		t.Errorf("%d, after %d signs of life: %s%s", code, signs, &out, &errs)
+		t.Errorf("%d, after %d signs of life: %s%s", code, signs.Load(), &out, &errs)
 	}
 }
 
