@@ -26,11 +26,10 @@ const (
 
 // watchStream makes of w and of r's body what has limits. The handler's end must be told to it.
 func (s *server) watchStream(w http.ResponseWriter, r *http.Request) *h2Stream {
-	rc := http.NewResponseController(w)
-	h := &h2Stream{
-		ResponseWriter: w,
-		in:             watch{limit: s.BodyTimeout, set: rc.SetReadDeadline},
-		out:            watch{limit: s.SendTimeout, set: rc.SetWriteDeadline},
+	h := &h2Stream{ResponseWriter: w}
+	if stream, ok := w.(deadlines); ok { // net/http's is
+		h.in = watch{limit: s.BodyTimeout, stream: stream}
+		h.out = watch{limit: s.SendTimeout, stream: stream, writes: true}
 	}
 	if r.Body != http.NoBody {
 		r.Body = &h2Body{r.Body, &h.in}
@@ -107,10 +106,17 @@ func (b *h2Body) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
+// deadlines are a stream's.
+type deadlines interface {
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+}
+
 // watch ends one direction of a stream when what has begun does not pause within the limit.
 type watch struct {
-	limit time.Duration // 0 or less: there is none
-	set   func(time.Time) error
+	limit  time.Duration // 0 or less: there is none
+	stream deadlines
+	writes bool
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -168,6 +174,16 @@ func (w *watch) expire() {
 	if w.state == watchRunning {
 		_ = w.set(longAgo)
 	}
+}
+
+func (w *watch) set(t time.Time) error {
+	switch {
+	case w.stream == nil:
+		return http.ErrNotSupported
+	case w.writes:
+		return w.stream.SetWriteDeadline(t)
+	}
+	return w.stream.SetReadDeadline(t)
 }
 
 var errStreamEnded = errors.New("httpworker: the stream has ended")

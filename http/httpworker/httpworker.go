@@ -34,7 +34,8 @@ type Settings struct {
 	// HTTP/2.
 	TLS map[string]*tls.Config
 
-	// IdleTimeout is how long a connection may wait between two requests, or before the first. 0 means 75 s.
+	// IdleTimeout is how long a connection may wait between two requests, or before the first. 0 means 75 s. Before a TLS
+	// handshake it may wait no more than 10 s.
 	IdleTimeout time.Duration
 
 	// ReceiveTimeout is how long a header may take, from the request's first byte to the header's end. 0 means 2 s.

@@ -134,7 +134,8 @@ type HTTP struct {
 	// ReceiveTimeout is from a request's first byte to the end of its header. Default "2s". (--timeout-ms)
 	ReceiveTimeout Duration `toml:"receive_timeout"`
 
-	// IdleTimeout is how long a connection may be silent between requests, or before its first one. Default "75s".
+	// IdleTimeout is how long a connection may be silent between requests, or before its first one; before a TLS handshake
+	// at most 10 s. Default "75s".
 	IdleTimeout Duration `toml:"idle_timeout"`
 
 	// BodyTimeout is how long a request's body may pause between two reads of it. "0s": for ever. Default "60s".
