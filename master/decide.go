@@ -50,6 +50,7 @@ type procView struct {
 	recycling
 	heart heartbeat
 	taker bool // it takes connections of others
+	grown bool // its slot is a new one, and it has not got its share of the connections yet
 }
 
 // view is all that decide looks at.

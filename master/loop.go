@@ -58,6 +58,7 @@ func (m *master) settle(timer *time.Timer) {
 		m.perform(a)
 	}
 	m.tellTakers()
+	m.shareOut()
 	if !m.committed {
 		next = m.checkReadyTimeout()
 	}
@@ -78,9 +79,7 @@ func (m *master) view(now moment) view {
 		drainTimeout: m.cfg.drainTimeout(), readyTimeout: m.cfg.readyTimeout(), maxGenerations: m.cfg.maxGenerations(),
 		notBefore: map[int]moment{}, recycle: m.recycleView(),
 	}
-	for _, p := range m.procs {
-		v.procs = append(v.procs, p.procView)
-	}
+	v.procs = m.views()
 	for slot, s := range m.crashes.slots {
 		v.notBefore[slot] = s.notBefore
 	}

@@ -46,8 +46,9 @@ type master struct {
 	cfg      Config
 	sum      watch.Sum // of the files of cfg
 	gen      int
-	want     int   // slots
-	resized  int64 // requests of the keeper's that are in want
+	want     int          // slots
+	grown    map[int]bool // slots that are new in this generation, and had no worker yet
+	resized  int64        // requests of the keeper's that are in want
 	sockets  []sock
 	resolved map[string]string  // addresses, as they are written and as they were found
 	made     []wire.Path        // files, by this process

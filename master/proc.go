@@ -68,7 +68,8 @@ func (m *master) startWorker(slot, replaces int) error {
 		Generation: m.gen, Slot: slot, Started: worker.Monotonic(), Listeners: m.addressesOf(slot), Starting: m.committed, Replaces: replaces,
 	}
 	p := &proc{procView: procView{pid: pid, gen: m.gen, slot: slot, started: monotonic()}, own: true, record: rec}
-	p.replaces = replaces
+	p.replaces, p.grown = replaces, m.grown[slot]
+	delete(m.grown, slot)
 	m.giveHeart(p)
 	m.procs[pid] = p
 	raw, err := seqpacket.Dup(ours)

@@ -47,6 +47,10 @@ func (m *master) resize(n int) error {
 		return nil
 	}
 	m.log.Info("master: resize", "from", m.want, "to", n)
+	m.grown = map[int]bool{}
+	for slot := m.want; slot < n; slot++ {
+		m.grown[slot] = true
+	}
 	m.want = n
 	m.steer()
 	m.serving()
@@ -56,10 +60,10 @@ func (m *master) resize(n int) error {
 // warnResize is the key of a resize that has failed.
 const warnResize = "resize"
 
-// Descriptors that a successor has open when it takes over: of each worker of its own and of its predecessor, and
+// Descriptors that a successor has open when it takes over: of each worker of its own (two) and of its predecessor, and
 // besides the sockets, the configuration and the like. The keeper has the same limit, and fewer.
 const (
-	filesOfWorkers = 3
+	filesOfWorkers = 4
 	filesBesides   = 24
 )
 

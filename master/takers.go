@@ -68,10 +68,7 @@ func (m *master) tellTakers() {
 	if m.stopping {
 		return
 	}
-	var views []procView
-	for _, p := range m.procs {
-		views = append(views, p.procView)
-	}
+	views := m.views()
 	for _, p := range m.procs {
 		if p.state != procDraining || p.eof {
 			continue
@@ -82,6 +79,14 @@ func (m *master) tellTakers() {
 			m.tellTakersTo(p, pids)
 		}
 	}
+}
+
+func (m *master) views() []procView {
+	var all []procView
+	for _, p := range m.procs {
+		all = append(all, p.procView)
+	}
+	return all
 }
 
 func (m *master) tellTakersTo(p *proc, pids []int) {
@@ -99,5 +104,40 @@ func (m *master) tellTakersTo(p *proc, pids []int) {
 	}
 	if err := p.conn.Post(t, fds...); err != nil {
 		m.log.Warn("master: takers", "pid", p.pid, "error", err)
+	}
+}
+
+// sharesOf says who gives connections to whom when there are more workers than before: once all of them serve, those that did so
+// before to the new ones.
+func sharesOf(procs []procView, generation, slots int) (from, to []procView) {
+	for _, p := range procs {
+		switch {
+		case p.gen != generation || p.state != procServing || p.slot >= slots:
+		case p.grown:
+			to = append(to, p)
+		default:
+			from = append(from, p)
+		}
+	}
+	if len(from)+len(to) < slots || len(to) == 0 {
+		return nil, nil
+	}
+	return from, to
+}
+
+// shareOut does it. Those that are new get their share once: a worker that is started in their place after a crash gets
+// none, or one that crashes again and again would take others' connections with it.
+func (m *master) shareOut() {
+	from, to := sharesOf(m.views(), m.gen, m.want)
+	for _, p := range from {
+		pids := takersOf(p, to, m.gen, m.want)
+		if len(pids) == 0 {
+			continue
+		}
+		m.tellTakersTo(m.procs[p.pid], pids)
+		_ = m.procs[p.pid].conn.Post(wire.Share{Part: len(to), Of: len(from) + len(to)})
+	}
+	for _, p := range to {
+		m.procs[p.pid].grown = false
 	}
 }

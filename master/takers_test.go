@@ -49,3 +49,39 @@ func TestTakersOf(t *testing.T) {
 		t.Errorf("of 100: %d, the first is %d", len(got), got[0])
 	}
 }
+
+// TestSharesOf: who gives connections to whom after a resize.
+func TestSharesOf(t *testing.T) {
+	t.Parallel()
+	worker := func(slot int, grown bool) procView {
+		return procView{pid: 10 + slot, gen: 2, slot: slot, state: procServing, taker: true, grown: grown}
+	}
+	starting := worker(3, true)
+	starting.state = procStarting
+	old := worker(3, true)
+	old.gen = 1
+	for _, tt := range []struct {
+		name     string
+		procs    []procView
+		slots    int
+		from, to []int
+	}{
+		{"those that there were to those that are new", []procView{worker(0, false), worker(1, true), worker(2, true)}, 3, []int{10}, []int{11, 12}},
+		{"when all serve", []procView{worker(0, false), worker(1, true), worker(2, true), starting}, 4, nil, nil},
+		{"nobody is new", []procView{worker(0, false), worker(1, false)}, 2, nil, nil},
+		{"not of another generation", []procView{worker(0, false), worker(1, true), old}, 2, []int{10}, []int{11}},
+		{"not whose slot is to go", []procView{worker(0, false), worker(1, true)}, 1, nil, nil},
+	} {
+		from, to := sharesOf(tt.procs, 2, tt.slots)
+		if fmt.Sprint(pidsOf(from), pidsOf(to)) != fmt.Sprint(tt.from, tt.to) {
+			t.Errorf("%s: from %v to %v, want from %v to %v", tt.name, pidsOf(from), pidsOf(to), tt.from, tt.to)
+		}
+	}
+}
+
+func pidsOf(procs []procView) (pids []int) {
+	for _, p := range procs {
+		pids = append(pids, p.pid)
+	}
+	return pids
+}

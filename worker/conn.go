@@ -46,6 +46,7 @@ type Conn struct {
 	gone     bool      // another process has it
 	deadline time.Time // for reading, as the Process wants it
 	poked    time.Time // the one that the socket has instead; zero: none
+	leaving  bool      // it is to move, though the worker does not drain
 	nextTry  time.Time // to give it away
 	stopAt   time.Time // when an idle connection is closed
 }
@@ -96,7 +97,7 @@ func (c *Conn) beforeRead() error {
 		switch now := time.Now(); {
 		case c.gone:
 			return ErrMoved
-		case !c.idle || !c.s.draining():
+		case !c.idle || !c.s.draining() && !c.leaving:
 			c.unpoke()
 			return nil
 		case c.s.stopping():
@@ -167,10 +168,26 @@ func readable(nc net.Conn) bool {
 	return n > 0
 }
 
+// sendOff has the connection move when it is idle, and reports whether it can.
+func (c *Conn) sendOff() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone || c.ended || c.leaving || !c.from.moves {
+		return false
+	}
+	c.leaving = true
+	c.wake()
+	return true
+}
+
 // poke wakes an idle connection's Read.
 func (c *Conn) poke() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.wake()
+}
+
+func (c *Conn) wake() {
 	if c.idle && !c.gone {
 		c.nextTry = time.Time{}
 		c.wakeAt(time.Unix(1, 0))

@@ -72,6 +72,7 @@ type world struct {
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
+	sharers  []func(part func(n int) int) // see OnShare
 	stop     bool
 	stopping chan struct{} // closed with stop
 	deadline time.Time

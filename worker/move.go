@@ -21,7 +21,7 @@ func (c *Conn) move() {
 	gone := c.offer()
 	c.mu.Lock()
 	c.writing.Unlock()
-	c.gone, c.nextTry = gone, time.Now().Add(moveAgain)
+	c.gone, c.leaving, c.nextTry = gone, false, time.Now().Add(moveAgain)
 }
 
 // offer gives the connection away and waits for the answer.

@@ -327,6 +327,11 @@ func (p *process) handle(packet *seqpacket.Packet) {
 			err = p.env.handover.SetTakers(t, packet.FDs)
 			packet.FDs = nil
 		}
+	case wire.Share{}.Kind():
+		var s wire.Share
+		if err = packet.Frame.Into(&s); err == nil && !p.draining {
+			p.env.share(s)
+		}
 	case wire.StatsRequest{}.Kind():
 		var q wire.StatsRequest
 		if err = packet.Frame.Into(&q); err == nil {

@@ -67,6 +67,7 @@ func (s *streams) add(sock Socket, wrap func(net.Conn) net.Conn) error {
 
 // serve accepts until the drain begins, and returns when no connection is left or all have been cut.
 func (s *streams) serve() error {
+	s.env.OnShare(s.share)
 	s.env.Ready()
 	for _, from := range s.origins {
 		s.open.Add(1)
@@ -197,6 +198,17 @@ func (s *streams) pokeAll() {
 func (s *streams) cut() {
 	for _, c := range s.all() {
 		c.cut()
+	}
+}
+
+// share gives some connections to others.
+func (s *streams) share(part func(n int) int) {
+	all := s.all()
+	n := part(len(all))
+	for _, c := range all {
+		if n > 0 && c.sendOff() {
+			n--
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package worker
 
-import "baton/worker/handover"
+import (
+	"baton/worker/handover"
+	"baton/worker/wire"
+)
 
 func (e *Env) setHandover(x *handover.Exchange) {
 	x.Room = e.gate.room
@@ -39,4 +42,23 @@ func strays(sockets []Socket, takes func(handover.Key) bool) map[handover.Key]ha
 		delete(all, other)
 	}
 	return all
+}
+
+// OnShare has f called when the worker is to give some of its connections to others, though it serves on; part says how many
+// of n that are. OnShare is called before Ready.
+//
+// f is called on the goroutine that reads what the master says, and must not block.
+func (e *Env) OnShare(f func(part func(n int) int)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sharers = append(e.sharers, f)
+}
+
+func (e *Env) share(s wire.Share) {
+	e.mu.Lock()
+	all := e.sharers
+	e.mu.Unlock()
+	for _, f := range all {
+		f(s.Count)
+	}
 }

@@ -48,6 +48,7 @@ type conn struct {
 	origin   origin
 	kept     bool // the mover did not take it: it lingers
 	later    bool // the mover could not take it now
+	leaving  bool // it is to move, though the worker does not drain
 	unmoved  bool // waiting, and the mover has been asked since the last poke
 	untrue   bool // net/http did not behave as framing believes
 	tried    bool // read from without waiting, as new
@@ -141,7 +142,7 @@ func (c *conn) beforeRead(p []byte) (int, step) {
 
 // beforeWaiting decides on a connection without a request, whenever its Read is about to block.
 func (c *conn) beforeWaiting(asked int) step {
-	if c.s.moving() && !c.unmoved && c.movable(asked) {
+	if (c.leaving || c.s.moving()) && !c.unmoved && c.movable(asked) {
 		c.unmoved = true
 		return stepMove
 	}
@@ -167,7 +168,9 @@ func (c *conn) wantedElsewhere() bool { return !c.origin.stays && !c.untrue && c
 func (c *conn) keep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.kept, c.later = !c.later, false
+	c.kept = !c.later && c.s.draining()
+	c.leaving = c.leaving && c.later
+	c.later = false
 }
 
 // lastLook reads without waiting, and ends the connection if there is nothing. A deadline that has passed keeps Read
@@ -356,6 +359,21 @@ func (c *conn) SetDeadline(t time.Time) error {
 		return err
 	}
 	return c.SetReadDeadline(t)
+}
+
+// sendOff has the connection move when it waits for a request, and reports whether it may.
+func (c *conn) sendOff() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaving || c.shaking || c.h2 != nil || c.hijacked || c.closing || !c.wantedElsewhere() {
+		return false
+	}
+	c.leaving = true
+	if !c.active && !c.frame.began() {
+		c.unmoved = false
+		c.clock.expire()
+	}
+	return true
 }
 
 // poke makes a connection that waits for a request decide anew, on its own goroutine. It does nothing to one on which

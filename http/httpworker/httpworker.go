@@ -93,6 +93,7 @@ func (w *Worker) Serve(ctx context.Context, env *worker.Env) error {
 		env.Log.Warn("http: connections will not move between generations", "error", err)
 	}
 	env.OnFull(s.shed)
+	env.OnShare(s.share)
 	env.Ready()
 	return s.serve(listeners)
 }

@@ -147,6 +147,21 @@ func (s *server) move() {
 	}
 }
 
+// share gives some connections to others, those first that wait for a request.
+func (s *server) share(part func(n int) int) {
+	if s.lot == nil || s.draining() {
+		return
+	}
+	s.lot.giveAll(s.lot.park.Take(part(s.lot.park.Len())))
+	all := s.all()
+	n := part(len(all))
+	for _, c := range slices.Concat(s.idle(), all) {
+		if n > 0 && c.sendOff() {
+			n--
+		}
+	}
+}
+
 // moveAll offers what waits to the other workers. It takes its time: a connection that nobody has offered yet is served.
 func (s *server) moveAll() {
 	for chunk := range slices.Chunk(s.all(), moveChunk) {

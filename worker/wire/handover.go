@@ -32,6 +32,13 @@ type Takers struct {
 	Sets [][]ListenerKey `json:"sets,omitempty"`
 }
 
+// Share says to a worker that serves on that it gives Part of Of of its connections to the [Takers] that it was told of just
+// before: there are more workers than before.
+type Share struct {
+	Part int `json:"part"`
+	Of   int `json:"of"`
+}
+
 // Handover gives idle connections to a worker that takes them. It carries their descriptors, in the order of Conns, and
 // after them one end of a socketpair, on which the receiver answers with an [Ack] before it reads from any of the
 // connections. The sender keeps its copies until then, and may say [Withdrawn].
@@ -54,6 +61,7 @@ type Withdrawn struct{}
 
 func (Takes) Kind() string     { return "takes" }
 func (Takers) Kind() string    { return "takers" }
+func (Share) Kind() string     { return "share" }
 func (Handover) Kind() string  { return "handover" }
 func (Ack) Kind() string       { return "ack" }
 func (Withdrawn) Kind() string { return "withdrawn" }
@@ -69,6 +77,14 @@ func (t Takers) Check(fds int) error {
 		}
 	}
 	return nil
+}
+
+// Count is how many of n connections are to be given.
+func (s Share) Count(n int) int {
+	if s.Part <= 0 || s.Of <= 0 {
+		return 0
+	}
+	return min(n, n*s.Part/s.Of)
 }
 
 // Check says whether the message can be true for a packet with that many descriptors.

@@ -17,7 +17,7 @@ var messages = []Message{
 	&Superseded{}, &Left{}, &Alone{}, &Fail{}, &Request{}, &Reload{}, &Upgrading{}, &UpgradeFailed{}, &Oldest{}, &Cut{},
 	&StatusRequest{}, &StatusAnswer{}, &Exited{}, &Gone{}, &Kill{}, &Stop{}, &Resize{}, &Reopen{}, &Compare{}, &Compared{},
 	&Setup{}, &Ready{}, &Go{}, &Due{}, &Drain{}, &StatsRequest{}, &AcceptAlso{}, &AcceptNoMore{}, &Listening{}, &Sockets{},
-	&Stats{}, &Bye{}, &LogFile{}, &Tickets{}, &Takes{}, &Takers{}, &Handover{}, &Ack{}, &Withdrawn{},
+	&Stats{}, &Bye{}, &LogFile{}, &Tickets{}, &Takes{}, &Takers{}, &Share{}, &Handover{}, &Ack{}, &Withdrawn{},
 }
 
 func TestEveryMessageIsListed(t *testing.T) {

@@ -65,6 +65,63 @@ func TestConnectionsStaySpread(t *testing.T) {
 	}
 }
 
+// TestNewWorkersGetTheirShare: after a resize without a reload as well, of HTTP and of a protocol of one's own.
+func TestNewWorkersGetTheirShare(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"idle", "busy", "echo"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			heavy(t)
+			s := quiet(t)
+			s.workers = 1
+			s.routes = "[[route]]\npath = \"/short\"\nrespond = \"short\"\ndelay = \"20ms\"\n"
+			if name == "echo" {
+				s.socket = "process = \"echo\""
+			}
+			b := start(t, s)
+			conns := connect(t, s.listen[0], 64)
+			asks := askOnce
+			if name == "echo" {
+				asks = echoOnce
+			}
+			for _, c := range conns {
+				if got := asks(c); got != served {
+					t.Fatalf("before: %v", got)
+				}
+			}
+			stop := func() {}
+			if name == "busy" {
+				stop = askAgainAndAgain(t, conns)
+			}
+			resize(t, b, 4)
+			b.AwaitStatus("the shares", func(st mastertest.Status) bool {
+				all := spread(st)
+				return len(all) == 4 && slices.Max(all) <= 24 && slices.Min(all) > 0
+			})
+			stop()
+			for _, c := range conns {
+				if got := asks(c); got != served {
+					t.Errorf("afterwards: %v", got)
+				}
+			}
+			t.Log(spread(b.Status()))
+		})
+	}
+}
+
+// echoOnce says something and wants it back.
+func echoOnce(c net.Conn) ends {
+	_ = c.SetDeadline(time.Now().Add(mastertest.Patience / 3))
+	got := make([]byte, 2)
+	if _, err := io.WriteString(c, "a\n"); err != nil {
+		return lost
+	}
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != "a\n" {
+		return hangs
+	}
+	return served
+}
+
 // spread is how many connections each worker that serves has.
 func spread(st mastertest.Status) (all []int64) {
 	for _, w := range st.Workers {
