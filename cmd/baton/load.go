@@ -92,7 +92,8 @@ func (l *loader) load(name string) (f config.File, warnings []string, err error)
 // checkFiles says which files cannot be made, and where that was asked for.
 func (l *loader) checkFiles(f *config.File, x *config.Index) error {
 	var ms mistakes
-	for _, e := range master.CheckFiles(master.Config{Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, Listen: listensOf(f)}) {
+	c := master.Config{Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, Listen: listensOf(f)}
+	for _, e := range master.CheckFiles(c) {
 		path := fmt.Sprintf("listen.%d.address", e.Index)
 		if p, ok := map[string]string{"Control": "control", "PIDFile": "pid_file", "LogFile": "log_file"}[e.Field]; ok {
 			path = p

@@ -56,7 +56,8 @@ func newIndex(name string, doc []byte) (*Index, error) {
 	return x, p.Error()
 }
 
-// deepest is how deep keys are looked into: no key that there is lies so deep, and what is wrong above it has been found.
+// deepest is how deep keys are looked into: no key that there is lies so deep, and what is wrong above it has been
+// found.
 const deepest = 8
 
 // place is where in the tree of tables a key is.

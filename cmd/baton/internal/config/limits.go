@@ -10,14 +10,17 @@ import (
 // forEver bounds durations for the reason that master's are bounded.
 const forEver = "a year is as good as for ever"
 
+// orForEver is of a duration that may be 0s: none.
+var orForEver = master.Limit{Duration: true, Zero: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver + ", which is 0s"}
+
 // limits are those of the numbers that only workers know, by the names of [HTTP]'s and [Route]'s fields. The others are
 // master's, see [master.LimitOf].
 var limits = map[string]master.Limit{
 	"ReceiveTimeout":  {Duration: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver},
 	"IdleTimeout":     {Duration: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver},
-	"BodyTimeout":     {Duration: true, Zero: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver + ", which is 0s"},
-	"SendTimeout":     {Duration: true, Zero: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver + ", which is 0s"},
-	"UpstreamTimeout": {Duration: true, Zero: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver + ", which is 0s"},
+	"BodyTimeout":     orForEver,
+	"SendTimeout":     orForEver,
+	"UpstreamTimeout": orForEver,
 	"MaxHeaderSize":   {Min: 1, Max: 16 << 20, MaxWhy: "each connection may take so much memory"},
 	"Delay":           {Duration: true, Zero: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver},
 }

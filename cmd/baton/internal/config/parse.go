@@ -21,7 +21,8 @@ func Parse(name string, doc []byte, dir string) (File, *Index, error) {
 		return f, nil, Syntax(name, doc, err)
 	}
 	if len(x.entries) == 0 {
-		return f, nil, &Mistake{File: name, What: "the config file is empty", Hint: "with no --config at all, a built-in page is served"}
+		const hint = "with no --config at all, a built-in page is served"
+		return f, nil, &Mistake{File: name, What: "the config file is empty", Hint: hint}
 	}
 	if err := x.mistakes(fileSchema().check(x)); err != nil {
 		return f, x, err

@@ -26,8 +26,8 @@ func (e *irregularError) Error() string { return e.what }
 // ExitCode is that of a user's mistake.
 func (e *irregularError) ExitCode() int { return exitCode }
 
-// ReadFile reads a file to its end, which there is: nothing but regular files of at most [MaxSize] bytes, and pipes that
-// this process was started with, as /dev/stdin or /dev/fd/63. A pipe has the same only once: it cannot be watched.
+// ReadFile reads a file to its end, which there is: nothing but regular files of at most [MaxSize] bytes, and pipes
+// that this process was started with, as /dev/stdin or /dev/fd/63. A pipe has the same only once: it cannot be watched.
 func ReadFile(path string) (text []byte, pipe bool, err error) { return readFile(path, pipeTime) }
 
 func readFile(path string, wait time.Duration) (text []byte, pipe bool, err error) {
