@@ -10,8 +10,9 @@ import (
 //
 // Serve takes its sockets from env, prepares, calls env.Ready, and works until ctx ends. Then it takes nothing
 // new, finishes what it has begun, and returns nil. Listeners that come from env stop by themselves: their Accept
-// returns [net.ErrClosed] once ctx has ended. What is left at env.Deadline is cut: Serve is to count it in
-// env.Counters, drop it, and return; a process that is still there a second later is killed.
+// returns [net.ErrClosed] once ctx has ended. What is left at env.Deadline is cut: Serve must count its requests
+// in env.Counters, drop it, and return; a process that is still there a second later is killed. Connections of env's
+// listeners count by themselves, also as cut if they are open when Serve returns.
 //
 // Returning before ctx ends counts as a crash, and so does a panic.
 //
