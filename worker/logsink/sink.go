@@ -196,7 +196,11 @@ func Create(path string) (fd int, made bool, err error) {
 	if fd, err = unix.Open(path, flags|unix.O_EXCL, 0o644); err == nil {
 		return fd, true, nil
 	}
-	if fd, err = unix.Open(path, flags, 0o644); err != nil {
+	fd, err = unix.Open(path, flags|unix.O_NONBLOCK, 0o644) // a named pipe that nobody reads would block
+	if err == nil {
+		err = unix.SetNonblock(fd, false)
+	}
+	if err != nil {
 		return -1, false, &os.PathError{Op: "open log", Path: path, Err: err}
 	}
 	return fd, false, nil

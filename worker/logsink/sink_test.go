@@ -3,6 +3,7 @@ package logsink
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -222,6 +223,31 @@ func TestOpenAppends(t *testing.T) {
 	}
 	if fd, err := Open(filepath.Join(path, "below")); err == nil || !strings.Contains(err.Error(), "below") {
 		t.Errorf("%d, %v", fd, err)
+	}
+}
+
+// TestOpenPipe: a named pipe that nobody reads is an error, and not waited for.
+func TestOpenPipe(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path); !errors.Is(err, unix.ENXIO) {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = reader.Close() })
+	fd, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+		t.Errorf("flags %#x, %v", flags, err)
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 // window is the time in which processes compare how many connections they have accepted: what came before is of no burst.
 const window = 100 * time.Millisecond
 
-// A process that has accepted n connections in a window may have leadLeast + n/leadShare more than another one. So small
-// bursts are even to one or two connections, and a process that accepts all the time hardly ever waits.
+// A process that has accepted n connections in a window may have leadLeast + n/leadShare more than the others in the mean. So
+// small bursts are even to one or two connections, and a process that accepts all the time hardly ever waits.
 const (
 	leadLeast = 1
 	leadShare = 8
@@ -55,7 +55,8 @@ type absence struct {
 
 // holds reports whether the process is still absent, in window w.
 func (a absence) holds(word uint64, w uint32) bool {
-	return w <= a.window+1 || word == a.word && w < a.window+absentWindows
+	ago := w - a.window // huge if the clock went back
+	return ago <= 1 || word == a.word && ago < absentWindows
 }
 
 // NewBalance makes the memory file of a Balance in which n processes take part.
@@ -151,7 +152,8 @@ func (b *Balance) yield(waiting func() bool, pause func(time.Duration)) {
 	}
 }
 
-// behind are those that have accepted so much less in window w that it is their turn, with their words.
+// behind are those that it is the turn of, with their words: if this process has accepted more in window w than the others
+// in the mean, and more than its lead, those that have accepted less by that lead.
 func (b *Balance) behind(w uint32) map[int]uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -160,13 +162,22 @@ func (b *Balance) behind(w uint32) map[int]uint64 {
 	if mine < lead || b.left {
 		return nil
 	}
+	others, sum := uint32(0), uint32(0)
 	behind := map[int]uint64{}
 	for i := range min(int(b.used.Load()), len(b.words)) {
 		v := b.words[i].Load()
 		gone, ok := b.absent[i]
-		if v != 0 && i != b.mine && countIn(v, w)+lead <= mine && !(ok && gone.holds(v, w)) {
+		if v == 0 || i == b.mine || ok && gone.holds(v, w) {
+			continue
+		}
+		n := countIn(v, w)
+		others, sum = others+1, sum+n
+		if n+lead <= mine {
 			behind[i] = v
 		}
+	}
+	if (mine-lead)*others < sum {
+		return nil
 	}
 	return behind
 }
@@ -186,12 +197,8 @@ func (b *Balance) giveUp(w uint32, behind map[int]uint64) {
 	}
 }
 
-// currentWindow is the same in all processes. It is never 0.
-func currentWindow() uint32 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return uint32(ts.Nano()/int64(window)) + 1
-}
+// currentWindow is the same in all processes. The clock may jump, which is one burst that is less even.
+func currentWindow() uint32 { return uint32(time.Now().UnixNano() / int64(window)) }
 
 func word(window, count uint32) uint64 { return uint64(window)<<32 | uint64(count) }
 

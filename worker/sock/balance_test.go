@@ -38,12 +38,15 @@ func TestBehind(t *testing.T) {
 	}{
 		"nobody has accepted":    {[3]int{0, 0, 0}, nil},
 		"all the same":           {[3]int{5, 5, 5}, nil},
-		"one ahead of one":       {[3]int{1, 0, 1}, []int{1}},
-		"one ahead of all":       {[3]int{3, 2, 2}, []int{1, 2}},
+		"one ahead of all":       {[3]int{1, 0, 0}, []int{1, 2}},
+		"one as far":             {[3]int{1, 0, 1}, nil},
+		"one ahead of the mean":  {[3]int{4, 2, 4}, []int{1}},
 		"behind the others":      {[3]int{3, 4, 9}, nil},
 		"nobody else is there":   {[3]int{50, -1, -1}, nil},
-		"a larger burst":         {[3]int{16, 14, 13}, []int{2}},
-		"a flood has more leave": {[3]int{800, 700, 699}, []int{2}},
+		"a larger burst":         {[3]int{16, 14, 12}, []int{2}},
+		"in the mean":            {[3]int{16, 14, 13}, nil},
+		"a flood has more leave": {[3]int{800, 700, 698}, []int{2}},
+		"and takes it":           {[3]int{800, 700, 699}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

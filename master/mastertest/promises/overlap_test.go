@@ -53,7 +53,7 @@ func TestAddressesThatOverlap(t *testing.T) {
 	for name, socket := range map[string]string{"one socket": "", "a socket for each worker": "reuse_port = true"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, ask := overlapping(t)
+			s, addresses := overlapping(t)
 			s.socket = socket
 			b := start(t, quiet(t))
 			b.WriteConfig(s.String())
@@ -61,24 +61,30 @@ func TestAddressesThatOverlap(t *testing.T) {
 				t.Errorf("baton check: %+v", r)
 			}
 			b.Reload() // all of them are new
-			wantAllServed(t, b, ask)
+			wantAllServed(t, b, addresses)
 			b.Stop()
 			b = start(t, s)
-			wantAllServed(t, b, ask)
+			wantAllServed(t, b, addresses)
 			b.Reload()
-			wantAllServed(t, b, ask)
+			wantAllServed(t, b, addresses)
 			b.Kill(b.Status().MasterPID)
 			awaitRestart(b)
-			wantAllServed(t, b, ask)
+			wantAllServed(t, b, addresses)
 
+			idle := connect(t, s.listen[0], 8)
 			one := s
 			one.listen = s.listen[1:] // what comes to the loopback is served by the wider one
-			b.WriteConfig(one.String())
-			b.Reload("--wait")
-			wantAllServed(t, b, ask)
-			b.WriteConfig(s.String())
-			b.Reload("--wait")
-			wantAllServed(t, b, ask)
+			for _, config := range []site{one, s} {
+				b.WriteConfig(config.String())
+				b.Reload("--wait")
+				wantAllServed(t, b, addresses)
+				for i, c := range idle {
+					ask(t, c)
+					if err := answered(c); err != nil {
+						t.Errorf("connection %d: %v", i, err)
+					}
+				}
+			}
 		})
 	}
 }

@@ -49,8 +49,7 @@ func compareRequests(o options) error {
 	}
 	printRows(rows)
 	fmt.Printf("baton has 2 workers with one CPU each, net/http is one process with two; the client is one thread beside them.\n"+
-		"%d rounds of %v of each side in turn. In each round the kernel decides anew which of baton's workers gets how many of the kept\n"+
-		"connections; the least is when one worker has them all, and one CPU.\n", o.rounds, o.span)
+		"%d rounds of %v of each side in turn.\n", o.rounds, o.span)
 	return nil
 }
 
