@@ -181,7 +181,7 @@ func TestWhatNeedsAMaster(t *testing.T) {
 				(<-k.calls)() // to wait for it
 			}
 			k.waits(answered, time.Now())
-			if r := k.hears(answered, time.Now().Add(masterLimit)); r.code != 503 || !strings.Contains(r.body, "there is no master") {
+			if r := k.hears(answered, time.Now().Add(k.masterLimit())); r.code != 503 || !strings.Contains(r.body, "there is no master") {
 				t.Errorf("%+v", r)
 			}
 			if len(k.resizes) != 0 {
@@ -273,9 +273,9 @@ func TestSilentMaster(t *testing.T) {
 				k.startReload(time.Now())
 			}
 			answered := k.asks(what)
-			later := time.Now().Add(masterLimit)
+			later := time.Now().Add(k.masterLimit())
 			if strings.Contains(what, "reload") {
-				if later = k.dl.attempt; later.After(time.Now().Add(masterLimit)) {
+				if later = k.dl.attempt; later.After(time.Now().Add(k.masterLimit())) {
 					t.Error("a reload waits longer for a sign of life")
 				}
 				k.attemptTimeout()

@@ -19,8 +19,9 @@ import (
 // The keeper follows: when the executable of the last COMMIT is another file than its own, it executes that one, under the
 // same PID. A child of that binary has read the keeper's state before, and said so (the dry run).
 //
-// It is done at rest only, and not before followQuiet has passed since COMMIT: several upgrades in a row are followed once,
-// and who upgrades and then stops at once meets no keeper that is about to change.
+// It is done at rest only, when nobody waits for an answer on the control socket, and not before followQuiet has passed
+// since COMMIT: several upgrades in a row are followed once, and who upgrades and then stops at once meets no keeper that
+// is about to change.
 const (
 	followQuiet = 500 * time.Millisecond
 	followAgain = time.Second // after a master did not read what was posted to it
@@ -107,7 +108,7 @@ func (k *keeper) tryFollow(now time.Time) {
 		if err := k.startDryRun(now); err != nil {
 			k.refuse(f.want, err)
 		}
-	case !k.current.conn.Idle() || !k.systemd.idle():
+	case !k.current.conn.Idle() || !k.systemd.idle() || len(k.questions) > 0:
 		k.dl.follow = now.Add(followAgain)
 	default:
 		k.becomeOther()
@@ -309,6 +310,7 @@ func (k *keeper) takeOver(fd int) error {
 	go k.readDoor()
 	go k.read(k.current)
 	k.resumeControl()
+	k.syncStore()
 	if k.tty != nil && k.tty.gone.Load() == 0 {
 		go k.tty.await()
 	}

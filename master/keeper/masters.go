@@ -75,7 +75,7 @@ func (k *keeper) admit(s *session, f wire.Frame) error {
 
 func (k *keeper) welcome(s *session) {
 	w := wire.Welcome{
-		Role: s.role, Generation: k.generation, Seen: k.count, KeeperPID: k.pid, KeeperVer: k.opts.Version,
+		Role: s.role, Generation: k.generation, Seen: k.count, KeeperPID: k.pid,
 		Started: k.started.Unix(), Restarts: k.restarts, Stores: k.systemd.store.max > 0,
 	}
 	if s.role != wire.RoleRestart {

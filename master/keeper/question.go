@@ -9,9 +9,14 @@ import (
 	"baton/master/peer"
 )
 
-// masterLimit is how long a master may take to say that it has begun what it was asked for. It does so at once unless it is
-// stopped, or stuck.
-const masterLimit = 5 * time.Second
+// How long a master may take to say that it has begun what it was asked for. It does so at once unless it is stopped, or
+// stuck, or just about to start many workers.
+const (
+	masterLimit = 5 * time.Second
+	workerLimit = 10 * time.Millisecond // more for each worker
+)
+
+func (k *keeper) masterLimit() time.Duration { return masterLimit + time.Duration(k.size)*workerLimit }
 
 // question is a request on the control socket that waits for its answer. There are no more than the control socket lets in.
 type question struct {
@@ -72,7 +77,7 @@ func (k *keeper) patience(asked, now time.Time) (until time.Time, err error) {
 	if k.moved.After(asked) {
 		asked = k.moved
 	}
-	if until = asked.Add(masterLimit); now.Before(until) {
+	if until = asked.Add(k.masterLimit()); now.Before(until) {
 		return until, nil
 	}
 	return time.Time{}, k.unanswered()

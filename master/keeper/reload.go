@@ -24,7 +24,7 @@ func (k *keeper) startReload(now time.Time) {
 	k.attempt = &attempt{
 		id: fmt.Sprintf("%d.%d.%d", k.pid, k.started.UnixNano(), k.attempts), seen: k.count, sponsor: k.current,
 	}
-	k.dl.attempt = now.Add(masterLimit) // for Upgrading
+	k.dl.attempt = now.Add(k.masterLimit()) // for Upgrading
 	k.sayReloading()
 	k.post(wire.Reload{Attempt: k.attempt.id})
 }

@@ -52,7 +52,7 @@ func (k *keeper) askResize(m wire.Resize, asked time.Time) look {
 
 // unansweredAfter is until when a master may answer what it was told, or that it has not.
 func (k *keeper) unansweredAfter(told, now time.Time) (until time.Time, err error) {
-	if until = told.Add(masterLimit); now.Before(until) {
+	if until = told.Add(k.masterLimit()); now.Before(until) {
 		return until, nil
 	}
 	return time.Time{}, k.unanswered()

@@ -116,7 +116,7 @@ func TestResizeThatIsNotAnswered(t *testing.T) {
 	if len(k.resizes) != 1 || k.dl.answer.IsZero() {
 		t.Errorf("%d resizes, to be looked at %v", len(k.resizes), k.dl.answer)
 	}
-	if k.answer(time.Now().Add(masterLimit)); len(k.resizes)+len(k.questions) != 0 {
+	if k.answer(time.Now().Add(k.masterLimit())); len(k.resizes)+len(k.questions) != 0 {
 		t.Errorf("%d resizes, %d questions", len(k.resizes), len(k.questions))
 	}
 }

@@ -68,8 +68,7 @@ func (s *systemd) resume(all store) {
 	if e, ok := all[entryStored]; ok {
 		s.store.listed = true
 		for _, r := range readStored(e.fd) {
-			s.store.kept[r.Entry] = kept{fdname: r.FDName} // until it is asked again
-
+			s.store.kept[r.Entry] = kept{fdname: r.FDName} // systemd is asked again
 		}
 	}
 }

@@ -21,7 +21,6 @@ type Welcome struct {
 	Generation int    `json:"generation"` // the one that this master is going to be, or is
 	Seen       int64  `json:"seen"`       // reload requests so far
 	KeeperPID  int    `json:"keeper_pid"`
-	KeeperVer  string `json:"keeper_version"`
 	Started    int64  `json:"started"` // of the keeper, Unix seconds
 	// Restarts is how often a master was started in the place of one that died, this one included.
 	Restarts int64 `json:"restarts,omitempty"`
