@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/keeper"
+	"baton/worker/logsink"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -32,6 +33,7 @@ func fakeMaster(t *testing.T, cfg Config) (m *master, said func() []wire.Message
 	}
 	m = &master{
 		cfg: cfg, gen: 1, want: cfg.Workers, committed: true, known: true, keeper: ends[0], log: slog.New(slog.DiscardHandler),
+		sink:  logsink.New(2),
 		items: map[string]inherited{}, procs: map[int]*proc{}, resolved: map[string]string{}, steered: map[address]string{},
 		dir: t.TempDir(),
 	}
