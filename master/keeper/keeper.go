@@ -236,9 +236,9 @@ func (k *keeper) loop() int {
 		case <-k.timer.C:
 			k.onTimer(time.Now())
 		}
+		k.answer(time.Now())
 		k.startReload(time.Now())
 		k.tryFollow(time.Now())
-		k.answer(time.Now())
 		if k.finished() {
 			return k.exit
 		}
