@@ -28,8 +28,8 @@ const releaseLimit = 5 * time.Second
 type tap struct {
 	net.Conn
 	in     frames
-	wrong  ws.StatusCode // with what is wrong in them, or 0
-	inside atomic.Bool   // a message: between its first byte and its answer
+	wrong  atomic.Int64 // a ws.StatusCode, if something is wrong in them
+	inside atomic.Bool  // a message: between its first byte and its answer
 
 	held     atomic.Bool   // such a moment is wanted
 	quiet    chan struct{} // closed when it is there: the reader waits
@@ -69,14 +69,19 @@ var errWrong = errors.New("websocket: not what a client may send")
 
 // Read reads up to what is wrong.
 func (t *tap) Read(p []byte) (int, error) {
-	if t.wrong != 0 {
+	if t.wrong.Load() != 0 {
 		return 0, errWrong
 	}
 	n, err := t.receive(p)
-	if n, t.wrong = t.in.follow(p[:n]); t.wrong != 0 && n == 0 {
+	n, wrong := t.in.follow(p[:n])
+	if wrong == 0 {
+		return n, err
+	}
+	t.wrong.Store(int64(wrong))
+	if n == 0 {
 		return 0, errWrong
 	}
-	return n, err
+	return n, nil
 }
 
 // receive reads. When it is to be held, it looks whether there is anything that was received, and if not waits.
@@ -154,7 +159,8 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	h.tap.Conn = nc
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	_, h.tap.wrong = h.tap.in.follow(early)
+	_, wrong := h.tap.in.follow(early)
+	h.tap.wrong.Store(int64(wrong))
 	rw.Writer.Reset(h.tap)
 	return h.tap, rw, nil
 }

@@ -61,9 +61,9 @@ func serve(w http.ResponseWriter, r *http.Request, answer Answer) {
 	for err == nil {
 		err = converse(ctx, c, t, answer)
 	}
-	switch {
-	case t.wrong != 0:
-		_ = c.Close(t.wrong, "")
+	switch wrong := t.wrong.Load(); {
+	case wrong != 0:
+		_ = c.Close(ws.StatusCode(wrong), "")
 	case errors.Is(err, errEncoding):
 		_ = c.Close(ws.StatusInvalidFramePayloadData, "the text is not UTF-8")
 	}
