@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"baton/master/internal/monotime"
 )
 
 // How crashes hold back the worker that comes next.
@@ -37,47 +39,47 @@ const crashYoung = 10 * time.Second
 
 // crashes is what a generation remembers of its dead. The zero value is a generation without any.
 type crashes struct {
-	committed moment // when the generation took over; 0 if nobody knows
+	committed monotime.Time // when the generation took over; 0 if nobody knows
 	slots     map[int]slotCrashes
-	full      moment // when the budget of all slots together is full again
-	young     bool   // a row that the new generation is to blame for has not ended
+	full      monotime.Time // when the budget of all slots together is full again
+	young     bool          // a row that the new generation is to blame for has not ended
 }
 
 // slotCrashes is the memory of one slot.
 type slotCrashes struct {
-	level   float64 // at the moment at
-	at      moment  // of the last crash
-	since   moment  // the first crash of the row
-	count   int     // crashes in the row
+	level   float64       // at the moment at
+	at      monotime.Time // of the last crash
+	since   monotime.Time // the first crash of the row
+	count   int           // crashes in the row
 	longest time.Duration
 	last    string // how the last one ended
 
-	notBefore moment // the slot is not filled before
-	looping   bool   // the row is long enough to be talked of, and has not ended
+	notBefore monotime.Time // the slot is not filled before
+	looping   bool          // the row is long enough to be talked of, and has not ended
 }
 
 // levelAt is what is left of the level.
-func (s slotCrashes) levelAt(now moment) float64 {
+func (s slotCrashes) levelAt(now monotime.Time) float64 {
 	return s.level * math.Exp2(-float64(now-s.at)/float64(crashHalf))
 }
 
 // died notes that the worker in a slot, one of n, has crashed, or could not be started, after it had lived for a while.
 // It reports whether the slot begins to be one that crashes again and again.
-func (c *crashes) died(slot, n int, lived time.Duration, how string, now moment) (begins bool) {
+func (c *crashes) died(slot, n int, lived time.Duration, how string, now monotime.Time) (begins bool) {
 	s := c.slots[slot]
 	level := s.levelAt(now)
 	if level < crashForget {
 		s = slotCrashes{since: now}
 	}
-	if now.add(-lived) >= s.since {
+	if now.Add(-lived) >= s.since {
 		s.longest = max(s.longest, lived)
 	}
 	s.level, s.at, s.last = min(level+1, crashTop), now, how
 	s.count++
-	s.notBefore = max(now.add(s.delay()), c.admit(n, now))
+	s.notBefore = max(now.Add(s.delay()), c.admit(n, now))
 	begins = !s.looping && s.level >= crashLoop
 	s.looping = s.looping || begins
-	if begins && c.committed != 0 && s.since <= c.committed.add(crashYoung) {
+	if begins && c.committed != 0 && s.since <= c.committed.Add(crashYoung) {
 		c.young = true
 	}
 	if c.slots == nil {
@@ -99,14 +101,14 @@ func (s slotCrashes) delay() time.Duration {
 }
 
 // admit takes a start from the budget of all n slots, and says from when on there is one.
-func (c *crashes) admit(n int, now moment) moment {
-	c.full = max(c.full, now).add(crashPace)
-	return c.full.add(-time.Duration(n) * crashPace)
+func (c *crashes) admit(n int, now monotime.Time) monotime.Time {
+	c.full = max(c.full, now).Add(crashPace)
+	return c.full.Add(-time.Duration(n) * crashPace)
 }
 
 // heal ends the rows of those slots whose worker has lived long enough, and says when to look again; 0: never. Slots from
 // n on are forgotten. alive is when the worker that serves in a slot was started.
-func (c *crashes) heal(n int, alive map[int]moment, now moment) (healed []int, next moment) {
+func (c *crashes) heal(n int, alive map[int]monotime.Time, now monotime.Time) (healed []int, next monotime.Time) {
 	for slot, s := range c.slots {
 		if slot >= n {
 			delete(c.slots, slot)
@@ -116,7 +118,7 @@ func (c *crashes) heal(n int, alive map[int]moment, now moment) (healed []int, n
 		if !s.looping || !ok {
 			continue
 		}
-		if end := started.add(max(crashHeal, 2*s.longest)); end > now {
+		if end := started.Add(max(crashHeal, 2*s.longest)); end > now {
 			if next == 0 || end < next {
 				next = end
 			}
@@ -153,7 +155,7 @@ func (c *crashes) total() int {
 
 // report lists the slots that crash again and again, and those that are empty because of a crash. taken are those that
 // have a worker.
-func (c *crashes) report(taken map[int]bool, now moment) []CrashingSlot {
+func (c *crashes) report(taken map[int]bool, now monotime.Time) []CrashingSlot {
 	all := []CrashingSlot{}
 	for _, slot := range slices.Sorted(maps.Keys(c.slots)) {
 		s := c.slots[slot]
@@ -171,14 +173,14 @@ func (c *crashes) report(taken map[int]bool, now moment) []CrashingSlot {
 	return all
 }
 
-func seconds(m moment) float64 { return time.Duration(m).Seconds() }
+func seconds(m monotime.Time) float64 { return time.Duration(m).Seconds() }
 
 // crashLines is how many slots are warned of one by one.
 const crashLines = 4
 
 // warnings says in words what report lists, and whether the generation gen, which has taken over a moment ago, is to
 // blame. draining are the older ones that are still there.
-func (c *crashes) warnings(gen int, draining []int, list []CrashingSlot, now moment) []string {
+func (c *crashes) warnings(gen int, draining []int, list []CrashingSlot, now monotime.Time) []string {
 	var all []string
 	if c.young {
 		all = append(all, fmt.Sprintf("THE NEW GENERATION CRASHES: generation %d took over %s ago, and has crashed %d times since%s; "+

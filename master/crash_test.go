@@ -8,14 +8,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"baton/master/internal/monotime"
 )
 
 // crashEvery makes the worker of slot 0, one of n, crash count times, each a life after it was started: at once where
 // there is no delay. It returns the delays, and the time of the last crash.
-func crashEvery(c *crashes, life time.Duration, count int) (delays []time.Duration, at moment) {
+func crashEvery(c *crashes, life time.Duration, count int) (delays []time.Duration, at monotime.Time) {
 	at = now
 	for range count {
-		at = at.add(life)
+		at = at.Add(life)
 		c.died(0, 1, life, "exit status 3", at)
 		next := max(at, c.slots[0].notBefore)
 		delays = append(delays, time.Duration(next-at))
@@ -79,7 +81,7 @@ func TestCrashesAreForgotten(t *testing.T) {
 		{5 * crashHalf, 0, 1},
 	} {
 		d := crashes{slots: map[int]slotCrashes{0: c.slots[0]}}
-		then := at.add(tt.later)
+		then := at.Add(tt.later)
 		d.died(0, 1, tt.later, "signal killed", then)
 		s := d.slots[0]
 		if got := time.Duration(max(0, s.notBefore-then)); got > tt.most || s.count != tt.count {
@@ -92,7 +94,7 @@ func TestSlotsCrashAlone(t *testing.T) {
 	t.Parallel()
 	var c crashes
 	crashEvery(&c, 0, 20)
-	at := c.slots[0].at.add(time.Minute)
+	at := c.slots[0].at.Add(time.Minute)
 	if c.died(1, 2, 0, "", at); c.slots[1].notBefore > at {
 		t.Errorf("slot 1 is held back for %v because of slot 0", time.Duration(c.slots[1].notBefore-at))
 	}
@@ -104,17 +106,17 @@ func TestCrashesDoNotEatTheMachine(t *testing.T) {
 	t.Parallel()
 	for _, slots := range []int{1, 2, 16, 64, 500} {
 		var c crashes
-		due := make([]moment, slots) // of each slot's next start; it crashes a millisecond later
-		starts := map[int64]int{}    // by second
+		due := make([]monotime.Time, slots) // of each slot's next start; it crashes a millisecond later
+		starts := map[int64]int{}           // by second
 		for range 100 * slots {
 			slot := slices.Index(due, slices.Min(due))
 			at := max(due[slot], now)
-			if at >= now.add(100*time.Second) {
+			if at >= now.Add(100*time.Second) {
 				break
 			}
 			starts[int64((at-now)/sec)]++
-			c.died(slot, slots, time.Millisecond, "exit status 3", at.add(time.Millisecond))
-			due[slot] = max(c.slots[slot].notBefore, at.add(time.Millisecond))
+			c.died(slot, slots, time.Millisecond, "exit status 3", at.Add(time.Millisecond))
+			due[slot] = max(c.slots[slot].notBefore, at.Add(time.Millisecond))
 		}
 		for second, n := range starts {
 			most := int(math.Ceil(float64(time.Second)/float64(crashPace))) + 1
@@ -163,11 +165,11 @@ func TestCrashesHeal(t *testing.T) {
 	} {
 		var c crashes
 		_, at := crashEvery(&c, tt.life, tt.count)
-		alive := map[int]moment{}
+		alive := map[int]monotime.Time{}
 		if tt.alive >= 0 {
 			alive[0] = at
 		}
-		at = at.add(max(0, tt.alive))
+		at = at.Add(max(0, tt.alive))
 		ill := c.slots[0].looping
 		healed, next := c.heal(1, alive, at)
 		if (len(healed) == 1) != tt.healed {
@@ -197,7 +199,7 @@ func TestOldAgeDoesNotDelayHealing(t *testing.T) {
 	for range 5 {
 		c.died(0, 1, time.Millisecond, "", now+sec)
 	}
-	if healed, _ := c.heal(1, map[int]moment{0: now + 2*sec}, now+4*sec); len(healed) != 1 {
+	if healed, _ := c.heal(1, map[int]monotime.Time{0: now + 2*sec}, now+4*sec); len(healed) != 1 {
 		t.Error("not healed")
 	}
 }
@@ -226,7 +228,7 @@ func TestCrashReport(t *testing.T) {
 		c.died(2, 4, 0, "exit status 3", now)
 		c.died(3, 4, 0, "signal segmentation fault", now)
 	}
-	then := now.add(100 * time.Millisecond)
+	then := now.Add(100 * time.Millisecond)
 	got := c.report(map[int]bool{0: true, 3: true}, then)
 	want := []CrashingSlot{
 		{Slot: 1, Crashes: 1, Within: 0.1, Last: "signal killed", Empty: true},
@@ -265,7 +267,7 @@ func TestYoungGenerationIsBlamed(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name      string
-		committed moment // 0: a restarted master does not know
+		committed monotime.Time // 0: a restarted master does not know
 		draining  []int
 		want      string
 	}{
@@ -283,7 +285,7 @@ func TestYoungGenerationIsBlamed(t *testing.T) {
 		if got := strings.Join(lines, "\n"); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
-		c.heal(2, map[int]moment{0: now}, now.add(crashHeal))
+		c.heal(2, map[int]monotime.Time{0: now}, now.Add(crashHeal))
 		if lines := c.warnings(5, tt.draining, nil, now); len(lines) > 0 {
 			t.Errorf("%s, healed: %q", tt.name, lines)
 		}
@@ -299,7 +301,7 @@ func TestCrashesAnyhow(t *testing.T) {
 		n := 1 + r.IntN(40)
 		at := now
 		for range 300 {
-			at = at.add(time.Duration(r.ExpFloat64() * float64(time.Second)))
+			at = at.Add(time.Duration(r.ExpFloat64() * float64(time.Second)))
 			slot := r.IntN(n)
 			if c.slots[slot].notBefore > at {
 				continue // it is empty
@@ -309,12 +311,12 @@ func TestCrashesAnyhow(t *testing.T) {
 				t.Fatalf("seed %d: held back for %v", seed, wait)
 			}
 		}
-		alive := map[int]moment{}
+		alive := map[int]monotime.Time{}
 		for slot := range n {
 			alive[slot] = at
 		}
 		for next := at; next != 0; {
-			if next > at.add(10*time.Minute) {
+			if next > at.Add(10*time.Minute) {
 				t.Fatalf("seed %d: heals only after %v", seed, time.Duration(next-at))
 			}
 			_, next = c.heal(n, alive, next)

@@ -3,12 +3,14 @@ package master
 import (
 	"slices"
 	"time"
+
+	"baton/master/internal/monotime"
 )
 
 // slotCrashed notes that the worker of a slot has crashed or could not be started, and says so when it is not the first
 // time. When the slot is filled again is decide's business.
 func (m *master) slotCrashed(slot int, lived time.Duration, how string) {
-	now := monotonic()
+	now := monotime.Now()
 	wasYoung := m.crashes.young
 	if !m.crashes.died(slot, m.want, lived, how, now) {
 		return
@@ -22,20 +24,20 @@ func (m *master) slotCrashed(slot int, lived time.Duration, how string) {
 	}
 }
 
-func ago(m moment) string { return time.Duration(m).Round(time.Millisecond).String() + " ago" }
+func ago(m monotime.Time) string { return time.Duration(m).Round(time.Millisecond).String() + " ago" }
 
 // checkCrashes ends the trouble of slots whose worker lives, and returns when to look again.
-func (m *master) checkCrashes(next moment) moment {
+func (m *master) checkCrashes(next monotime.Time) monotime.Time {
 	if len(m.crashes.slots) == 0 || !m.committed || m.stopping {
 		return next
 	}
-	alive := map[int]moment{}
+	alive := map[int]monotime.Time{}
 	for _, p := range m.procs {
 		if p.gen == m.gen && p.state == procServing {
 			alive[p.slot] = p.started
 		}
 	}
-	healed, at := m.crashes.heal(m.want, alive, monotonic())
+	healed, at := m.crashes.heal(m.want, alive, monotime.Now())
 	for _, slot := range healed {
 		m.log.Info("a slot that had crashed again and again serves", "generation", m.gen, "slot", slot)
 	}
@@ -53,7 +55,7 @@ func (m *master) crashReport() (list []CrashingSlot, warnings []string) {
 			taken[p.slot] = true
 		}
 	}
-	now := monotonic()
+	now := monotime.Now()
 	list = m.crashes.report(taken, now)
 	return list, slices.Concat(m.warnings.list(), m.crashes.warnings(m.gen, m.olderGenerations(), list, now))
 }

@@ -3,6 +3,8 @@ package master
 import (
 	"slices"
 	"time"
+
+	"baton/master/internal/monotime"
 )
 
 // procState is how far a worker process has come, as its master knows it.
@@ -35,18 +37,13 @@ const killGrace = time.Second
 // cutGrace is how long a generation may go on that is cut because too many drain: protocols with a goodbye say it.
 const cutGrace = 2 * time.Second
 
-// moment is a point on the machine's monotonic clock, in nanoseconds; 0 is none.
-type moment int64
-
-func (m moment) add(d time.Duration) moment { return m + moment(d) }
-
 // procView is a worker process, for decide.
 type procView struct {
 	pid, gen, slot int
 	state          procState
-	started        moment
-	deadline       moment // of its drain
-	killed         moment // when KILL was asked for last
+	started        monotime.Time
+	deadline       monotime.Time // of its drain
+	killed         monotime.Time // when KILL was asked for last
 	recycling
 	heart heartbeat
 	taker bool // it takes connections of others
@@ -55,18 +52,18 @@ type procView struct {
 
 // view is all that decide looks at.
 type view struct {
-	now        moment
+	now        monotime.Time
 	generation int
 	want       int // slots
 	committed  bool
 	stopping   bool
-	stopAt     moment // deadline of the stop
+	stopAt     monotime.Time // deadline of the stop
 
 	drainTimeout, readyTimeout time.Duration
 	maxGenerations             int
 
 	procs     []procView
-	notBefore map[int]moment // when a slot may be filled again, after a crash
+	notBefore map[int]monotime.Time // when a slot may be filled again, after a crash
 	recycle   recycleView
 }
 
@@ -78,11 +75,11 @@ type (
 	grantAction struct{ pid int }
 	drainAction struct {
 		pid      int
-		deadline moment
+		deadline monotime.Time
 	}
 	cutAction struct { // its drain is to end before its time
 		pid      int
-		deadline moment
+		deadline monotime.Time
 	}
 	killAction struct {
 		pid int
@@ -98,7 +95,7 @@ func (killAction) isAction()  {}
 
 // decide says what is to be done about the workers now, and when to ask again if nothing happens before; 0: never.
 // It is called after every event and asks for nothing twice, as long as what it asks for is done.
-func decide(v view) (todo []action, next moment) {
+func decide(v view) (todo []action, next monotime.Time) {
 	d := decision{view: v}
 	if !v.committed {
 		return nil, 0
@@ -116,13 +113,13 @@ func decide(v view) (todo []action, next moment) {
 type decision struct {
 	view
 	todo []action
-	next moment
+	next monotime.Time
 }
 
 func (d *decision) do(a action) { d.todo = append(d.todo, a) }
 
 // due reports whether m has come, and else makes decide be asked again then.
-func (d *decision) due(m moment) bool {
+func (d *decision) due(m monotime.Time) bool {
 	if m <= d.now {
 		return true
 	}
@@ -154,7 +151,7 @@ func (d *decision) fillSlots() {
 func (d *decision) one(p procView) {
 	switch p.state {
 	case procStarting:
-		d.killAt(p, p.started.add(d.readyTimeout), "not ready in time")
+		d.killAt(p, p.started.Add(d.readyTimeout), "not ready in time")
 		if d.stopping {
 			d.do(drainAction{pid: p.pid, deadline: d.stopAt})
 		}
@@ -164,7 +161,7 @@ func (d *decision) one(p procView) {
 		case d.stopping:
 			d.do(drainAction{pid: p.pid, deadline: d.stopAt})
 		case p.gen != d.generation || p.slot >= d.want:
-			d.do(drainAction{pid: p.pid, deadline: d.now.add(d.drainTimeout)})
+			d.do(drainAction{pid: p.pid, deadline: d.now.Add(d.drainTimeout)})
 		case p.state == procReady:
 			d.do(grantAction{pid: p.pid})
 		}
@@ -172,7 +169,7 @@ func (d *decision) one(p procView) {
 		if d.stopping && p.deadline > d.stopAt {
 			d.do(drainAction{pid: p.pid, deadline: d.stopAt})
 		}
-		d.killAt(p, p.deadline.add(killGrace), "drain deadline")
+		d.killAt(p, p.deadline.Add(killGrace), "drain deadline")
 		d.killHung(p)
 	}
 }
@@ -181,14 +178,14 @@ func (d *decision) one(p procView) {
 // after a crash.
 func (d *decision) killHung(p procView) {
 	if p.heart.timeout > 0 && p.state != procReady {
-		d.killAt(p, p.heart.at.add(p.heart.timeout), whyHung)
+		d.killAt(p, p.heart.at.Add(p.heart.timeout), whyHung)
 	}
 }
 
 // killAt kills a process from moment m on, again and again: whose child it is may be changing.
-func (d *decision) killAt(p procView, m moment, why string) {
+func (d *decision) killAt(p procView, m monotime.Time, why string) {
 	if p.killed != 0 {
-		m = max(m, p.killed.add(killGrace))
+		m = max(m, p.killed.Add(killGrace))
 	}
 	if d.due(m) {
 		d.do(killAction{pid: p.pid, why: why})
@@ -213,16 +210,16 @@ func (d *decision) boundGenerations() {
 		case slices.Contains(farTooMany, p.gen):
 			d.cutAt(p, d.now)
 		case slices.Contains(tooMany, p.gen):
-			d.cutAt(p, d.now.add(cutGrace))
+			d.cutAt(p, d.now.Add(cutGrace))
 		}
 	}
 }
 
 // cutAt moves the end of a worker's drain forward to m, if it is not to end before that anyway.
-func (d *decision) cutAt(p procView, m moment) {
+func (d *decision) cutAt(p procView, m monotime.Time) {
 	end := p.deadline
 	if p.state != procDraining {
-		end = d.now.add(d.drainTimeout)
+		end = d.now.Add(d.drainTimeout)
 	}
 	if end > m {
 		d.do(cutAction{pid: p.pid, deadline: m})

@@ -3,6 +3,8 @@ package master
 import (
 	"cmp"
 	"time"
+
+	"baton/master/internal/monotime"
 )
 
 // A worker is recycled by another one that is started in the same slot. When that one is ready it gets GO, and the old one
@@ -17,17 +19,17 @@ const (
 
 // recycling is what decides about the replacement of a worker.
 type recycling struct {
-	replaces int    // the PID of the worker whose place it takes; 0: nobody's, or that one has gone
-	due      moment // since when it has answered as many requests as it may; 0: it has not
-	fat      moment // since when it has more memory than it may; 0: it has not
+	replaces int           // the PID of the worker whose place it takes; 0: nobody's, or that one has gone
+	due      monotime.Time // since when it has answered as many requests as it may; 0: it has not
+	fat      monotime.Time // since when it has more memory than it may; 0: it has not
 }
 
 // recycleView is what decide has to know of recycling.
 type recycleView struct {
 	maxAge      time.Duration
-	wait        bool   // nobody is to be replaced now: there is a reload
-	notBefore   moment // after a replacement that has failed
-	memoryAfter moment // the same for max_memory, where it does not help
+	wait        bool          // nobody is to be replaced now: there is a reload
+	notBefore   monotime.Time // after a replacement that has failed
+	memoryAfter monotime.Time // the same for max_memory, where it does not help
 }
 
 type (
@@ -39,7 +41,7 @@ type (
 	// retireAction drains a worker whose replacement serves.
 	retireAction struct {
 		pid      int
-		deadline moment
+		deadline monotime.Time
 	}
 )
 
@@ -62,7 +64,7 @@ func (d *decision) retire() {
 		}
 		for _, p := range d.procs {
 			if p.pid == q.replaces && p.state != procDraining {
-				d.do(retireAction{pid: p.pid, deadline: d.now.add(d.drainTimeout)})
+				d.do(retireAction{pid: p.pid, deadline: d.now.Add(d.drainTimeout)})
 			}
 		}
 	}
@@ -74,7 +76,7 @@ func (d *decision) replace() {
 		return
 	}
 	var first procView
-	var since moment
+	var since monotime.Time
 	var why string
 	for _, p := range d.procs {
 		at, because := d.dueSince(p)
@@ -99,18 +101,18 @@ func (d *decision) replacing() bool {
 }
 
 // dueSince is when a worker is to be replaced, and why; 0: never.
-func (d *decision) dueSince(p procView) (at moment, why string) {
+func (d *decision) dueSince(p procView) (at monotime.Time, why string) {
 	if !d.serves(p) {
 		return 0, ""
 	}
-	earlier := func(m moment, because string) {
+	earlier := func(m monotime.Time, because string) {
 		if m != 0 && (at == 0 || m < at) {
 			at, why = m, because
 		}
 	}
 	earlier(p.due, whyRequests)
 	if d.recycle.maxAge > 0 {
-		earlier(p.started.add(time.Duration(about(int64(d.recycle.maxAge), p.pid))), whyAge)
+		earlier(p.started.Add(time.Duration(about(int64(d.recycle.maxAge), p.pid))), whyAge)
 	}
 	if p.fat != 0 {
 		earlier(max(p.fat, d.recycle.memoryAfter), whyMemory)
@@ -125,12 +127,4 @@ func about(n int64, pid int) int64 {
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	x ^= x >> 31
 	return n - int64(float64(n)/10*float64(x>>11)/(1<<53))
-}
-
-// sooner is the earlier one of two moments, where 0 is none.
-func sooner(a, b moment) moment {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
 }

@@ -4,11 +4,13 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"baton/master/internal/monotime"
 )
 
 func TestDecideRecycling(t *testing.T) {
 	t.Parallel()
-	const hour = moment(time.Hour)
+	const hour = monotime.Time(time.Hour)
 	var (
 		old      = procView{pid: 50, gen: 5, state: procServing, started: now - hour}
 		due      = procView{pid: 51, gen: 5, state: procServing, started: now - hour, recycling: recycling{due: now - sec}}
@@ -26,14 +28,16 @@ func TestDecideRecycling(t *testing.T) {
 	aged := func(n int, d time.Duration) func(*view) {
 		return func(v *view) { v.want, v.recycle.maxAge = n, d }
 	}
-	end := func(p procView, d time.Duration) moment { return p.started.add(time.Duration(about(int64(d), p.pid))) }
-	readyEnd, graceEnd := starting.started.add(readyTime), draining.deadline.add(killGrace)
+	end := func(p procView, d time.Duration) monotime.Time {
+		return p.started.Add(time.Duration(about(int64(d), p.pid)))
+	}
+	readyEnd, graceEnd := starting.started.Add(readyTime), draining.deadline.Add(killGrace)
 
 	for _, tt := range []struct {
 		name string
 		view view
 		todo []action
-		next moment
+		next monotime.Time
 	}{
 		{"due", at(nil, due), []action{replaceAction{51, whyRequests}}, 0},
 		{"too much memory", at(nil, fat), []action{replaceAction{52, whyMemory}}, 0},
@@ -44,16 +48,16 @@ func TestDecideRecycling(t *testing.T) {
 		{"the first of two", at(aged(2, 20*time.Minute), young, in(young, 1)), nil, min(end(young, 20*time.Minute), end(in(young, 1), 20*time.Minute))},
 		{"the one that has waited for longest", at(slots(3), with(due, func(p *procView) { p.due++ }), in(due, 1), in(due, 2)), []action{replaceAction{151, whyRequests}}, 0},
 		{"another generation's", at(nil, young, prior), nil, graceEnd},
-		{"of a slot that goes", at(slots(1), young, in(due, 1)), []action{drainAction{151, now.add(drainTime)}}, 0},
+		{"of a slot that goes", at(slots(1), young, in(due, 1)), []action{drainAction{151, now.Add(drainTime)}}, 0},
 		{"in a reload", at(func(v *view) { v.recycle.wait = true }, due), nil, 0},
 		{"after a failure", at(func(v *view) { v.recycle.notBefore = now + 3*sec }, due), nil, now + 3*sec},
 		{"stopping", at(func(v *view) { v.stopping, v.stopAt = true, now+sec }, due), []action{drainAction{51, now + sec}}, 0},
 		{"beside an empty slot", at(slots(2), due), []action{startAction{1}, replaceAction{51, whyRequests}}, 0},
 
 		{"the new one starts", at(slots(2), due, starting, in(due, 1)), nil, readyEnd},
-		{"the new one is ready", at(slots(2), due, ready, in(due, 1)), []action{grantAction{60}, retireAction{51, now.add(drainTime)}}, 0},
-		{"both adopted", at(nil, with(due, func(p *procView) { p.state = procReady }), ready), []action{grantAction{51}, grantAction{60}, retireAction{51, now.add(drainTime)}}, 0},
-		{"adopted, the new one has GO", at(nil, due, serving), []action{retireAction{51, now.add(drainTime)}}, 0},
+		{"the new one is ready", at(slots(2), due, ready, in(due, 1)), []action{grantAction{60}, retireAction{51, now.Add(drainTime)}}, 0},
+		{"both adopted", at(nil, with(due, func(p *procView) { p.state = procReady }), ready), []action{grantAction{51}, grantAction{60}, retireAction{51, now.Add(drainTime)}}, 0},
+		{"adopted, the new one has GO", at(nil, due, serving), []action{retireAction{51, now.Add(drainTime)}}, 0},
 		{"the old one drains", at(slots(2), draining, serving, in(due, 1)), nil, graceEnd},
 		{"the old one has gone", at(slots(2), with(serving, func(p *procView) { p.replaces = 0 }), in(due, 1)), []action{replaceAction{151, whyRequests}}, 0},
 		{"the old one has crashed", at(nil, with(starting, func(p *procView) { p.replaces = 0 })), nil, readyEnd},
@@ -62,8 +66,8 @@ func TestDecideRecycling(t *testing.T) {
 		{"the new one is late", at(nil, due, with(starting, func(p *procView) { p.started = now - 10*sec })), []action{killAction{60, "not ready in time"}}, 0},
 		{"the new one starts, stopping", at(func(v *view) { v.stopping, v.stopAt = true, now+sec }, due, starting), []action{drainAction{51, now + sec}, drainAction{60, now + sec}}, readyEnd},
 		{"the new one is ready, stopping", at(func(v *view) { v.stopping, v.stopAt = true, now+sec }, due, ready), []action{drainAction{51, now + sec}, drainAction{60, now + sec}}, 0},
-		{"the new one is ready, the slot goes", at(slots(1), young, in(due, 1), with(in(ready, 1), func(p *procView) { p.replaces = 151 })), []action{drainAction{151, now.add(drainTime)}, drainAction{160, now.add(drainTime)}}, 0},
-		{"a reload", at(func(v *view) { v.generation = 6 }, due, ready), []action{startAction{0}, drainAction{51, now.add(drainTime)}, drainAction{60, now.add(drainTime)}}, 0},
+		{"the new one is ready, the slot goes", at(slots(1), young, in(due, 1), with(in(ready, 1), func(p *procView) { p.replaces = 151 })), []action{drainAction{151, now.Add(drainTime)}, drainAction{160, now.Add(drainTime)}}, 0},
+		{"a reload", at(func(v *view) { v.generation = 6 }, due, ready), []action{startAction{0}, drainAction{51, now.Add(drainTime)}, drainAction{60, now.Add(drainTime)}}, 0},
 	} {
 		todo, next := decide(tt.view)
 		if !reflect.DeepEqual(todo, tt.todo) || next != tt.next {

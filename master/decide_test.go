@@ -8,20 +8,22 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"baton/master/internal/monotime"
 )
 
 const (
-	now       = moment(1000 * time.Second)
+	now       = monotime.Time(1000 * time.Second)
 	drainTime = 90 * time.Second
 	readyTime = 10 * time.Second
-	sec       = moment(time.Second)
+	sec       = monotime.Time(time.Second)
 )
 
 // at is a view of generation 5 with one slot.
 func at(change func(*view), procs ...procView) view {
 	v := view{
 		now: now, generation: 5, want: 1, committed: true, drainTimeout: drainTime, readyTimeout: readyTime, maxGenerations: 8,
-		procs: procs, notBefore: map[int]moment{},
+		procs: procs, notBefore: map[int]monotime.Time{},
 	}
 	if change != nil {
 		change(&v)
@@ -42,16 +44,16 @@ func TestDecide(t *testing.T) {
 	)
 	with := func(p procView, change func(*procView)) procView { change(&p); return p }
 	slot := func(p procView, n int) procView { p.slot = n; p.pid += 100 * n; return p }
-	stop := func(in moment) func(*view) { return func(v *view) { v.stopping, v.stopAt = true, now+in } }
+	stop := func(in monotime.Time) func(*view) { return func(v *view) { v.stopping, v.stopAt = true, now+in } }
 	slots := func(n int) func(*view) { return func(v *view) { v.want = n } }
-	drain := func(pid int) action { return drainAction{pid: pid, deadline: now.add(drainTime)} }
-	readyEnd, graceEnd := starting.started.add(readyTime), draining.deadline.add(killGrace)
+	drain := func(pid int) action { return drainAction{pid: pid, deadline: now.Add(drainTime)} }
+	readyEnd, graceEnd := starting.started.Add(readyTime), draining.deadline.Add(killGrace)
 
 	for _, tt := range []struct {
 		name string
 		view view
 		todo []action
-		next moment
+		next monotime.Time
 	}{
 		{"not committed", at(func(v *view) { v.committed = false }, ready, old), nil, 0},
 		{"at rest", at(nil, serving), nil, 0},
@@ -65,7 +67,7 @@ func TestDecide(t *testing.T) {
 		{"a slot that had crashed", at(func(v *view) { v.notBefore[0] = now }), []action{startAction{0}}, 0},
 		{"the first of two crashed", at(func(v *view) {
 			v.want = 2
-			v.notBefore = map[int]moment{0: now + 2*sec, 1: now + sec}
+			v.notBefore = map[int]monotime.Time{0: now + 2*sec, 1: now + sec}
 		}), nil, now + sec},
 		{"a surplus slot that has crashed", at(func(v *view) { v.notBefore[1] = now + sec }, serving), nil, 0},
 
@@ -79,21 +81,21 @@ func TestDecide(t *testing.T) {
 		{"surplus and draining", at(slots(1), serving, slot(draining, 1)), nil, graceEnd},
 
 		{"late", at(nil, with(starting, func(p *procView) { p.started = now - 10*sec })), []action{killAction{50, "not ready in time"}}, 0},
-		{"late and killed", at(nil, with(starting, func(p *procView) { p.started, p.killed = now-10*sec, now })), nil, now.add(killGrace)},
+		{"late and killed", at(nil, with(starting, func(p *procView) { p.started, p.killed = now-10*sec, now })), nil, now.Add(killGrace)},
 		{
 			"late and killed long ago", at(nil, with(starting, func(p *procView) { p.started, p.killed = now-10*sec, now-sec })),
 			[]action{killAction{50, "not ready in time"}},
 			0,
 		},
-		{"at the drain deadline", at(nil, serving, with(oldDrain, func(p *procView) { p.deadline = now })), nil, now.add(killGrace)},
+		{"at the drain deadline", at(nil, serving, with(oldDrain, func(p *procView) { p.deadline = now })), nil, now.Add(killGrace)},
 		{
-			"after it", at(nil, serving, with(oldDrain, func(p *procView) { p.deadline = now.add(-killGrace) })),
+			"after it", at(nil, serving, with(oldDrain, func(p *procView) { p.deadline = now.Add(-killGrace) })),
 			[]action{killAction{42, "drain deadline"}},
 			0,
 		},
 		{
 			"after it and killed", at(nil, serving, with(oldDrain, func(p *procView) { p.deadline, p.killed = now-5*sec, now })),
-			nil, now.add(killGrace),
+			nil, now.Add(killGrace),
 		},
 
 		{"stopping: nothing starts", at(stop(8 * sec)), nil, 0},
@@ -103,7 +105,7 @@ func TestDecide(t *testing.T) {
 		{"stopping: draining for longer", at(stop(8*sec), oldDrain), []action{drainAction{42, now + 8*sec}}, graceEnd},
 		{"stopping: draining for less", at(stop(30*sec), oldDrain), nil, graceEnd},
 		{
-			"stopping: draining for too long", at(stop(8*sec), with(oldDrain, func(p *procView) { p.deadline = now.add(-killGrace) })),
+			"stopping: draining for too long", at(stop(8*sec), with(oldDrain, func(p *procView) { p.deadline = now.Add(-killGrace) })),
 			[]action{killAction{42, "drain deadline"}},
 			0,
 		},
@@ -121,9 +123,9 @@ func TestOldestGenerationsAreCut(t *testing.T) {
 	d := func(pid, gen int) procView {
 		return procView{pid: pid, gen: gen, state: procDraining, deadline: now + 20*sec}
 	}
-	soon := func(p procView) procView { p.deadline = now.add(cutGrace); return p }
+	soon := func(p procView) procView { p.deadline = now.Add(cutGrace); return p }
 	over := func(p procView) procView { p.deadline = now; return p }
-	late := func(p procView) procView { p.deadline = now.add(cutGrace) - 1; return p }
+	late := func(p procView) procView { p.deadline = now.Add(cutGrace) - 1; return p }
 	serving := procView{pid: 50, gen: 5, state: procServing}
 	const never, goodbye, atOnce = time.Duration(-1), cutGrace, time.Duration(0)
 	for _, tt := range []struct {
@@ -152,7 +154,7 @@ func TestOldestGenerationsAreCut(t *testing.T) {
 		}
 		for i, p := range tt.procs {
 			if tt.cut[i] != never {
-				want = append(want, cutAction{p.pid, now.add(tt.cut[i])})
+				want = append(want, cutAction{p.pid, now.Add(tt.cut[i])})
 			}
 		}
 		if !reflect.DeepEqual(cut, want) {
@@ -166,7 +168,7 @@ func TestCutComesAfterDrain(t *testing.T) {
 	t.Parallel()
 	todo, _ := decide(at(func(v *view) { v.maxGenerations = 1 },
 		procView{pid: 1, gen: 2, state: procServing}, procView{pid: 2, gen: 4, state: procServing}, procView{pid: 3, gen: 5, state: procServing}))
-	want := []action{drainAction{1, now.add(drainTime)}, drainAction{2, now.add(drainTime)}, cutAction{1, now.add(cutGrace)}}
+	want := []action{drainAction{1, now.Add(drainTime)}, drainAction{2, now.Add(drainTime)}, cutAction{1, now.Add(cutGrace)}}
 	if !reflect.DeepEqual(todo, want) {
 		t.Errorf("%+v", todo)
 	}
@@ -335,11 +337,11 @@ func happen(r *rand.Rand, v *view) string {
 		v.stopping, v.stopAt = true, v.now+8*sec
 		return "a stop"
 	case n <= 4:
-		v.now += moment(r.Int64N(int64(40 * time.Second)))
+		v.now += monotime.Time(r.Int64N(int64(40 * time.Second)))
 		return "time"
 	case n <= 6 && len(v.procs) > 0: // crash or end
 		i := one()
-		v.notBefore[v.procs[i].slot] = v.now + moment(r.Int64N(int64(2*time.Second)))
+		v.notBefore[v.procs[i].slot] = v.now + monotime.Time(r.Int64N(int64(2*time.Second)))
 		v.procs = append(v.procs[:i:i], v.procs[i+1:]...)
 		bury(v)
 		return "a death"
@@ -347,11 +349,11 @@ func happen(r *rand.Rand, v *view) string {
 		v.procs[one()].due = v.now
 		return "a worker is due"
 	case n == 14 && len(v.procs) > 0:
-		v.procs[one()].fat = v.now - moment(r.Int64N(int64(time.Second)))
+		v.procs[one()].fat = v.now - monotime.Time(r.Int64N(int64(time.Second)))
 		return "a worker is fat"
 	case n == 15:
 		v.recycle.wait = !v.recycle.wait
-		v.recycle.notBefore = v.now + moment(r.Int64N(int64(2*time.Second)))
+		v.recycle.notBefore = v.now + monotime.Time(r.Int64N(int64(2*time.Second)))
 		return "another pause"
 	case len(v.procs) > 0:
 		if i := one(); v.procs[i].state == procStarting {

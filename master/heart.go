@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/worker/wire"
 )
 
@@ -30,7 +31,7 @@ const whyHung = "no heartbeat for hang_timeout"
 // heartbeat is what decide looks at.
 type heartbeat struct {
 	timeout time.Duration // 0: the worker is not watched
-	at      moment        // when the last beat was seen, or has to be taken for seen
+	at      monotime.Time // when the last beat was seen, or has to be taken for seen
 }
 
 // openHeart makes the memory file of this generation, or takes it when this is a master's restart.
@@ -109,14 +110,14 @@ func (m *master) dropHearts() {
 }
 
 // listen looks at the heartbeats.
-func (m *master) listen(now moment) {
+func (m *master) listen(now monotime.Time) {
 	every := time.Duration(0)
 	for _, p := range m.procs {
 		if p.heart.timeout > 0 && (every == 0 || p.heart.timeout/4 < every) {
 			every = max(p.heart.timeout/4, time.Millisecond)
 		}
 	}
-	late := m.listenAt != 0 && now > m.listenAt.add(every)
+	late := m.listenAt != 0 && now > m.listenAt.Add(every)
 	if late && every > 0 {
 		m.log.Warn("master: was not running, every worker gets a full hang_timeout", "for", time.Duration(now-m.listenAt).Round(time.Millisecond))
 	}
@@ -127,7 +128,7 @@ func (m *master) listen(now moment) {
 		}
 	}
 	if m.listenAt = 0; every > 0 {
-		m.listenAt = now.add(every)
+		m.listenAt = now.Add(every)
 	}
 }
 

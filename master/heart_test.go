@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/worker/wire"
 )
 
@@ -23,19 +24,19 @@ func TestDecideHung(t *testing.T) {
 		name string
 		view view
 		todo []action
-		next moment
+		next monotime.Time
 	}{
 		{"not watched", at(nil, with(serving, func(p *procView) { p.heart = heartbeat{} })), nil, 0},
 		{"lives", at(nil, serving), nil, now + 3*sec},
 		{"hung", at(nil, with(serving, func(p *procView) { p.heart = silent })), kill, 0},
-		{"hung and killed", at(nil, with(serving, func(p *procView) { p.heart, p.killed = silent, now })), nil, now.add(killGrace)},
+		{"hung and killed", at(nil, with(serving, func(p *procView) { p.heart, p.killed = silent, now })), nil, now.Add(killGrace)},
 		{"hung before GO", at(nil, with(serving, func(p *procView) { p.heart, p.state = silent, procReady })), []action{grantAction{50}}, 0},
 		{"hung in its drain", at(nil, procView{pid: 60, gen: 5, state: procServing}, with(serving, func(p *procView) {
 			p.heart, p.gen, p.state, p.deadline = silent, 4, procDraining, now+9*sec
-		})), kill, (now + 9*sec).add(killGrace)},
+		})), kill, (now + 9*sec).Add(killGrace)},
 		{"hung, and its replacement starts", at(nil, with(serving, func(p *procView) { p.heart = silent }), procView{
 			pid: 60, gen: 5, state: procStarting, started: now, recycling: recycling{replaces: 50},
-		}), kill, now.add(readyTime)},
+		}), kill, now.Add(readyTime)},
 	} {
 		todo, next := decide(tt.view)
 		if !reflect.DeepEqual(todo, tt.todo) || next != tt.next {
@@ -77,7 +78,7 @@ func (w watching) beats(pid int) {
 	}
 }
 
-func (w watching) wantSilent(pid int, d time.Duration, at moment) {
+func (w watching) wantSilent(pid int, d time.Duration, at monotime.Time) {
 	w.t.Helper()
 	if got := time.Duration(at - w.procs[pid].heart.at); got != d {
 		w.t.Errorf("worker %d has been silent for %v, want %v", pid, got, d)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/master/internal/sockets"
 	"baton/master/keeper"
 	"baton/worker/ownfile"
@@ -43,7 +44,7 @@ type sockRecord struct {
 	File wire.Path `json:"file,omitzero"`
 
 	// Quiet is since when an extra socket gets no new connections; 0: it may get some.
-	Quiet moment `json:"quiet,omitempty"`
+	Quiet monotime.Time `json:"quiet,omitempty"`
 
 	// Passed is systemd's name for a socket of one of its socket units; empty for all that this program has made.
 	Passed string `json:"passed,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"baton/master/internal/monotime"
 	"baton/master/internal/sockets"
 	"baton/worker/wire"
 )
@@ -26,7 +27,7 @@ const (
 
 // relisten is when those sockets are tried again; at is 0 if there are none.
 type relisten struct {
-	at    moment
+	at    monotime.Time
 	pause time.Duration
 }
 
@@ -75,12 +76,12 @@ func warnListen(s *sock) string { return "listen/" + s.at }
 func (m *master) planRelisten(pause time.Duration) {
 	m.relisten = relisten{}
 	if slices.ContainsFunc(m.sockets, func(s sock) bool { return s.state == failed }) {
-		m.relisten = relisten{at: monotonic().add(pause), pause: pause}
+		m.relisten = relisten{at: monotime.Now().Add(pause), pause: pause}
 	}
 }
 
 // checkRelisten tries the sockets again that could not listen, and returns when to look again.
-func (m *master) checkRelisten(now moment) (next moment) {
+func (m *master) checkRelisten(now monotime.Time) (next monotime.Time) {
 	if m.relisten.at == 0 || m.stopping || !m.committed {
 		return 0
 	}

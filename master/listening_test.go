@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"baton/master/internal/monotime"
 	"baton/worker/wire"
 )
 
@@ -28,7 +29,7 @@ func TestListenerThatCannotListen(t *testing.T) {
 			}
 			m.listenNew()
 			m.steer()
-			now := monotonic()
+			now := monotime.Now()
 			for range 20 {
 				now = m.checkRelisten(now)
 			}

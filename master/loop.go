@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/master/internal/step"
 	"baton/master/keeper"
 	"baton/worker/seqpacket"
@@ -49,7 +50,7 @@ func (m *master) loop() int {
 
 // settle does what is to be done about the workers, and sets the timer for the next time.
 func (m *master) settle(timer *time.Timer) {
-	now := monotonic()
+	now := monotime.Now()
 	m.measure(now)
 	m.listen(now)
 	todo, next := decide(m.view(now))
@@ -64,20 +65,20 @@ func (m *master) settle(timer *time.Timer) {
 	}
 	m.checkEmpty()
 	m.reportOldest()
-	next = sooner(m.checkTickets(m.checkQueries(m.checkCrashes(next))), sooner(m.recycle.measureAt, m.listenAt))
-	next = sooner(next, sooner(m.checkRelisten(now), m.closeQuiet(now)))
+	next = monotime.Earliest(m.checkTickets(m.checkQueries(m.checkCrashes(next))), m.recycle.measureAt, m.listenAt,
+		m.checkRelisten(now), m.closeQuiet(now))
 	if next == 0 {
 		timer.Stop()
 		return
 	}
-	timer.Reset(time.Duration(next - monotonic()))
+	timer.Reset(time.Duration(next - monotime.Now()))
 }
 
-func (m *master) view(now moment) view {
+func (m *master) view(now monotime.Time) view {
 	v := view{
 		now: now, generation: m.gen, want: m.want, committed: m.committed && m.workersKnown(), stopping: m.stopping, stopAt: m.stopAt,
 		drainTimeout: m.cfg.drainTimeout(), readyTimeout: m.cfg.readyTimeout(), maxGenerations: m.cfg.maxGenerations(),
-		notBefore: map[int]moment{}, recycle: m.recycleView(),
+		notBefore: map[int]monotime.Time{}, recycle: m.recycleView(),
 	}
 	v.procs = m.views()
 	for slot, s := range m.crashes.slots {
@@ -188,11 +189,11 @@ func (m *master) stop(s wire.Stop) {
 		m.failure(errors.New("master: stopping"))
 		return
 	}
-	if m.stopping && moment(s.Deadline) >= m.stopAt {
+	if m.stopping && monotime.Time(s.Deadline) >= m.stopAt {
 		return
 	}
 	m.stopping = true
-	m.stopAt = moment(s.Deadline)
+	m.stopAt = monotime.Time(s.Deadline)
 	if m.stopWatch != nil {
 		m.stopWatch()
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/cloudflare/tableflip"
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/master/internal/step"
 	"baton/master/internal/watch"
 	"baton/master/keeper"
@@ -67,7 +68,7 @@ type master struct {
 	recycle recycleState
 	hearts  map[int]int // the memory files of the heartbeats, by generation
 
-	listenAt moment // the next look at the heartbeats; 0: nobody is watched
+	listenAt monotime.Time // the next look at the heartbeats; 0: nobody is watched
 
 	asked     bool // for COMMIT
 	committed bool
@@ -76,7 +77,7 @@ type master struct {
 	upgrading string // the attempt that runs
 	warnings  warnings
 	stopping  bool
-	stopAt    moment
+	stopAt    monotime.Time
 	over      bool
 	failed    error
 

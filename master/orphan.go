@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/worker/wire"
 )
 
@@ -26,7 +27,7 @@ func (m *master) keeperGone() {
 		return
 	}
 	m.log.Error("master: the keeper is gone, stopping everything")
-	m.stop(wire.Stop{Deadline: int64(monotonic().add(m.cfg.stopTimeout()))})
+	m.stop(wire.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
 }
 
 // trackAdopted looks after the workers that are not our children by ourselves. Whoever is their parent now may reap them at

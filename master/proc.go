@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
 	"baton/master/keeper"
@@ -65,9 +66,9 @@ func (m *master) startWorker(slot, replaces int) error {
 	}
 	step.At(step.Forked)
 	rec := wire.WorkerRecord{
-		Generation: m.gen, Slot: slot, Started: worker.Monotonic(), Listeners: m.addressesOf(slot), Starting: m.committed, Replaces: replaces,
+		Generation: m.gen, Slot: slot, Started: int64(monotime.Now()), Listeners: m.addressesOf(slot), Starting: m.committed, Replaces: replaces,
 	}
-	p := &proc{procView: procView{pid: pid, gen: m.gen, slot: slot, started: monotonic()}, own: true, record: rec}
+	p := &proc{procView: procView{pid: pid, gen: m.gen, slot: slot, started: monotime.Now()}, own: true, record: rec}
 	p.replaces, p.grown = replaces, m.grown[slot]
 	delete(m.grown, slot)
 	m.giveHeart(p)
@@ -164,7 +165,7 @@ func (m *master) adopt(pid int, data string, fd int) {
 	m.procs[pid] = p
 	m.findHeart(p)
 	if p.state == procReady && p.record.Starting { // has said Ready to us, or has not
-		p.state, p.started = procStarting, monotonic()
+		p.state, p.started = procStarting, monotime.Now()
 		_ = p.conn.Post(wire.StatsRequest{})
 	}
 	go m.readWorker(p)
@@ -173,10 +174,10 @@ func (m *master) adopt(pid int, data string, fd int) {
 // adopted is a worker as its record describes it, to a master of generation gen. Whatever the clock on the wall shows by
 // now, it is as old as it is.
 func adopted(pid int, r wire.WorkerRecord, gen int) procView {
-	v := procView{pid: pid, gen: r.Generation, slot: r.Slot, started: moment(r.Started), state: procServing}
+	v := procView{pid: pid, gen: r.Generation, slot: r.Slot, started: monotime.Time(r.Started), state: procServing}
 	switch {
 	case r.Draining:
-		v.state, v.deadline = procDraining, moment(r.Deadline)
+		v.state, v.deadline = procDraining, monotime.Time(r.Deadline)
 	case r.Generation == gen:
 		v.state = procReady // GO once more does no harm
 		v.replaces = r.Replaces
@@ -222,7 +223,7 @@ func (m *master) onWorker(ev procEvent) {
 	case wire.Takes{}.Kind():
 		m.onTakes(p, ev.packet)
 	case wire.Due{}.Kind():
-		p.due = sooner(p.due, monotonic())
+		p.due = monotime.Earliest(p.due, monotime.Now())
 	case wire.Stats{}.Kind():
 		if f.Into(&p.stats) == nil {
 			m.gotStats(p)
@@ -302,7 +303,7 @@ func (m *master) gone(p *proc) {
 	if p.bye && p.status.ExitStatus() == 0 && p.state != procDraining {
 		// Somebody has told it to drain, and it was not us: the keeper is stopping, its word to us is on the way.
 		p.state = procDraining
-		m.stop(wire.Stop{Deadline: int64(monotonic().add(m.cfg.stopTimeout()))})
+		m.stop(wire.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
 	}
 	if p.state == procDraining {
 		m.log.Info("worker gone", attrs...)
@@ -322,7 +323,7 @@ func (m *master) gone(p *proc) {
 		return
 	}
 	if p.gen == m.gen && !m.stopping {
-		m.slotCrashed(p.slot, time.Duration(monotonic()-p.started), p.end())
+		m.slotCrashed(p.slot, time.Duration(monotime.Now()-p.started), p.end())
 		m.coverSlot(p.slot)
 	}
 }
@@ -368,7 +369,7 @@ func (m *master) perform(a action) {
 		m.drain(p, a.deadline)
 	case killAction:
 		p := m.procs[a.pid]
-		p.killed, p.why = monotonic(), a.why
+		p.killed, p.why = monotime.Now(), a.why
 		m.log.Warn("master: killing a worker", "generation", p.gen, "slot", p.slot, "pid", p.pid, "because", a.why)
 		m.kill(p)
 	}
@@ -386,7 +387,7 @@ func (m *master) kill(p *proc) {
 	_ = m.keeper.Post(wire.Kill{PID: p.pid})
 }
 
-func (m *master) drain(p *proc, deadline moment) {
+func (m *master) drain(p *proc, deadline monotime.Time) {
 	p.state, p.deadline = procDraining, deadline
 	m.tellTakers()
 	d := wire.Drain{Deadline: int64(deadline), Stop: m.stopping, Ends: m.endedAddresses(p.record.Listeners, p.gen)}
@@ -400,5 +401,3 @@ func (m *master) drain(p *proc, deadline moment) {
 func (m *master) endedAddresses(addresses []string, gen int) []string {
 	return slices.DeleteFunc(slices.Clone(addresses), func(at string) bool { return m.serves(at, gen) })
 }
-
-func monotonic() moment { return moment(worker.Monotonic()) }

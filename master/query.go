@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/master/internal/spawn"
 	"baton/worker/wire"
 )
@@ -14,7 +15,7 @@ import (
 type query struct {
 	id      int64
 	waiting map[int]bool // by PID
-	end     moment
+	end     monotime.Time
 }
 
 // silence is how long a worker may take to answer a status request.
@@ -22,7 +23,7 @@ const silence = 500 * time.Millisecond
 
 // ask asks every worker for its counts; one that does not answer in time is listed as silent.
 func (m *master) ask(r wire.StatusRequest) {
-	q := &query{id: r.ID, waiting: map[int]bool{}, end: monotonic().add(silence)}
+	q := &query{id: r.ID, waiting: map[int]bool{}, end: monotime.Now().Add(silence)}
 	for pid, p := range m.procs {
 		if p.conn.Post(wire.StatsRequest{ID: q.id}) == nil {
 			q.waiting[pid] = true
@@ -40,7 +41,7 @@ func (m *master) gotStats(p *proc) {
 }
 
 // checkQueries answers those that are complete or have waited long enough, and returns when to look again.
-func (m *master) checkQueries(next moment) moment {
+func (m *master) checkQueries(next monotime.Time) monotime.Time {
 	var left []*query
 	for _, q := range m.queries {
 		for pid := range q.waiting {
@@ -48,7 +49,7 @@ func (m *master) checkQueries(next moment) moment {
 				delete(q.waiting, pid)
 			}
 		}
-		if len(q.waiting) == 0 || m.over || q.end <= monotonic() {
+		if len(q.waiting) == 0 || m.over || q.end <= monotime.Now() {
 			if err := m.answerQuery(q); err != nil {
 				m.log.Error("master: status", "error", err)
 			}

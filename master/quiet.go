@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/worker/wire"
 )
 
@@ -21,7 +22,7 @@ func (m *master) noteQuiet(s *sock, quiet bool) {
 	case quiet == (s.Quiet != 0):
 		return
 	case quiet:
-		s.Quiet = monotonic()
+		s.Quiet = monotime.Now()
 	default:
 		s.Quiet = 0
 	}
@@ -30,20 +31,20 @@ func (m *master) noteQuiet(s *sock, quiet bool) {
 
 // closeQuiet closes the extra sockets whose time has come, and returns when to look again. It leaves all as they are
 // while a successor starts, which has counted them.
-func (m *master) closeQuiet(now moment) (next moment) {
+func (m *master) closeQuiet(now monotime.Time) (next monotime.Time) {
 	if !m.committed || !m.known || m.stopping || m.orphaned || m.upgrading != "" {
 		return 0
 	}
 	retired := false
 	for i := 0; i < len(m.sockets); {
 		s := m.sockets[i]
-		due := s.Quiet.add(handshakeLife)
+		due := s.Quiet.Add(handshakeLife)
 		switch {
 		case !s.extra || s.Quiet == 0 || s.Passed != "":
 		case due > now:
-			next = sooner(next, due)
+			next = monotime.Earliest(next, due)
 		case acceptQueue(s.fd) > 0:
-			next = sooner(next, now.add(time.Second))
+			next = monotime.Earliest(next, now.Add(time.Second))
 		default:
 			m.retireSocket(i)
 			retired = true

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/master/internal/sockets"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
@@ -123,12 +124,12 @@ func TestSocketsOfSlotsThatWentAreClosed(t *testing.T) {
 	knock(t, m, address, 60)
 	acceptAll(m, isOwn)
 
-	before := monotonic()
-	if next := m.closeQuiet(before); len(m.sockets) != 4 || next <= before || next > before.add(handshakeLife) {
+	before := monotime.Now()
+	if next := m.closeQuiet(before); len(m.sockets) != 4 || next <= before || next > before.Add(handshakeLife) {
 		t.Errorf("at once: %d sockets, the next look in %v", len(m.sockets), time.Duration(next-before))
 	}
-	later := monotonic().add(handshakeLife)
-	if next := m.closeQuiet(later); len(m.sockets) != 4 || next != later.add(time.Second) {
+	later := monotime.Now().Add(handshakeLife)
+	if next := m.closeQuiet(later); len(m.sockets) != 4 || next != later.Add(time.Second) {
 		t.Errorf("with connections queued: %d sockets, the next look in %v", len(m.sockets), time.Duration(next-later))
 	}
 	acceptAll(m, isExtra)
@@ -176,7 +177,7 @@ func TestLastSocketTakesThePlace(t *testing.T) {
 	}
 	check("beside the others")
 	_ = said()
-	m.closeQuiet(monotonic().add(handshakeLife))
+	m.closeQuiet(monotime.Now().Add(handshakeLife))
 	if len(m.sockets) != 1 || m.sockets[0].Order != 0 || m.sockets[0].Slot != sockets.Shared {
 		t.Errorf("%+v", m.sockets)
 	}
@@ -210,7 +211,7 @@ func TestExtraAddressKeepsOneSocket(t *testing.T) {
 	}
 	m.listenNew()
 	m.steer()
-	m.closeQuiet(monotonic().add(handshakeLife))
+	m.closeQuiet(monotime.Now().Add(handshakeLife))
 	if len(m.sockets) != 2 {
 		t.Fatalf("%+v", m.sockets)
 	}

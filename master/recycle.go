@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"baton/master/internal/monotime"
 	"baton/master/keeper"
 )
 
@@ -23,13 +24,13 @@ type recycleState struct {
 	memory  pause  // workers in a row that were young
 	fat     string // the last one of them
 
-	measureAt moment // the next look at the workers' memory; 0: never
+	measureAt monotime.Time // the next look at the workers' memory; 0: never
 }
 
 // pause is how long something that does not help is not tried again: a second, and twice as long each time.
 type pause struct {
 	count int
-	until moment
+	until monotime.Time
 }
 
 const (
@@ -37,8 +38,8 @@ const (
 	pauseMax   = 5 * time.Minute
 )
 
-func (p *pause) longer(now moment) {
-	p.until = now.add(min(pauseMax, pauseFirst<<min(p.count, 20)))
+func (p *pause) longer(now monotime.Time) {
+	p.until = now.Add(min(pauseMax, pauseFirst<<min(p.count, 20)))
 	p.count++
 }
 
@@ -59,7 +60,7 @@ func (m *master) startReplacement(old *proc, why string) {
 }
 
 // retire drains a worker whose replacement serves.
-func (m *master) retire(old *proc, deadline moment) {
+func (m *master) retire(old *proc, deadline monotime.Time) {
 	r := &m.recycle
 	r.failed, r.failure = pause{}, ""
 	if old.recycled == whyMemory {
@@ -78,9 +79,9 @@ func (m *master) judgeMemory(old *proc) {
 		r.memory, r.fat = pause{}, ""
 		return
 	}
-	r.memory.longer(monotonic())
+	r.memory.longer(monotime.Now())
 	r.fat = fmt.Sprintf("max_memory (%d bytes) is too small: the worker in slot %d had %d bytes when it was %.1fs old", m.cfg.MaxMemory, old.slot, old.rss, age.Seconds())
-	m.log.Warn("master: "+r.fat, "again", m.recycle.memory.count, "pause", time.Duration(r.memory.until-monotonic()).Round(time.Second))
+	m.log.Warn("master: "+r.fat, "again", m.recycle.memory.count, "pause", time.Duration(r.memory.until-monotime.Now()).Round(time.Second))
 }
 
 // replacementFailed notes it if p was to take the place of another worker, which serves on.
@@ -94,10 +95,10 @@ func (m *master) replacementFailed(p *proc) bool {
 
 func (m *master) cannotReplace(because string) {
 	r := &m.recycle
-	r.failed.longer(monotonic())
+	r.failed.longer(monotime.Now())
 	r.failure = because
 	m.log.Error("master: a worker cannot be recycled, the old one serves on", "because", because, "failures", r.failed.count,
-		"pause", time.Duration(r.failed.until-monotonic()).Round(time.Second))
+		"pause", time.Duration(r.failed.until-monotime.Now()).Round(time.Second))
 }
 
 // warnings are for status, as long as something does not help.
@@ -134,7 +135,7 @@ func (m *master) replacementOf(p *proc) *proc {
 }
 
 // measure looks at the memory of the workers, once a second where there is a limit.
-func (m *master) measure(now moment) {
+func (m *master) measure(now monotime.Time) {
 	if m.cfg.MaxMemory == 0 || !m.committed || m.stopping {
 		m.recycle.measureAt = 0
 		return
@@ -142,7 +143,7 @@ func (m *master) measure(now moment) {
 	if now < m.recycle.measureAt {
 		return
 	}
-	m.recycle.measureAt = now.add(measureEvery)
+	m.recycle.measureAt = now.Add(measureEvery)
 	fat := false
 	for _, p := range m.procs {
 		if p.gen != m.gen || p.state != procServing {
@@ -157,7 +158,7 @@ func (m *master) measure(now moment) {
 			p.fat = now
 		}
 	}
-	if r := &m.recycle; !fat && now > r.memory.until.add(memoryYoung) {
+	if r := &m.recycle; !fat && now > r.memory.until.Add(memoryYoung) {
 		r.memory, r.fat = pause{}, ""
 	}
 }

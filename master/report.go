@@ -2,10 +2,9 @@ package master
 
 import (
 	"os"
-	"time"
 
+	"baton/master/internal/monotime"
 	"baton/master/internal/sockets"
-	"baton/worker"
 	"baton/worker/wire"
 )
 
@@ -92,7 +91,7 @@ func (m *master) state() string {
 func (p *proc) report(silent bool) WorkerStatus {
 	w := WorkerStatus{
 		Generation: p.gen, Slot: p.slot, PID: p.pid, State: p.state.String(), Silent: silent,
-		Age: time.Duration(worker.Monotonic() - p.record.Started).Seconds(),
+		Age: monotime.Now().Sub(monotime.Time(p.record.Started)).Seconds(),
 	}
 	if !silent {
 		w.Requests, w.Connections, w.Active = p.stats.Requests, p.stats.Conns, p.stats.Active

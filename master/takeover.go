@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/monotime"
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
 	"baton/master/keeper"
@@ -68,13 +69,13 @@ func (m *master) putCount(p wire.Put) {
 }
 
 // checkReadyTimeout fails a reload whose workers are late, and returns when to look again.
-func (m *master) checkReadyTimeout() (next moment) {
+func (m *master) checkReadyTimeout() (next monotime.Time) {
 	for _, p := range m.procs {
 		if p.state != procStarting {
 			continue
 		}
-		end := p.started.add(m.cfg.readyTimeout())
-		if end <= monotonic() {
+		end := p.started.Add(m.cfg.readyTimeout())
+		if end <= monotime.Now() {
 			m.failure(fmt.Errorf("worker %d (pid %d): not ready within %v", p.slot, p.pid, m.cfg.readyTimeout()))
 			return 0
 		}
@@ -91,11 +92,11 @@ func (m *master) onCommitted(c wire.Committed) {
 	m.committed = true
 	m.gen = c.Generation
 	if m.welcome.Role != wire.RoleRestart {
-		m.crashes.committed = monotonic()
+		m.crashes.committed = monotime.Now()
 	}
 	m.listenNew()
 	m.writePIDFile()
-	todo, _ := decide(m.view(monotonic()))
+	todo, _ := decide(m.view(monotime.Now()))
 	for _, a := range todo {
 		m.perform(a)
 	}

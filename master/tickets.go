@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"baton/master/internal/monotime"
 	"baton/worker/wire"
 )
 
@@ -83,7 +84,7 @@ func (m *master) hasTLS() bool {
 
 // checkTickets gives all workers a new key when it is time, and returns when to look again. While a successor starts
 // there is none: it would not know of it.
-func (m *master) checkTickets(next moment) moment {
+func (m *master) checkTickets(next monotime.Time) monotime.Time {
 	if len(m.tickets) == 0 || !m.committed || m.stopping || m.upgrading != "" {
 		return next
 	}
@@ -93,7 +94,7 @@ func (m *master) checkTickets(next moment) moment {
 			_ = p.conn.Post(wire.Tickets{Keys: m.tickets.bytes()})
 		}
 	}
-	due := monotonic().add(m.tickets.due(time.Now()))
+	due := monotime.Now().Add(m.tickets.due(time.Now()))
 	if next == 0 || due < next {
 		next = due
 	}

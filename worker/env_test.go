@@ -58,7 +58,7 @@ func TestStoppingComesWithStop(t *testing.T) {
 	}
 }
 
-func within(d time.Duration) wire.Drain { return wire.Drain{Deadline: Monotonic() + int64(d)} }
+func within(d time.Duration) wire.Drain { return wire.Drain{Deadline: monotonic() + int64(d)} }
 
 func TestDeadlineMovesCloserOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

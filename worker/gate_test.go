@@ -90,7 +90,7 @@ func TestNoRoom(t *testing.T) {
 		open = receiveFrom(t, conns, "connection after another has closed")
 	}
 	awaitHeld(t, d)
-	d.Drain(wire.Drain{Deadline: Monotonic() + int64(time.Minute)})
+	d.Drain(wire.Drain{Deadline: monotonic() + int64(time.Minute)})
 	if err := receiveFrom(t, ended, "end of Accept"); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
@@ -137,7 +137,7 @@ func TestNoRoomAndMerged(t *testing.T) {
 	_ = open.Close()
 	receiveFrom(t, conns, "connection of the other socket")
 	dialTCP(t, ln)
-	d.Drain(wire.Drain{Deadline: Monotonic() + int64(time.Minute), Ends: []string{"0"}})
+	d.Drain(wire.Drain{Deadline: monotonic() + int64(time.Minute), Ends: []string{"0"}})
 	receiveFrom(t, conns, "connection of an address that ends")
 	if err := receiveFrom(t, ended, "end of Accept"); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)

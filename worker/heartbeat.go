@@ -70,7 +70,7 @@ func (h *heartbeat) run(e *Env, beats chan<- struct{}) {
 // beat writes the clock.
 func (h *heartbeat) beat() {
 	var b [8]byte
-	binary.NativeEndian.PutUint64(b[:], uint64(Monotonic()))
+	binary.NativeEndian.PutUint64(b[:], uint64(monotonic()))
 	_, _ = unix.Pwrite(h.fd, b[:], h.offset)
 }
 

@@ -294,7 +294,7 @@ func (p *process) orphaned() {
 	for _, f := range append(p.env.paths, p.env.pidFile) {
 		ownfile.Remove(f)
 	}
-	p.drain(wire.Drain{Deadline: Monotonic() + p.env.stopTimeout, Stop: true})
+	p.drain(wire.Drain{Deadline: monotonic() + p.env.stopTimeout, Stop: true})
 	time.AfterFunc(time.Duration(p.env.stopTimeout)+orphanGrace, func() { _ = unix.Kill(os.Getpid(), unix.SIGKILL) })
 }
 
@@ -402,7 +402,7 @@ func (p *process) drain(d wire.Drain) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	left := time.Duration(d.Deadline - Monotonic())
+	left := time.Duration(d.Deadline - monotonic())
 	deadline := time.Now().Add(left)
 	if e.deadline.IsZero() || deadline.Before(e.deadline) {
 		if !e.deadline.IsZero() {
@@ -460,8 +460,8 @@ func (p *process) exit(err error) int {
 	return exitOK
 }
 
-// Monotonic is the machine's monotonic clock in nanoseconds, on which processes agree.
-func Monotonic() int64 {
+// monotonic is the machine's monotonic clock in nanoseconds, on which processes agree.
+func monotonic() int64 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
 	return ts.Nano()

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/worker"
+	"baton/master/internal/monotime"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
@@ -645,7 +645,7 @@ func TestStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = w.Close() }()
-	before := worker.Monotonic()
+	before := int64(monotime.Now())
 	k.stop(stop{})
 
 	ln.want(false, "at a stop")

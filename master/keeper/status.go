@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"baton/master/internal/monotime"
 	"baton/master/internal/sockets"
 	"baton/master/internal/spawn"
-	"baton/worker"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -171,7 +171,7 @@ func (k *keeper) workers() []wire.WorkerStatus {
 		}
 		w := wire.WorkerStatus{
 			Generation: r.Generation, Slot: r.Slot, PID: pid, State: "serving", Silent: true,
-			Age: time.Duration(worker.Monotonic() - r.Started).Seconds(),
+			Age: monotime.Now().Sub(monotime.Time(r.Started)).Seconds(),
 		}
 		switch {
 		case r.Draining:

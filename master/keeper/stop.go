@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/worker"
+	"baton/master/internal/monotime"
 	"baton/worker/wire"
 )
 
@@ -45,7 +45,7 @@ func (k *keeper) stop(s stop) {
 	k.log.Info("keeper: stopping", "by", s.by, "within", limit.String())
 	k.dl.kill = time.Now().Add(limit)
 	k.sayStopping(limit)
-	deadline := worker.Monotonic() + int64(limit-stopMargin(limit))
+	deadline := int64(monotime.Now().Add(limit - stopMargin(limit)))
 	if k.attempt != nil {
 		k.attempt.blame("stopping")
 		k.abandonSuccessor()

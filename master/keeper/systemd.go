@@ -9,7 +9,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"baton/worker"
+	"baton/master/internal/monotime"
 	"baton/worker/wire"
 )
 
@@ -125,7 +125,7 @@ func (k *keeper) sayReloading() {
 }
 
 func (k *keeper) tellReloading(what string) {
-	k.systemd.tell(daemon.SdNotifyReloading, fmt.Sprintf("MONOTONIC_USEC=%d", worker.Monotonic()/1000),
+	k.systemd.tell(daemon.SdNotifyReloading, fmt.Sprintf("MONOTONIC_USEC=%d", monotime.Now()/1000),
 		status("%s; generation %d serves", what, k.generation))
 }
 
