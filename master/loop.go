@@ -171,6 +171,7 @@ func (m *master) handleKeeper(p *seqpacket.Packet) error {
 		return wire.On(f, m.onResize)
 	case wire.Reopen{}.Kind():
 		m.reopenLog()
+		_ = m.keeper.Post(wire.Reopened{})
 	case wire.Compare{}.Kind():
 		return wire.On(f, m.compare)
 	}

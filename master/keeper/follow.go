@@ -89,7 +89,7 @@ func (k *keeper) noteExe() {
 func (k *keeper) atRest() bool {
 	return k.attempt == nil && k.old == nil && k.count == k.served && k.starting == 0 && k.live == 1 && !k.stopping &&
 		len(k.dead) == 0 && len(k.leaving) == 0 && len(k.resizes) == 0 && !k.reopen && !k.doorBroken && k.current != nil && k.current.alone && k.current.serving &&
-		k.current.end == ""
+		k.current.reopens == 0 && k.current.end == ""
 }
 
 // tryFollow is called after every event.

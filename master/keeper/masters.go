@@ -181,6 +181,8 @@ func (k *keeper) handle(s *session, p *seqpacket.Packet) error {
 		return wire.On(f, k.onOldest)
 	case wire.Cut{}.Kind():
 		return wire.On(f, k.onWorkerCut)
+	case wire.Reopened{}.Kind():
+		s.reopens--
 	case wire.StatusAnswer{}.Kind():
 		var m wire.StatusAnswer
 		if err := f.Into(&m); err != nil {
@@ -302,6 +304,7 @@ func (k *keeper) masterLost(s *session) {
 	k.deaths, k.lastDeath, k.lost = 0, s.end, s.pid
 	k.moved = time.Now()
 	k.untellResizes()
+	k.reopen = k.reopen || s.reopens > 0
 	k.loseAttempt(s)
 	k.lastTimeouts = s.timeouts
 	if k.stopping {
@@ -448,7 +451,7 @@ func (k *keeper) announceAlone() {
 	k.tellResizes()
 	if k.reopen {
 		k.reopen = false
-		k.post(wire.Reopen{})
+		k.tellReopen()
 	}
 }
 

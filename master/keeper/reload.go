@@ -166,7 +166,7 @@ func (k *keeper) failAttempt() {
 	k.log.Error("keeper: reload failed, nothing has changed", "error", a.reason)
 	k.publish(result{Seen: a.seen, Error: a.reason})
 	k.moved = time.Now()
-	k.reopen = false // the master has done so
+	k.reopen = k.reopen && k.current == nil // else the master has done so
 	k.tellResizes()
 	k.sayReady()
 }

@@ -175,6 +175,11 @@ func TestReopenInAReloadThatFails(t *testing.T) {
 	if master.hearsNoMore(); k.reopen {
 		t.Error("the next master is told, too")
 	}
+	k, master, _ = reloading(t)
+	k.reopenLogs()
+	if master.dies(); !k.reopen {
+		t.Error("the master has died in the reload, and the next one is not told")
+	}
 }
 
 // A log that is rotated while there is no master is opened by the next one.
@@ -190,4 +195,27 @@ func TestReopenWithoutAMaster(t *testing.T) {
 	again.hears(&wire.Alone{})
 	again.hears(&wire.End{})
 	again.hears(&wire.Reopen{})
+}
+
+// A master that was dead already when it was told, or died before it had done it, leaves it to the next one.
+func TestReopenThatTheMasterDidNotLiveToSee(t *testing.T) {
+	t.Parallel()
+	for _, done := range []bool{false, true} {
+		k, master := serving(t)
+		k.reopenLogs()
+		if done {
+			master.says(wire.Reopened{})
+		}
+		master.dies()
+		again := k.newActor(t, wire.RoleRestart, 1<<29)
+		k.starting = again.s.pid
+		again.says(wire.Commit{})
+		again.hears(&wire.Committed{})
+		again.hears(&wire.Alone{})
+		again.hears(&wire.End{})
+		if !done {
+			again.hears(&wire.Reopen{})
+		}
+		again.hearsNoMore()
+	}
 }

@@ -29,6 +29,7 @@ type session struct {
 	paused     bool   // nobody reads what it says, see pauseReaders
 	serving    bool   // its sockets listen and its workers have GO, as it has promised to say, or else at COMMIT
 
+	reopens  int            // that it was told and has not answered
 	timeouts wire.Preparing // of the config that it has loaded
 
 	lastWord string // why it is about to exit, in its own words

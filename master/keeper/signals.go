@@ -41,7 +41,7 @@ func (k *keeper) onSignal(sig os.Signal) {
 // reopenLogs tells the master, and in the middle of a reload the one that comes after it as well: a successor may have
 // opened the file before somebody renamed it.
 func (k *keeper) reopenLogs() {
-	k.post(wire.Reopen{})
+	k.tellReopen()
 	k.reopen = k.attempt != nil || k.current == nil || !k.current.alone
 }
 
@@ -128,4 +128,11 @@ func (k *keeper) request(source string, unattended bool) int64 {
 	}
 	k.log.Info("keeper: reload requested", "by", source, "id", k.count)
 	return k.count
+}
+
+func (k *keeper) tellReopen() {
+	if k.current != nil {
+		k.current.reopens++
+		k.post(wire.Reopen{})
+	}
 }

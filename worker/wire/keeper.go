@@ -191,8 +191,11 @@ type Resize struct {
 	Seq     int64 `json:"seq,omitempty"` // counts the requests from 1
 }
 
-// Reopen asks the master to open its log file anew.
+// Reopen asks the master to open its log file anew. It is answered by Reopened, or said to the next master.
 type Reopen struct{}
+
+// Reopened answers Reopen.
+type Reopened struct{}
 
 func (Hello) Kind() string         { return "hello" }
 func (Welcome) Kind() string       { return "welcome" }
@@ -223,5 +226,6 @@ func (Kill) Kind() string          { return "kill" }
 func (Stop) Kind() string          { return "stop" }
 func (Resize) Kind() string        { return "resize" }
 func (Reopen) Kind() string        { return "reopen" }
+func (Reopened) Kind() string      { return "reopened" }
 func (Compare) Kind() string       { return "compare" }
 func (Compared) Kind() string      { return "compared" }

@@ -15,7 +15,7 @@ import (
 var messages = []Message{
 	&Hello{}, &Welcome{}, &Refused{}, &Item{}, &End{}, &Put{}, &Drop{}, &Preparing{}, &Commit{}, &Committed{}, &Serving{},
 	&Superseded{}, &Left{}, &Alone{}, &Fail{}, &Request{}, &Reload{}, &Upgrading{}, &UpgradeFailed{}, &Oldest{}, &Cut{},
-	&StatusRequest{}, &StatusAnswer{}, &Exited{}, &Gone{}, &Kill{}, &Stop{}, &Resize{}, &Reopen{}, &Compare{}, &Compared{},
+	&StatusRequest{}, &StatusAnswer{}, &Exited{}, &Gone{}, &Kill{}, &Stop{}, &Resize{}, &Reopen{}, &Reopened{}, &Compare{}, &Compared{},
 	&Setup{}, &Ready{}, &Go{}, &Due{}, &Drain{}, &StatsRequest{}, &AcceptAlso{}, &AcceptNoMore{}, &Listening{}, &Sockets{},
 	&Stats{}, &Bye{}, &LogFile{}, &Tickets{}, &Takes{}, &Takers{}, &Share{}, &Handover{}, &Ack{}, &Withdrawn{},
 }
