@@ -20,9 +20,9 @@ type takes struct {
 // mostTakers is how many workers one that drains gives its connections to. With more of them each has others.
 const mostTakers = 32
 
-// takersOf says which workers take the connections of p when it drains, in the order in which they are to have the next one.
-// It begins at another slot for each: one connection of each of four workers is one for each of four others. A worker that
-// takes the place of p takes all that p has, so that its share is as large as p's was.
+// takersOf says which workers take the connections of p when it drains, in the order in which they are to have the next
+// one. It begins at another slot for each: one connection of each of four workers is one for each of four others. A
+// worker that takes the place of p takes all that p has, so that its share is as large as p's was.
 func takersOf(p procView, procs []procView, generation, slots int) (pids []int) {
 	var all []procView
 	for _, q := range procs {
@@ -62,8 +62,8 @@ func (m *master) notTaking(p *proc) {
 	p.taker, p.takes = false, takes{}
 }
 
-// tellTakers says to every worker that drains who takes its connections, if that is news. Until a restarted master knows of
-// somebody, what its predecessor has said holds.
+// tellTakers says to every worker that drains who takes its connections, if that is news. Until a restarted master
+// knows of somebody, what its predecessor has said holds.
 func (m *master) tellTakers() {
 	if m.stopping {
 		return
@@ -107,8 +107,8 @@ func (m *master) tellTakersTo(p *proc, pids []int) {
 	}
 }
 
-// sharesOf says who gives connections to whom when there are more workers than before: once all of them serve, those that did so
-// before to the new ones.
+// sharesOf says who gives connections to whom when there are more workers than before: once all of them serve, those
+// that did so before to the new ones.
 func sharesOf(procs []procView, generation, slots int) (from, to []procView) {
 	for _, p := range procs {
 		switch {

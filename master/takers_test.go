@@ -22,6 +22,9 @@ func TestTakersOf(t *testing.T) {
 	for i := range 100 {
 		many = append(many, serving(100+i, i))
 	}
+	type procs = []procView
+	first, second, last := serving(10, 0), serving(11, 1), serving(12, 2)
+	beside := func(change func(p *procView)) procs { return procs{with(first, change), second} }
 	for _, tt := range []struct {
 		name  string
 		of    procView
@@ -29,17 +32,17 @@ func TestTakersOf(t *testing.T) {
 		slots int
 		want  string
 	}{
-		{"the next generation, from its own slot on", old, []procView{old, serving(12, 2), serving(10, 0), serving(11, 1)}, 3, "[11 12 10]"},
-		{"a slot that there is no more begins somewhere", with(old, func(p *procView) { p.slot = 5 }), []procView{serving(10, 0), serving(11, 1)}, 2, "[11 10]"},
+		{"the next generation, from its own slot on", old, procs{old, last, first, second}, 3, "[11 12 10]"},
+		{"a slot that is no more", with(old, func(p *procView) { p.slot = 5 }), procs{first, second}, 2, "[11 10]"},
 		{"nobody", old, []procView{old}, 2, "[]"},
-		{"not who takes nothing", old, []procView{with(serving(10, 0), func(p *procView) { p.taker = false }), serving(11, 1)}, 2, "[11]"},
-		{"not who has no GO", old, []procView{with(serving(10, 0), func(p *procView) { p.state = procReady }), serving(11, 1)}, 2, "[11]"},
-		{"not who drains", old, []procView{with(serving(10, 0), func(p *procView) { p.state = procDraining }), serving(11, 1)}, 2, "[11]"},
-		{"not another old one", old, []procView{with(serving(10, 0), func(p *procView) { p.gen = 1 }), serving(11, 1)}, 2, "[11]"},
-		{"not whose slot is to go", old, []procView{serving(10, 0), serving(11, 1)}, 1, "[10]"},
-		{"not itself", serving(11, 1), []procView{serving(10, 0), serving(11, 1)}, 2, "[10]"},
-		{"who takes its place takes all", retired, []procView{serving(10, 0), with(serving(12, 1), replaces(11))}, 2, "[12]"},
-		{"not whose place another one takes", old, []procView{serving(10, 0), serving(11, 1), with(serving(12, 1), replaces(11))}, 2, "[12 10]"},
+		{"not who takes nothing", old, beside(func(p *procView) { p.taker = false }), 2, "[11]"},
+		{"not who has no GO", old, beside(func(p *procView) { p.state = procReady }), 2, "[11]"},
+		{"not who drains", old, beside(func(p *procView) { p.state = procDraining }), 2, "[11]"},
+		{"not another old one", old, beside(func(p *procView) { p.gen = 1 }), 2, "[11]"},
+		{"not whose slot is to go", old, procs{first, second}, 1, "[10]"},
+		{"not itself", serving(11, 1), procs{first, second}, 2, "[10]"},
+		{"who takes its place takes all", retired, procs{first, with(serving(12, 1), replaces(11))}, 2, "[12]"},
+		{"not whose place another one takes", old, procs{first, second, with(serving(12, 1), replaces(11))}, 2, "[12 10]"},
 	} {
 		if got := fmt.Sprint(takersOf(tt.of, tt.procs, 2, tt.slots)); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
@@ -66,7 +69,7 @@ func TestSharesOf(t *testing.T) {
 		slots    int
 		from, to []int
 	}{
-		{"those that there were to those that are new", []procView{worker(0, false), worker(1, true), worker(2, true)}, 3, []int{10}, []int{11, 12}},
+		{"the old to the new", []procView{worker(0, false), worker(1, true), worker(2, true)}, 3, []int{10}, []int{11, 12}},
 		{"when all serve", []procView{worker(0, false), worker(1, true), worker(2, true), starting}, 4, nil, nil},
 		{"nobody is new", []procView{worker(0, false), worker(1, false)}, 2, nil, nil},
 		{"not of another generation", []procView{worker(0, false), worker(1, true), old}, 2, []int{10}, []int{11}},

@@ -20,9 +20,9 @@ func (e *Env) openHandover() {
 	}
 }
 
-// strays says which listener takes the connections of those of its port and protocol that there are no more, because their
-// name or their address has changed: the first, if all of them take connections. Else it may be one that does not where
-// the client is.
+// strays says which listener takes the connections of those of its port and protocol that there are no more, because
+// their name or their address has changed: the first, if all of them take connections. Else it may be one that does not
+// where the client is.
 func strays(sockets []Socket, takes func(handover.Key) bool) map[handover.Key]handover.Key {
 	all := map[handover.Key]handover.Key{}
 	stays := map[handover.Key]bool{}
@@ -44,8 +44,8 @@ func strays(sockets []Socket, takes func(handover.Key) bool) map[handover.Key]ha
 	return all
 }
 
-// OnShare has f called when the worker is to give some of its connections to others, though it serves on; part says how many
-// of n that are. OnShare is called before Ready.
+// OnShare has f called when the worker is to give some of its connections to others, though it serves on; part says how
+// many of n that are. OnShare is called before Ready.
 //
 // f is called on the goroutine that reads what the master says, and must not block.
 func (e *Env) OnShare(f func(part func(n int) int)) {

@@ -7,25 +7,30 @@ import (
 	"baton/worker/handover"
 )
 
-// TestStrays: the connections of a listener that there is no more go to another one on its port only if all of them take connections.
+// TestStrays: the connections of a listener that there is no more go to another one on its port only if all of them
+// take connections.
 func TestStrays(t *testing.T) {
 	t.Parallel()
 	key := func(name string) handover.Key { return handover.Key{Group: "tcp/80", Process: "http", Name: name} }
 	echo := handover.Key{Group: "tcp/80", Process: "echo", Name: "e"}
 	elsewhere := handover.Key{Group: "tcp/81", Process: "http", Name: "x"}
+	type (
+		keys = []handover.Key
+		to   = map[handover.Key]handover.Key
+	)
+	a, b, anybody := key("a"), key("b"), key("")
 	for _, tt := range []struct {
-		name    string
-		sockets []handover.Key
-		takes   []handover.Key
-		want    map[handover.Key]handover.Key
+		name           string
+		sockets, takes keys
+		want           to
 	}{
-		{"one", []handover.Key{key("a")}, []handover.Key{key("a")}, map[handover.Key]handover.Key{key(""): key("a")}},
-		{"two", []handover.Key{key("a"), key("b")}, []handover.Key{key("a"), key("b")}, map[handover.Key]handover.Key{key(""): key("a")}},
-		{"one of two stays", []handover.Key{key("a"), key("b")}, []handover.Key{key("a")}, map[handover.Key]handover.Key{}},
-		{"the other of two stays", []handover.Key{key("a"), key("b")}, []handover.Key{key("b")}, map[handover.Key]handover.Key{}},
-		{"none takes", []handover.Key{key("a")}, nil, map[handover.Key]handover.Key{}},
-		{"another protocol does not count", []handover.Key{key("a"), echo}, []handover.Key{key("a")}, map[handover.Key]handover.Key{key(""): key("a")}},
-		{"another port does not count", []handover.Key{key("a"), elsewhere}, []handover.Key{elsewhere}, map[handover.Key]handover.Key{elsewhere.Any(): elsewhere}},
+		{"one", keys{a}, keys{a}, to{anybody: a}},
+		{"two", keys{a, b}, keys{a, b}, to{anybody: a}},
+		{"one of two stays", keys{a, b}, keys{a}, to{}},
+		{"the other of two stays", keys{a, b}, keys{b}, to{}},
+		{"none takes", keys{a}, nil, to{}},
+		{"another protocol does not count", keys{a, echo}, keys{a}, to{anybody: a}},
+		{"another port does not count", keys{a, elsewhere}, keys{elsewhere}, to{elsewhere.Any(): elsewhere}},
 	} {
 		var sockets []Socket
 		for _, k := range tt.sockets {

@@ -34,8 +34,8 @@ func (d *Director) Context() context.Context { return d.p.env.ctx }
 // Ready is closed when the Worker has said that it is ready.
 func (d *Director) Ready() <-chan struct{} { return d.p.env.ready }
 
-// Open has others be told that the Worker takes connections. It is called when the Worker is ready, and does nothing when it
-// is called again.
+// Open has others be told that the Worker takes connections. It is called when the Worker is ready, and does nothing
+// when it is called again.
 func (d *Director) Open() { d.p.env.openHandover() }
 
 // Go lets the Worker work. It may be called once, when the Worker is ready.

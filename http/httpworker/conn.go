@@ -277,8 +277,8 @@ func (c *conn) took(p []byte) int {
 	return n
 }
 
-// skipEmptyLines drops empty lines before a request, as RFC 9112, 2.2, asks for: net/http does so only behind a POST. While a
-// handler runs that may take the connection over, what follows may be no request.
+// skipEmptyLines drops empty lines before a request, as RFC 9112, 2.2, asks for: net/http does so only behind a POST.
+// While a handler runs that may take the connection over, what follows may be no request.
 func (c *conn) skipEmptyLines(p []byte) []byte {
 	if len(p) == 0 || c.hijacked || !c.frame.between() || c.active && c.frame.faults&takesOver != 0 {
 		return p

@@ -57,7 +57,8 @@ func (l *lot) left() {
 	l.s.open.Done()
 }
 
-// retryPause is how long a connection waits when the process is out of descriptors: to give it to net/http takes one more.
+// retryPause is how long a connection waits when the process is out of descriptors: to give it to net/http takes one
+// more.
 const retryPause = 50 * time.Millisecond
 
 // ready gives a connection on which something has come to net/http.

@@ -162,7 +162,8 @@ func (s *server) share(part func(n int) int) {
 	}
 }
 
-// moveAll offers what waits to the other workers. It takes its time: a connection that nobody has offered yet is served.
+// moveAll offers what waits to the other workers. It takes its time: a connection that nobody has offered yet is
+// served.
 func (s *server) moveAll() {
 	for chunk := range slices.Chunk(s.all(), moveChunk) {
 		for _, c := range chunk {

@@ -27,7 +27,8 @@ type Conn struct {
 	Idle time.Duration // that it may still be idle
 }
 
-// Open makes a connection of a duplicate of c's descriptor, which stays the caller's to close: os.NewFile would take it.
+// Open makes a connection of a duplicate of c's descriptor, which stays the caller's to close: os.NewFile would take
+// it.
 func (c Conn) Open() (net.Conn, error) {
 	d, err := unix.FcntlInt(uintptr(c.FD), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -104,7 +105,8 @@ func (x *Exchange) Register(key Key, sink func(Conn)) {
 	x.sinks[key] = sink
 }
 
-// RegisterAlso makes the sink of key, if it has one, take the connections of another key as well, as if they were its own.
+// RegisterAlso makes the sink of key, if it has one, take the connections of another key as well, as if they were its
+// own.
 func (x *Exchange) RegisterAlso(other, key Key) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -144,8 +146,8 @@ func (x *Exchange) Open() error {
 	return nil
 }
 
-// Takes says what is taken, for [Exchange.SetTakers] of others, and with it goes the descriptor, which stays the Exchange's;
-// -1: nothing is.
+// Takes says what is taken, for [Exchange.SetTakers] of others, and with it goes the descriptor, which stays the
+// Exchange's; -1: nothing is.
 func (x *Exchange) Takes() (wire.Takes, int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -51,7 +51,8 @@ func poor() int {
 				time.Sleep(time.Millisecond)
 			}
 			x.Stop()
-			fmt.Println("taken", x.Counts.Taken.Load(), "refused", x.Counts.Refused.Load() > 0, "leaked", openFiles()+1-before) // Stop has closed the inbox
+			leaked := openFiles() + 1 - before // Stop has closed the inbox
+			fmt.Println("taken", x.Counts.Taken.Load(), "refused", x.Counts.Refused.Load() > 0, "leaked", leaked)
 		}
 	}
 	return 0
@@ -112,7 +113,7 @@ func TestMalformedMessages(t *testing.T) {
 		"a negative key":       {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[-1,1]]}`), 1},
 		"a negative time":      {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[0,-1]]}`), 1},
 		"half a connection":    {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[]]}`), 3},
-		"many connections":     {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[` + strings.Repeat("[0,1],", 5000) + `[0,1]]}`), 1},
+		"many connections":     {body(`{"keys":[{"g":"tcp/80"}],"conns":[` + strings.Repeat("[0,1],", 5000) + `[0,1]]}`), 1},
 		"a great number":       {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[99999999999999999999,1]]}`), 1},
 		"no ack socket at all": {string(good), -1},
 	} {
@@ -147,15 +148,16 @@ func TestMalformedMessages(t *testing.T) {
 	if len(got) != 0 || x.Counts.Taken.Load() != 1 {
 		t.Errorf("%d more were taken", len(got))
 	}
-	for begin := time.Now(); openFiles() > before; time.Sleep(time.Millisecond) { // the goroutine that has read the ack closes it
+	// The goroutine that has read the ack closes its socket.
+	for begin := time.Now(); openFiles() > before; time.Sleep(time.Millisecond) {
 		if time.Since(begin) > patience {
 			t.Fatalf("%d descriptors, then %d", before, openFiles())
 		}
 	}
 }
 
-// More connections than one message carries arrive all, once each, with what their clients have said and what is left of
-// their time.
+// More connections than one message carries arrive all, once each, with what their clients have said and what is left
+// of their time.
 func TestBatchArrivesWhole(t *testing.T) {
 	t.Parallel()
 	const n = 500

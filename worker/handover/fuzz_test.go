@@ -83,7 +83,8 @@ func wantAnswer(t *testing.T, fd, conns int) (taken int) {
 	return taken
 }
 
-// FuzzAck: whatever is answered to an offer, every connection of it is settled once, and its descriptor is still the giver's.
+// FuzzAck: whatever is answered to an offer, every connection of it is settled once, and its descriptor is still the
+// giver's.
 func FuzzAck(f *testing.F) {
 	f.Add([]byte(`{"v":1,"t":"ack","m":{"taken":[true,false]}}`))
 	f.Add([]byte(`{"v":1,"t":"ack","m":{"taken":[true,true,true,true,true]}}`))

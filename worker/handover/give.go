@@ -114,8 +114,8 @@ func (x *Exchange) queue(offers ...*offer) {
 	}
 }
 
-// sendAll sends what is offered, to each taker its share with as many connections in a message as there are, and ends when
-// there is nothing.
+// sendAll sends what is offered, to each taker its share with as many connections in a message as there are, and ends
+// when there is nothing.
 func (x *Exchange) sendAll() {
 	for {
 		runtime.Gosched() // a drain offers thousands at once: let them come
@@ -196,8 +196,8 @@ func (x *Exchange) answer(offers []*offer, taken bool) {
 	}
 }
 
-// ask sends one message, and returns what was taken of it. If there is no room, in the inbox or for descriptors, it tries
-// again and again: to be told when there is would cost more.
+// ask sends one message, and returns what was taken of it. If there is no room, in the inbox or for descriptors, it
+// tries again and again: to be told when there is would cost more.
 func (x *Exchange) ask(t *taker, offers []*offer) (taken []bool) {
 	begin := time.Now()
 	f, err := t.send(offers)
@@ -291,8 +291,8 @@ func pack(offers []*offer) ([]byte, []int, error) {
 	return data, fds, err
 }
 
-// awaitAck waits for what the receiver says, and returns what it has taken: nothing, if it is not there any more. When it
-// has had its time, the offer is withdrawn.
+// awaitAck waits for what the receiver says, and returns what it has taken: nothing, if it is not there any more. When
+// it has had its time, the offer is withdrawn.
 func (x *Exchange) awaitAck(t *taker, f *os.File, until time.Time) (taken []bool) {
 	defer func() { _ = f.Close() }()
 	defer x.awaitNot(f)

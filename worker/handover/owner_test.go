@@ -110,8 +110,8 @@ func (c *child) claims(t *testing.T, owner bool) {
 	c.hear(t, fmt.Sprint("owner ", owner))
 }
 
-// TestReceiverBeforeItsAck: whatever happens to the receiver before its ack, the connection is the sender's, within the limit,
-// and goes to another taker if there is one. Once it is withdrawn, no ack makes it anybody else's.
+// TestReceiverBeforeItsAck: whatever happens to the receiver before its ack, the connection is the sender's, within the
+// limit, and goes to another taker if there is one. Once it is withdrawn, no ack makes it anybody else's.
 func TestReceiverBeforeItsAck(t *testing.T) {
 	t.Parallel()
 	for name, happens := range map[string]func(t *testing.T, l inLine){
@@ -172,7 +172,8 @@ func TestReceiverAfterItsAck(t *testing.T) {
 	}
 }
 
-// TestSender: whatever happens to the sender after it has sent, who reads the offer within the limit takes the connection.
+// TestSender: whatever happens to the sender after it has sent, who reads the offer within the limit takes the
+// connection.
 func TestSender(t *testing.T) {
 	t.Parallel()
 	for name, sig := range map[string]unix.Signal{"killed": unix.SIGKILL, "stopped": unix.SIGSTOP, "slow": 0} {

@@ -59,9 +59,9 @@ func (t *taker) takes(k Key) (as Key, ok bool) {
 	return k.Any(), t.keys[k.Any()]
 }
 
-// share chooses a taker for each of the offers: the one that has had the fewest connections of us, of those that take it, answer, and
-// were not tried for it; of equals the first. What is left for those that nobody takes is hope, if one that did has gone:
-// then others will come, mostly.
+// share chooses a taker for each of the offers: the one that has had the fewest connections of us, of those that take
+// it, answer, and were not tried for it; of equals the first. What is left for those that nobody takes is hope, if one
+// that did has gone: then others will come, mostly.
 func share(offers []*offer, takers []*taker) (shares map[*taker][]*offer, hoping, left []*offer) {
 	shares = map[*taker][]*offer{}
 	for _, o := range offers {

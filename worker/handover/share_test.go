@@ -58,8 +58,8 @@ func TestShareIsEven(t *testing.T) {
 	}
 }
 
-// TestGenerationsStayEven: many generations with few or many connections in each worker, which all begin at their own slot: no worker
-// has more than its share and one for every other, and a usual number of them is spread well.
+// TestGenerationsStayEven: many generations with few or many connections in each worker, which all begin at their own
+// slot: no worker has more than its share and one for every other, and a usual number of them is spread well.
 func TestGenerationsStayEven(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(500) {
@@ -98,6 +98,8 @@ func TestShareRules(t *testing.T) {
 	t.Parallel()
 	k, other, anybody := key("k"), key("other"), key("k").Any()
 	first := func(taker *taker, _ *offer) { taker.state = takerMute }
+	gone := func(taker *taker, _ *offer) { taker.state = takerGone }
+	tried := func(taker *taker, o *offer) { o.tried = append(o.tried, taker) }
 	for _, tt := range []struct {
 		name  string
 		keys  [][]Key
@@ -112,8 +114,8 @@ func TestShareRules(t *testing.T) {
 		{"there is nobody", nil, nil, "left", Key{}},
 		{"who has not answered is not asked again", [][]Key{{k}, {k}}, first, "2", k},
 		{"nobody answers", [][]Key{{k}}, first, "left", Key{}},
-		{"who has not taken it is not asked again", [][]Key{{k}, {k}}, func(taker *taker, o *offer) { o.tried = append(o.tried, taker) }, "2", k},
-		{"who has gone has somebody in his place soon", [][]Key{{k}}, func(taker *taker, _ *offer) { taker.state = takerGone }, "hoping", Key{}},
+		{"who has not taken it is not asked again", [][]Key{{k}, {k}}, tried, "2", k},
+		{"who has gone has somebody in his place soon", [][]Key{{k}}, gone, "hoping", Key{}},
 		{"the one that has had fewer", [][]Key{{k}, {k}}, func(taker *taker, _ *offer) { taker.given = 1 }, "2", k},
 		{"of equals the first", [][]Key{{k}, {k}}, nil, "1", k},
 	} {

@@ -13,8 +13,8 @@ import (
 	"baton/worker/wire"
 )
 
-// takeAll takes one message after the other, until Stop. One that is broken, or whose descriptors there was no room for,
-// goes back to its sender by the end of its ack socket.
+// takeAll takes one message after the other, until Stop. One that is broken, or whose descriptors there was no room
+// for, goes back to its sender by the end of its ack socket.
 func (x *Exchange) takeAll() {
 	defer close(x.done)
 	for {

@@ -115,8 +115,8 @@ func New(fd int) (*Conn, error) {
 	return conn, nil
 }
 
-// ErrCut is what Recv returns for a message with descriptors that this process could not take, mostly because it has too
-// many open files. The message is lost, and nothing of it is left open; the conversation may go on.
+// ErrCut is what Recv returns for a message with descriptors that this process could not take, mostly because it has
+// too many open files. The message is lost, and nothing of it is left open; the conversation may go on.
 var ErrCut = fmt.Errorf("seqpacket: a message was lost with its descriptors: %w", syscall.EMFILE)
 
 // Recv blocks for the next message. io.EOF means that the other side is gone. A message that is not of
@@ -177,9 +177,9 @@ func rights(oob []byte) ([]int, error) {
 	return fds, nil
 }
 
-// Post sends m with duplicates of fds. It never blocks: what the kernel does not take at once is kept, in order, and sent
-// when the peer has read, or when the kernel has room for descriptors again. An error means that the peer is gone or
-// does not read; what was kept until then is lost with it.
+// Post sends m with duplicates of fds. It never blocks: what the kernel does not take at once is kept, in order, and
+// sent when the peer has read, or when the kernel has room for descriptors again. An error means that the peer is gone
+// or does not read; what was kept until then is lost with it.
 func (c *Conn) Post(m wire.Message, fds ...int) error {
 	data, err := wire.Encode(m)
 	if err != nil {
@@ -219,8 +219,8 @@ func (c *Conn) Post(m wire.Message, fds ...int) error {
 	return nil
 }
 
-// scarce reports an error of sendmsg that passes: the kernel has no memory, or this user has as many descriptors in flight
-// as it may have open (unix(7)). A message without descriptors knows only the first.
+// scarce reports an error of sendmsg that passes: the kernel has no memory, or this user has as many descriptors in
+// flight as it may have open (unix(7)). A message without descriptors knows only the first.
 func scarce(err error) bool {
 	return errors.Is(err, unix.ETOOMANYREFS) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
@@ -331,8 +331,8 @@ func (c *Conn) StopReading() { _ = c.uc.SetReadDeadline(time.Unix(1, 0)) }
 // ResumeReading undoes StopReading.
 func (c *Conn) ResumeReading() { _ = c.uc.SetReadDeadline(time.Time{}) }
 
-// FD is the number of the descriptor, which stays the Conn's. It is for a process that executes another program, in which
-// a [New] of that number goes on.
+// FD is the number of the descriptor, which stays the Conn's. It is for a process that executes another program, in
+// which a [New] of that number goes on.
 func (c *Conn) FD() (int, error) {
 	n := -1
 	err := c.raw.Control(func(fd uintptr) { n = int(fd) })

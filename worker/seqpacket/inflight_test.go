@@ -29,9 +29,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestNoRoomForDescriptorsInFlight: a user that is not root may have no more descriptors in flight than it may have open
-// files. A message that meets that limit waits, and so does what is posted after it; nothing is lost, and the end of
-// either side ends the wait. It is the limit of a process and the number of a user, so it is tried in a process of another user.
+// TestNoRoomForDescriptorsInFlight: a user that is not root may have no more descriptors in flight than it may have
+// open files. A message that meets that limit waits, and so does what is posted after it; nothing is lost, and the end
+// of either side ends the wait. It is the limit of a process and the number of a user, so it is tried in a process of
+// another user.
 func TestNoRoomForDescriptorsInFlight(t *testing.T) {
 	t.Parallel()
 	exe, err := os.Executable()

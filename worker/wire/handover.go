@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// ListenerKey says which listener a connection came by, for workers of other generations: the port, the protocol that is
-// spoken, and the user's name for it. With the name empty it stands for all listeners of the port and the protocol that
-// there are no more.
+// ListenerKey says which listener a connection came by, for workers of other generations: the port, the protocol that
+// is spoken, and the user's name for it. With the name empty it stands for all listeners of the port and the protocol
+// that there are no more.
 type ListenerKey struct {
 	Group   string `json:"g"` // see [Listener]
 	Process string `json:"p,omitempty"`
@@ -18,22 +18,23 @@ type ListenerKey struct {
 // Any is the key of the listeners of k's port and protocol that there are no more.
 func (k ListenerKey) Any() ListenerKey { return ListenerKey{Group: k.Group, Process: k.Process} }
 
-// Takes says whose connections a worker takes from GO on. Unless there are none, it carries the descriptor that they are
-// to be sent to. It is said before [Ready], and again after every [Go], which an adopting master says once more.
+// Takes says whose connections a worker takes from GO on. Unless there are none, it carries the descriptor that they
+// are to be sent to. It is said before [Ready], and again after every [Go], which an adopting master says once more.
 type Takes struct {
 	Keys []ListenerKey `json:"keys,omitempty"`
 }
 
-// Takers says who takes the connections of a worker that drains, in the order in which they are to have the next one. It
-// carries a descriptor for each. It comes before the [Drain] and whenever there are others. Nobody else is offered anything.
+// Takers says who takes the connections of a worker that drains, in the order in which they are to have the next one.
+// It carries a descriptor for each. It comes before the [Drain] and whenever there are others. Nobody else is offered
+// anything.
 type Takers struct {
 	PIDs []int           `json:"pids,omitempty"`
 	Of   []int           `json:"of,omitempty"` // for each of PIDs an index into Sets
 	Sets [][]ListenerKey `json:"sets,omitempty"`
 }
 
-// Share says to a worker that serves on that it gives Part of Of of its connections to the [Takers] that it was told of just
-// before: there are more workers than before.
+// Share says to a worker that serves on that it gives Part of Of of its connections to the [Takers] that it was told of
+// just before: there are more workers than before.
 type Share struct {
 	Part int `json:"part"`
 	Of   int `json:"of"`
@@ -55,8 +56,8 @@ type Ack struct {
 	Taken []bool `json:"taken"`
 }
 
-// Withdrawn says that the sender of a [Handover] has waited long enough. Who cannot send an [Ack] any more and finds this
-// has nothing to take; who finds the end of the socketpair without it has all of a sender that is dead.
+// Withdrawn says that the sender of a [Handover] has waited long enough. Who cannot send an [Ack] any more and finds
+// this has nothing to take; who finds the end of the socketpair without it has all of a sender that is dead.
 type Withdrawn struct{}
 
 func (Takes) Kind() string     { return "takes" }

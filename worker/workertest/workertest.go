@@ -186,8 +186,8 @@ func (p *Process) Go() {
 	p.queue.become(p, serving)
 }
 
-// Hang makes p, which is ready and has not been told to go, one that the others of its Queue give their connections to and
-// that does not take any, as one that was stopped.
+// Hang makes p, which is ready and has not been told to go, one that the others of its Queue give their connections to
+// and that does not take any, as one that was stopped.
 func (p *Process) Hang() {
 	p.d.Open()
 	p.queue.become(p, serving)

@@ -12,8 +12,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// TestConnectionsStaySpread: kept connections are spread over the workers after any number of reloads and resizes, be they many or a
-// handful, idle or busy, on one socket or on one for each slot; and they are the same connections.
+// TestConnectionsStaySpread: kept connections are spread over the workers after any number of reloads and resizes, be
+// they many or a handful, idle or busy, on one socket or on one for each slot; and they are the same connections.
 func TestConnectionsStaySpread(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

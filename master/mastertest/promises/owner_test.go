@@ -33,8 +33,8 @@ func keepSome(tb testing.TB, address string) kept {
 	return k
 }
 
-// wantLast wants an answer on every connection, and Connection: close with the next one: that with a request has begun the answer
-// before the drain.
+// wantLast wants an answer on every connection, and Connection: close with the next one: that with a request has begun
+// the answer before the drain.
 func (k kept) wantLast(tb testing.TB) {
 	tb.Helper()
 	if got := askAll(k.idle); got[last] != len(k.idle) {
@@ -56,8 +56,8 @@ func readAnswer(c net.Conn) ends {
 	return endOf(resp, err)
 }
 
-// TestNobodyTakes: the edit leaves nobody who would take the connections of the old workers. They stay, are served once more, and
-// are closed: none is silent, and no generation waits for them.
+// TestNobodyTakes: the edit leaves nobody who would take the connections of the old workers. They stay, are served once
+// more, and are closed: none is silent, and no generation waits for them.
 func TestNobodyTakes(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]func(b *mastertest.Baton, s site){
@@ -105,7 +105,9 @@ func TestNextProgramTakesNothing(t *testing.T) {
 	k := keepSome(t, address)
 	b.ReplaceBinary(mastertest.BuildProgram(t, ownWorker))
 	b.Signal(unix.SIGHUP)
-	b.AwaitStatus("the drain", func(st mastertest.Status) bool { return st.Generation == 2 && len(st.PIDs("draining")) > 0 })
+	b.AwaitStatus("the drain", func(st mastertest.Status) bool {
+		return st.Generation == 2 && len(st.PIDs("draining")) > 0
+	})
 	k.wantLast(t)
 	if st := b.AwaitSettled(); st.CutConnections+st.CutRequests != 0 {
 		t.Errorf("%+v", st)
@@ -147,8 +149,8 @@ func TestEchoStays(t *testing.T) {
 	}
 }
 
-// TestTwoListenersOnAPort: each of two addresses on one port says for itself whether its connections move; in either order, and also
-// when a worker drains without a reload.
+// TestTwoListenersOnAPort: each of two addresses on one port says for itself whether its connections move; in either
+// order, and also when a worker drains without a reload.
 func TestTwoListenersOnAPort(t *testing.T) {
 	t.Parallel()
 	for _, order := range []string{"first", "second"} {
@@ -191,8 +193,9 @@ func TestTwoListenersOnAPort(t *testing.T) {
 	}
 }
 
-// TestNextGenerationDoesNotRead: the workers of the next generation are stopped, or killed, after COMMIT and before they take anything. Who
-// is connected is answered by the old ones: after a moment, for the offers have to be withdrawn.
+// TestNextGenerationDoesNotRead: the workers of the next generation are stopped, or killed, after COMMIT and before
+// they take anything. Who is connected is answered by the old ones: after a moment, for the offers have to be
+// withdrawn.
 func TestNextGenerationDoesNotRead(t *testing.T) {
 	t.Parallel()
 	binary := mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}})
