@@ -155,12 +155,12 @@ func TestResizeThatCannotBe(t *testing.T) {
 	_, port, _ := net.SplitHostPort(s.listen[0])
 	awaitListeners(t, port, map[string]int{loopback: 2})
 	b.Reload("--wait")
-	resize(t, b, 9)
+	resize(t, b, 7)
 	b.Reload("--wait")
 	if r := b.CLI("resize", "2000"); r.Code != 100 {
 		t.Errorf("baton resize 2000: %+v", r)
 	}
-	if st := b.AwaitSettled(); st.WorkersWanted != 9 || st.Crashes != 0 || len(st.Warnings) != 0 {
+	if st := b.AwaitSettled(); st.WorkersWanted != 7 || st.Crashes != 0 || len(st.Warnings) != 0 {
 		t.Errorf("%+v", st)
 	}
 }
