@@ -213,7 +213,7 @@ func theWorker() worker.Worker {
 `
 
 const linesSource = `
-func theWorker() worker.Worker { return worker.TCP{Process: echo.Process{}} }
+func theWorker() worker.Worker { return worker.TCP{Process: echo.Process{}, Protocol: "echo"} }
 `
 
 // funcSource speaks HTTP by itself, as a program would that knows nothing of handing over: when it drains, the next answer on
