@@ -237,10 +237,7 @@ func (w *walk) committed(g []step) {
 // is asked for again.
 func (w *walk) refused(g []step) {
 	if len(g) > 1 || w.state.program != w.force.program {
-		w.write(w.force)
-		if err := w.install(w.force.program); err != nil {
-			w.findf("walk", "%v", err)
-		}
+		w.back()
 		if code, out := w.command(bound, "reload"); code != 0 && !w.guest.meets(w.force.served()) {
 			w.findf("way back", "the config that was in force before is refused: %d, %s", code, out)
 		}
@@ -248,9 +245,17 @@ func (w *walk) refused(g []step) {
 		if err == nil {
 			w.want, w.sized = st.WorkersWanted, st.WorkersConfig
 		}
-		w.state.program = w.force.program
 	}
 	w.book.settle(w.promised(), w.force.program)
+}
+
+// back has the files say what is in force.
+func (w *walk) back() {
+	w.state = w.force
+	w.write(w.state)
+	if err := w.install(w.state.program); err != nil {
+		w.findf("walk", "%v", err)
+	}
 }
 
 // resize changes the number of workers.
@@ -338,7 +343,7 @@ func (w *walk) remove(name string) {
 	w.signal(syscall.SIGHUP)
 	if !good {
 		if name == "baton.sock" {
-			w.write(w.force) // a reload that fails brings nothing back
+			w.back() // a reload that fails brings nothing back
 			w.signal(syscall.SIGHUP)
 		} else {
 			return

@@ -145,11 +145,7 @@ func (w *walk) start() {
 			return
 		}
 		w.leave()
-		w.write(w.force)
-		if err := w.install(w.force.program); err != nil {
-			w.findf("walk", "%v", err)
-		}
-		w.state.program = w.force.program
+		w.back()
 		if err := w.launch(); err != nil {
 			w.findf("check and start", "what was in force before does not start: %v", err)
 		}
