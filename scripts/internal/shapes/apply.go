@@ -263,10 +263,10 @@ func (w *walk) resize(p step) {
 	w.pauses.Wait() // of two signals that come while a process is stopped it sees one
 	switch p.Do {
 	case more:
-		w.signal(syscall.SIGTTIN)
+		w.heard(syscall.SIGTTIN)
 		w.want++
 	case fewer:
-		w.signal(syscall.SIGTTOU)
+		w.heard(syscall.SIGTTOU)
 		w.want = max(1, w.want-1)
 	default:
 		if code, out := w.command(bound, "resize", fmt.Sprint(p.N)); code != 0 {
@@ -274,6 +274,13 @@ func (w *walk) resize(p step) {
 		}
 		w.want = p.N
 	}
+}
+
+// heard signals TTIN or TTOU, and leaves time to take it: the kernel makes one of two that wait, and forgets one that waits when a
+// SIGCONT comes.
+func (w *walk) heard(sig syscall.Signal) {
+	w.signal(sig)
+	time.Sleep(200 * time.Millisecond)
 }
 
 // strike kills or stops a process.
