@@ -7,16 +7,15 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/cloudflare/tableflip"
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/monotime"
 	"baton/master/internal/step"
+	"baton/master/internal/upgrade"
 	"baton/master/internal/watch"
 	"baton/master/keeper"
 	"baton/worker"
@@ -28,15 +27,12 @@ import (
 // flushLimit is how long an exiting master waits for its last log lines to be read.
 const flushLimit = 200 * time.Millisecond
 
-// neverTimeout is given to tableflip: the keeper looks after the time.
-const neverTimeout = 24 * time.Hour
-
 // master is owned by the goroutine of loop.
 type master struct {
 	opts    Options
 	log     *slog.Logger
 	sink    *logsink.Sink
-	upg     *tableflip.Upgrader
+	upg     *upgrade.Upgrader
 	keeper  *seqpacket.Conn
 	welcome wire.Welcome
 	items   map[string]inherited // of the store, until they are used
@@ -91,7 +87,7 @@ type master struct {
 	workers chan procEvent
 	calls   chan func() // run on the loop
 	signals chan os.Signal
-	upgrade chan error // tableflip's answer
+	upgrade chan error // what has become of the successor
 }
 
 // inherited is an entry of the keeper's store.
@@ -129,10 +125,11 @@ func runMaster(opts Options) int {
 
 // connect says hello to the keeper, and reads the store.
 func (m *master) connect() error {
-	door, err := m.openDoor()
+	upg, door, err := upgrade.Open(keeper.DoorEnv)
 	if err != nil {
-		return err
+		return fmt.Errorf("master: %w", err)
 	}
+	m.upg = upg
 	defer func() { _ = unix.Close(door) }()
 	ours, theirs, err := seqpacket.Pair()
 	if err != nil {
@@ -151,56 +148,6 @@ func (m *master) connect() error {
 		return fmt.Errorf("master: %w", err)
 	}
 	return m.readWelcome()
-}
-
-// openDoor returns the way to the keeper: the one descriptor that tableflip carries.
-func (m *master) openDoor() (int, error) {
-	const ready, names = 3, 4
-	if os.Getenv(keeper.DoorEnv) == "" {
-		// tableflip leaves these two open for whatever is executed.
-		unix.CloseOnExec(ready)
-		unix.CloseOnExec(names)
-	}
-	upg, err := tableflip.New(tableflip.Options{UpgradeTimeout: neverTimeout})
-	if err != nil {
-		return -1, fmt.Errorf("master: %w", err)
-	}
-	m.upg = upg
-	_ = os.Unsetenv("TABLEFLIP_HAS_PARENT_7DIU3")
-	// The successors are masters as well, and start where this one was started.
-	_ = os.Setenv(worker.RoleEnv, worker.RoleMaster)
-	if fd, err := strconv.Atoi(os.Getenv(keeper.DoorEnv)); err == nil {
-		_ = os.Unsetenv(keeper.DoorEnv)
-		unix.CloseOnExec(fd)
-		f := os.NewFile(uintptr(fd), "door")
-		defer func() { _ = f.Close() }()
-		if err := upg.AddFile("door", f); err != nil {
-			return -1, fmt.Errorf("master: door: %w", err)
-		}
-		return dupFile(f)
-	}
-	f, err := upg.File("door")
-	if err != nil {
-		return -1, fmt.Errorf("master: door: %w", err)
-	}
-	if f == nil {
-		return -1, errors.New("master: no door to a keeper; a master is not started by hand")
-	}
-	defer func() { _ = f.Close() }()
-	return dupFile(f)
-}
-
-// dupFile duplicates without f.Fd(), which would make the shared description blocking.
-func dupFile(f *os.File) (int, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	n := -1
-	if cerr := raw.Control(func(fd uintptr) { n, err = seqpacket.Dup(int(fd)) }); cerr != nil {
-		return -1, cerr
-	}
-	return n, err
 }
 
 // readWelcome waits for the keeper's answer and the whole store.

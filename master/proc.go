@@ -252,7 +252,7 @@ func (m *master) isReady(p *proc) {
 	}
 }
 
-// reap collects our own children among the workers. wait4(-1) would steal the successor from tableflip.
+// reap collects our own children among the workers. wait4(-1) would steal the successor.
 func (m *master) reap() {
 	for pid, p := range m.procs {
 		if !p.own {

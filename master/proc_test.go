@@ -1,7 +1,6 @@
 package master
 
 import (
-	"errors"
 	"log/slog"
 	"slices"
 	"testing"
@@ -28,24 +27,6 @@ func TestAdopted(t *testing.T) {
 		if got := adopted(9, tt.r, 5); got != tt.want {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
 		}
-	}
-}
-
-func TestTransient(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]bool{
-		"fork/exec /x: text file busy":  true,
-		"parent hasn't exited":          true,
-		"process is not ready yet":      true,
-		"child exited: exit status 100": false,
-		"fork/exec /x: no such file":    false,
-	} {
-		if transient(errors.New(text)) != want {
-			t.Errorf("%s", text)
-		}
-	}
-	if transient(nil) {
-		t.Error("success is tried again")
 	}
 }
 

@@ -3,11 +3,6 @@ package master
 import (
 	"context"
 	"fmt"
-	"os"
-	"runtime"
-	"strings"
-	"syscall"
-	"time"
 
 	"baton/master/internal/watch"
 	"baton/master/keeper"
@@ -15,7 +10,8 @@ import (
 	"baton/worker/wire"
 )
 
-// startUpgrade starts the successor. tableflip answers when it has called Ready, or is gone.
+// startUpgrade starts the successor. Nothing of the user's runs until it has taken over or has gone, for Load would see
+// its arguments. startWorker may replace a crashed worker: it uses m.args, and drops the mark of the attempt.
 func (m *master) startUpgrade(attempt string) {
 	if m.stopping || m.upgrading != "" {
 		_ = m.keeper.Post(wire.UpgradeFailed{Attempt: attempt, Error: "the master is busy"})
@@ -23,59 +19,22 @@ func (m *master) startUpgrade(attempt string) {
 	}
 	m.upgrading = attempt
 	_ = m.keeper.Post(wire.Upgrading{Attempt: attempt})
-	go m.runUpgrade(attempt, m.gen+1)
+	title := fmt.Sprintf("%s %d", worker.RoleMaster, m.gen+1)
+	env := map[string]string{worker.RoleEnv: worker.RoleMaster, keeper.AttemptEnv: attempt}
+	go func() {
+		m.loading.Lock()
+		defer m.loading.Unlock()
+		m.upgrade <- m.upg.Start(m.args, title, env)
+	}()
 }
 
-// runUpgrade is the one place that changes os.Args and the environment for the successor, until it has taken over or is
-// gone. Meanwhile startWorker may replace a crashed worker: it uses m.args, and drops the mark of the attempt. Nothing of
-// the user's runs meanwhile: Load would see the successor's arguments.
-func (m *master) runUpgrade(attempt string, gen int) {
-	m.loading.Lock()
-	defer m.loading.Unlock()
-	_ = m.upg.WaitForParent(context.Background())
-	_ = os.Setenv(keeper.AttemptEnv, attempt)
-	for tries := 0; ; tries++ {
-		err := m.flip(gen)
-		if !transient(err) || tries == maxTries {
-			m.upgrade <- err
-			return
-		}
-		time.Sleep(retryPause)
-	}
-}
-
-// A just installed binary is busy for a moment if a forked child still holds it open for writing, and tableflip notices
-// the end of the predecessor a moment after the keeper does. Neither sends an event.
-const (
-	maxTries   = 100
-	retryPause = 2 * time.Millisecond
-)
-
-func transient(err error) bool {
-	if err == nil {
-		return false
-	}
-	text := err.Error() // tableflip wraps nothing
-	return strings.Contains(text, syscall.ETXTBSY.Error()) || strings.Contains(text, "parent hasn't exited") ||
-		strings.Contains(text, "process is not ready yet")
-}
-
-// flip runs tableflip with the argv that names the successor in ps.
-func (m *master) flip(gen int) error {
-	os.Args = append([]string{m.args[0], fmt.Sprintf("%s %d", worker.RoleMaster, gen)}, m.args[1:]...)
-	defer func() { os.Args = m.args }()
-	return m.upg.Upgrade()
-}
-
-// onUpgrade: tableflip says that the successor is the one, which COMMIT has said before, or that it is gone.
+// onUpgrade: the successor is the master, which COMMIT has said before, or it has gone.
 func (m *master) onUpgrade(err error) {
 	attempt := m.upgrading
 	m.upgrading = ""
 	if err == nil {
 		return // Superseded comes, or has come
 	}
-	// tableflip leaves two descriptors of a failed child to the garbage collector.
-	runtime.GC()
 	_ = m.keeper.Post(wire.UpgradeFailed{Attempt: attempt, Error: fmt.Sprintf("successor: %s: %v before it was ready", m.args[0], err)})
 }
 

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"baton/master/internal/upgrade"
 	"baton/master/keeper"
 	"baton/worker"
 )
@@ -20,17 +21,8 @@ const (
 	exitSystem = 111
 )
 
-// inMaster runs before anybody's main, and after tableflip has noted the directory that the process was started in: a
-// master is started in /, and lives where the user was.
-var _ = inMaster()
-
-func inMaster() bool {
-	dir := os.Getenv(keeper.DirEnv)
-	if worker.Role() != worker.RoleMaster || dir == "" {
-		return false
-	}
-	return os.Chdir(dir) == nil
-}
+// A master is started in /, and lives where the user was before anybody's main runs.
+var _ = worker.Role() == worker.RoleMaster && upgrade.Chdir(os.Getenv(keeper.DirEnv))
 
 // Main serves w on the given addresses, with one worker process for each CPU, and returns the exit code for os.Exit. It is
 // a whole program: HUP starts a new generation from the binary as it is then, INT and TERM stop everything.

@@ -86,7 +86,7 @@ func (m *master) checkReadyTimeout() (next monotime.Time) {
 	return next
 }
 
-// onCommitted: this process is the master. Its workers may accept; then tableflip and the rest, for which nobody waits.
+// onCommitted: this process is the master. Its workers may accept; then the rest, for which nobody waits.
 func (m *master) onCommitted(c wire.Committed) {
 	step.At(step.Committed)
 	m.committed = true
@@ -102,8 +102,7 @@ func (m *master) onCommitted(c wire.Committed) {
 	}
 	m.serving()
 	step.At(step.Granted)
-	// An error means that the predecessor is dead already; then there is nobody to tell.
-	_ = m.upg.Ready()
+	m.upg.Ready()
 	step.At(step.Flipped)
 	m.startLogging()
 	for _, w := range m.cfg.Warnings {

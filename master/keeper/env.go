@@ -12,7 +12,7 @@ import (
 
 // private are the variables that end with the process that they were meant for.
 var private = []string{
-	worker.RoleEnv, DoorEnv, DirEnv, AttemptEnv, early.Env, "TABLEFLIP_HAS_PARENT_7DIU3",
+	worker.RoleEnv, DoorEnv, DirEnv, AttemptEnv, early.Env,
 	"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE", "MAINPID",
 }
 

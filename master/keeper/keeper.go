@@ -44,8 +44,8 @@ const gcPercent = 25
 // DoorEnv names the descriptor on which a master that the keeper itself started finds the door.
 const DoorEnv = "BATON_DOOR"
 
-// DirEnv is the user's working directory. Masters are started in /, because tableflip starts every successor where the
-// first one was started, and that directory may be gone by then.
+// DirEnv is the user's working directory. Masters are started in /, because every successor is started where the first
+// master was, and that directory may be gone by then.
 const DirEnv = "BATON_DIR"
 
 // Options is what the keeper is told by the program that it is.

@@ -133,7 +133,7 @@ type Upgrading struct {
 	Attempt string `json:"attempt"`
 }
 
-// UpgradeFailed says that the successor of Attempt is gone, and what tableflip said of it.
+// UpgradeFailed says that the successor of Attempt is gone, and why.
 type UpgradeFailed struct {
 	Attempt string `json:"attempt"`
 	Error   string `json:"error"`

@@ -15,7 +15,7 @@ const (
 	Ready     Step = "ready"     // the workers are ready; nothing has happened yet
 	Committed Step = "committed" // it is the master
 	Granted   Step = "granted"   // its workers have GO
-	Flipped   Step = "flipped"   // tableflip has been told
+	Flipped   Step = "flipped"   // the predecessor has been told
 	Alone     Step = "alone"     // the predecessor is gone, its workers are told to drain
 )
 
