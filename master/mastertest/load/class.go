@@ -28,7 +28,7 @@ func Classes() []Class {
 		{Name: "writer", Doc: "POST of 1 B to 64 KB on a kept connection; the body must come back", Turn: writerTurn},
 		{Name: "poster", Doc: "the same POST, to a server that may not echo: any answer of status 200 will do", Turn: posterTurn},
 		{Name: "idle", Doc: "GET and POST on a kept connection with long pauses", Turn: idleTurn, MinPause: 200 * time.Millisecond, MaxPause: 2 * time.Second},
-		{Name: "aged", Doc: "GET and POST on a kept connection, each after an idle time of up to -max-idle; the last one at the end", Turn: agedTurn},
+		{Name: "aged", Doc: "GET and POST on a kept connection, each after up to -max-idle; the last one at the end", Turn: agedTurn},
 		{Name: "silent", Doc: "connect, say nothing for a while, then POST", Turn: silentTurn},
 		{Name: "pipelined", Doc: "three requests in one write on a kept connection", Turn: pipelinedTurn},
 		{Name: "dribble", Doc: "a header in two writes on a kept connection", Turn: dribbleTurn},
@@ -84,8 +84,8 @@ func agedTurn(c *Client) error {
 	return idleTurn(c)
 }
 
-// age is an idle time between a millisecond and most. A chance in [0, 1) chooses its magnitude: times that are ten times as
-// long are as likely.
+// age is an idle time between a millisecond and most. A chance in [0, 1) chooses its magnitude: times that are ten
+// times as long are as likely.
 func age(chance float64, most time.Duration) time.Duration {
 	const least = time.Millisecond
 	if most <= least {

@@ -30,8 +30,8 @@ type Config struct {
 	// Timeout is for connecting, and for each wait for the server; what takes longer is a [Hang]. If 0, 30 seconds.
 	Timeout time.Duration
 
-	// MaxIdle is how long a client of class aged leaves its connection idle before it asks. It should be below the server's
-	// idle timeout. If 0, 20 seconds.
+	// MaxIdle is how long a client of class aged leaves its connection idle before it asks. It should be below the
+	// server's idle timeout. If 0, 20 seconds.
 	MaxIdle time.Duration
 
 	// LateAfter is how long connecting may take before it counts as late. If 0, one second, after which a lost SYN

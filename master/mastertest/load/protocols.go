@@ -16,8 +16,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Protocols are the classes that do not speak HTTP/1.1, each for a server of its own kind. What Config says of paths is for
-// those that speak HTTP.
+// Protocols are the classes that do not speak HTTP/1.1, each for a server of its own kind. What Config says of paths
+// is for those that speak HTTP.
 func Protocols() []Class {
 	return []Class{
 		{Name: "talker", Doc: "lines on a kept connection, to a server that says everything back", Turn: talkerTurn},
@@ -104,9 +104,10 @@ func exchange(ctx context.Context, ws *websocket.Conn, text []byte, limit time.D
 func upgrade(ctx context.Context, c *Client, conn *Conn) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn.Conn, nil }}
+	given := func(context.Context, string, string) (net.Conn, error) { return conn.Conn, nil }
+	client := &http.Client{Transport: &http.Transport{DialContext: given}}
 	//nolint:bodyclose // the body of an upgrade is the connection
-	ws, resp, err := websocket.Dial(ctx, "ws://"+c.cfg.Host+c.cfg.EchoPath, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	ws, resp, err := websocket.Dial(ctx, "ws://"+c.cfg.Host+c.cfg.EchoPath, &websocket.DialOptions{HTTPClient: client})
 	if err != nil && resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 		return nil, failf(BadStatus, "%s instead of an upgrade", resp.Status)
 	}

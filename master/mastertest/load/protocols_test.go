@@ -92,7 +92,8 @@ func TestProtocolsSeeSilence(t *testing.T) {
 	for _, class := range Protocols() {
 		t.Run(class.Name, func(t *testing.T) {
 			t.Parallel()
-			cfg := Config{Target: serve(t, func(c *net.TCPConn) { go silent(c) }), Classes: []ClassCount{{class, 1}}, MaxPause: -1}
+			target := serve(t, func(c *net.TCPConn) { go silent(c) })
+			cfg := Config{Target: target, Classes: []ClassCount{{class, 1}}, MaxPause: -1}
 			if class.Name == "datagram" {
 				cfg.Target = "udp:" + cfg.Target
 				pc, err := net.ListenPacket("udp", cfg.Target[len("udp:"):]) // else the kernel says that nobody listens

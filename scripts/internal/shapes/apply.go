@@ -156,8 +156,8 @@ func (w *walk) judge(g []step, before master.Status) {
 	}
 }
 
-// right is what `baton check` says of the file. There is no such command for a program of the library: it takes all that it
-// serves.
+// right is what `baton check` says of the file. There is no such command for a program of the library: it takes all
+// that it serves.
 func (w *walk) right() (good bool, says string) {
 	code, out := w.command(0, "check", "--config", "site.toml")
 	if code != 0 && code != 100 {
@@ -170,18 +170,20 @@ func (w *walk) right() (good bool, says string) {
 	return code == 0, out
 }
 
-// outcome is how the reload ended that the group has asked for. Where several things happened at once one more is asked for:
-// the first one may have met any of them.
+// outcome is how the reload ended that the group has asked for. Where several things happened at once one more is
+// asked for: the first one may have met any of them.
 func (w *walk) outcome(g []step, before master.Status) (code int, out string) {
 	p := g[0]
 	byItself := p.How == "watch" && w.force.file.get("watch") != 0 && !foreign(w.force.program)
-	if !byHUP(g) && len(g) > 1 || p.Do == kill || p.Do == pause || p.Do == edit && p.How == "command" || p.Do == reload && p.How != "hup" || p.Do == edit && p.How == "watch" && !byItself {
+	byCommand := p.How == "command" || p.How == "wait" || p.How == "watch" && !byItself || p.Do == kill || p.Do == pause
+	if byCommand || len(g) > 1 && !byHUP(g) {
 		args := []string{"reload"}
 		if p.How == "wait" && w.state.file.drain() < 10*time.Second {
 			args = append(args, "--wait")
 		}
-		for code, out = w.command(bound, args...); killed(g) && strings.Contains(out, "died"); code, out = w.command(bound, args...) {
+		for code, out = w.command(bound, args...); killed(g) && strings.Contains(out, "died"); {
 			time.Sleep(100 * time.Millisecond) // the attempt has met the death of the one that we killed
+			code, out = w.command(bound, args...)
 		}
 		return code, out
 	}
@@ -208,8 +210,8 @@ func killed(g []step) bool {
 	return slices.ContainsFunc(g, func(p step) bool { return p.Do == kill && p.Who == "master" })
 }
 
-// byHUP reports whether all that a group asks for is a reload by HUP, and nobody is killed or stopped: then its outcome can be
-// told from the status.
+// byHUP reports whether all that a group asks for is a reload by HUP, and nobody is killed or stopped: then its
+// outcome can be told from the status.
 func byHUP(g []step) bool {
 	return !slices.ContainsFunc(g, func(p step) bool {
 		switch p.Do {
@@ -233,8 +235,8 @@ func (w *walk) committed(g []step) {
 	w.book.settle(w.promised(), w.force.program)
 }
 
-// refused: what was in force still is. Of a group, one of the edits may have been in force for a time; then what was before
-// is asked for again.
+// refused: what was in force still is. Of a group, one of the edits may have been in force for a time; then what was
+// before is asked for again.
 func (w *walk) refused(g []step) {
 	if len(g) > 1 || w.state.program != w.force.program {
 		w.back()
@@ -276,8 +278,8 @@ func (w *walk) resize(p step) {
 	}
 }
 
-// heard signals TTIN or TTOU, and leaves time to take it: the kernel makes one of two that wait, and forgets one that waits when a
-// SIGCONT comes.
+// heard signals TTIN or TTOU, and leaves time to take it: the kernel makes one of two that wait, and forgets one that
+// waits when a SIGCONT comes.
 func (w *walk) heard(sig syscall.Signal) {
 	w.signal(sig)
 	time.Sleep(200 * time.Millisecond)
@@ -309,7 +311,9 @@ func (w *walk) pick(p step) int {
 	if p.Who == "keeper" {
 		return w.baton.PID()
 	}
-	pids := slices.DeleteFunc(w.baton.Tree(), func(pid int) bool { return !strings.Contains(mastertest.CommandLine(pid), " "+p.Who+" ") })
+	pids := slices.DeleteFunc(w.baton.Tree(), func(pid int) bool {
+		return !strings.Contains(mastertest.CommandLine(pid), " "+p.Who+" ")
+	})
 	if len(pids) == 0 {
 		return 0
 	}

@@ -70,7 +70,8 @@ func (c *clients) start(t target) *load.Runner {
 		Excuse: func(f load.Failure) string {
 			why := c.book.excuse(t, f)
 			if why == "" {
-				c.found(finding{"client: " + string(f.Kind), fmt.Sprintf("%s %v (%s to %s): %s", f.Class, t, f.Local, f.Remote, f.Text)})
+				text := fmt.Sprintf("%s %v (%s to %s): %s", f.Class, t, f.Local, f.Remote, f.Text)
+				c.found(finding{"client: " + string(f.Kind), text})
 			}
 			return why
 		},
@@ -81,7 +82,8 @@ func (c *clients) start(t target) *load.Runner {
 	return load.Start(context.Background(), cfg)
 }
 
-// retire tells the clients of all other targets to stop, each after what it has begun; those that are idle ask once more.
+// retire tells the clients of all other targets to stop, each after what it has begun; those that are idle ask once
+// more.
 func (c *clients) retire(keep []target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

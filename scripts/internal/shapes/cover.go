@@ -65,9 +65,9 @@ func (l *listener) reaches(host string) reach {
 	}
 }
 
-// cover says which listener a client meets who dials a host: the place, or -1. sure is false if it is not clear that it is so:
-// two listeners that have the same right to it, or an address for which nothing is promised. Then nothing is expected
-// of what the client meets.
+// cover says which listener a client meets who dials a host: the place, or -1. sure is false if it is not clear that
+// it is so: two listeners that have the same right to it, or an address for which nothing is promised. Then nothing
+// is expected of what the client meets.
 func (s *shape) cover(network, host string, port int) (place int, sure bool) {
 	place, best := -1, apart
 	sure = true
@@ -146,8 +146,8 @@ func (s *shape) moves(t target) bool {
 	return place >= 0 && sure && t.Transport == "tcp" && t.Process != "websocket-echo" && !s.Listen[place].NoHandover
 }
 
-// overlapping are the places of listeners whose addresses are those of others, wholly or in part. Whether a config with such
-// may be served is for baton to say, but it must say the same each time.
+// overlapping are the places of listeners whose addresses are those of others, wholly or in part. Whether a config
+// with such may be served is for baton to say, but it must say the same each time.
 func (s *shape) overlapping() []int {
 	var all []int
 	for i, a := range s.Listen {

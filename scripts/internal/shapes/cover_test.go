@@ -53,7 +53,8 @@ func TestCover(t *testing.T) {
 }
 
 func TestTargets(t *testing.T) {
-	s := listening(at("127.0.0.1"), listener{Host: "0.0.0.0", Transport: "tls", Process: "echo"}, listener{Host: "unix", Port: 1, Transport: "tcp", Process: "http"})
+	s := listening(at("127.0.0.1"), listener{Host: "0.0.0.0", Transport: "tls", Process: "echo"},
+		listener{Host: "unix", Port: 1, Transport: "tcp", Process: "http"})
 	want := []target{
 		{"tcp", "127.0.0.1", 0, "tcp", "http"},
 		{"tcp", "127.0.0.2", 0, "tls", "echo"},
@@ -117,7 +118,8 @@ func TestOverlapping(t *testing.T) {
 
 func TestClosed(t *testing.T) {
 	closed := listening(at("127.0.0.1")).closed(2)
-	if len(closed) != 2*len(hosts())-1 || slices.ContainsFunc(closed, func(t target) bool { return t.Host == "127.0.0.1" && t.Port == 0 }) {
+	served := func(t target) bool { return t.Host == "127.0.0.1" && t.Port == 0 }
+	if len(closed) != 2*len(hosts())-1 || slices.ContainsFunc(closed, served) {
 		t.Errorf("%v", closed)
 	}
 	if closed := listening(at("")).closed(1); len(closed) != 0 {

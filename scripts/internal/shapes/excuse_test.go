@@ -36,7 +36,7 @@ func TestExcuse(t *testing.T) {
 		{"goodbye in a reload", facts{kind: load.Goodbye, lingers: true, replaced: true}, true},
 		{"goodbye without one", facts{kind: load.Goodbye, lingers: true}, false},
 		{"a datagram", facts{kind: load.Hang, datagram: true}, false},
-		{"a datagram in a reload", facts{kind: load.Hang, datagram: true, replaced: true, drained: true, lingers: true}, false},
+		{"a datagram in a reload", facts{kind: load.Hang, datagram: true, replaced: true, drained: true}, false},
 		{"a datagram of a killed worker", facts{kind: load.Hang, datagram: true, stirred: true}, true},
 	} {
 		if why := excuse(tc.f); (why != "") != tc.want {
@@ -52,7 +52,8 @@ func TestFacts(t *testing.T) {
 	staying.NoHandover = true
 	web := listening(plain).targets()[0]
 	fail := func(made time.Time) facts {
-		return l.facts(web, load.Failure{Kind: load.EOF, Made: made, Time: time.Now(), Local: "127.0.0.1:1", Remote: "127.0.0.1:2"})
+		f := load.Failure{Kind: load.EOF, Made: made, Time: time.Now(), Local: "127.0.0.1:1", Remote: "127.0.0.1:2"}
+		return l.facts(web, f)
 	}
 	long := -2 * slack // spans are counted a little longer than they were
 	l.settle(listening(plain), "v1")

@@ -60,7 +60,8 @@ func choices() []choice {
 		{5, (*generator).pause},
 		{7, (*generator).program},
 		{5, func(g *generator) step {
-			return step{Do: restart, How: pick(g, "term", "command", "quit", "term twice", "term, then command", "command twice")}
+			how := pick(g, "term", "command", "quit", "term twice", "term, then command", "command twice")
+			return step{Do: restart, How: how}
 		}},
 		{4, func(g *generator) step {
 			return step{Do: remove, What: pick(g, "baton.sock", "u0.sock", "u1.sock", "b.pid")}
@@ -91,7 +92,8 @@ func (g *generator) step() step {
 	return p
 }
 
-// edit changes one thing, or a few of them. What overlaps is soon put in order again, else most walks would be about that.
+// edit changes one thing, or a few of them. What overlaps is soon put in order again, else most walks would be about
+// that.
 func (g *generator) edit() step {
 	p := step{Do: edit, How: pick(g, "command", "hup", "watch"), Set: map[string]int{}, Put: map[int]*place{}}
 	for range pick(g, 1, 1, 1, 2, 3) {
@@ -147,7 +149,8 @@ func (g *generator) count() (n int) {
 // listener is a new one, on one of the few ports.
 func (g *generator) listener() *listener {
 	l := listener{
-		Host:      pick(g, "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2", "[::1]", "localhost", "0.0.0.0", "[::]", "", "unix"),
+		Host: pick(g, "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2", "[::1]", "localhost", "0.0.0.0", "[::]", "",
+			"unix"),
 		Port:      g.IntN(portCount),
 		Transport: pick(g, "tcp", "tcp", "tls", "udp"),
 		Process:   pick(g, "http", "http", "echo", "websocket-echo"),
@@ -199,11 +202,13 @@ func (l listener) valid() *listener {
 func (g *generator) reload() step { return step{Do: reload, How: pick(g, "command", "hup", "wait")} }
 
 func (g *generator) kill() step {
-	return step{Do: kill, Who: pick(g, "worker", "worker", "worker", "worker", "master", "master", "master", "keeper"), Nth: g.IntN(8)}
+	who := pick(g, "worker", "worker", "worker", "worker", "master", "master", "master", "keeper")
+	return step{Do: kill, Who: who, Nth: g.IntN(8)}
 }
 
 func (g *generator) pause() step {
-	return step{Do: pause, Who: pick(g, "worker", "worker", "worker", "master", "keeper"), Nth: g.IntN(8), N: 100 + g.IntN(4000)}
+	who := pick(g, "worker", "worker", "worker", "master", "keeper")
+	return step{Do: pause, Who: who, Nth: g.IntN(8), N: 100 + g.IntN(4000)}
 }
 
 func (g *generator) program() step {

@@ -10,8 +10,8 @@ import (
 // both is a machine on which everything can be done.
 var both = machine{root: true, six: true}
 
-// TestSeedGivesTheSameSteps: a seed is a sequence, its beginning does not depend on its length, and another leg or seed is
-// another sequence.
+// TestSeedGivesTheSameSteps: a seed is a sequence, its beginning does not depend on its length, and another leg or
+// seed is another sequence.
 func TestSeedGivesTheSameSteps(t *testing.T) {
 	a, b := generate(7, 3, 200, both), generate(7, 3, 200, both)
 	if !reflect.DeepEqual(a, b) {
@@ -126,7 +126,8 @@ func TestGroups(t *testing.T) {
 
 // TestStepsStandAlone: a step means the same whatever was left out before it.
 func TestStepsStandAlone(t *testing.T) {
-	put := step{Do: edit, Put: map[int]*place{2: {&listener{Host: "127.0.0.1", Port: 1, Transport: "tcp", Process: "echo"}}}}
+	echo := &listener{Host: "127.0.0.1", Port: 1, Transport: "tcp", Process: "echo"}
+	put := step{Do: edit, Put: map[int]*place{2: {echo}}}
 	gone := step{Do: edit, Put: map[int]*place{2: {}}, Set: map[string]int{"workers": 4}}
 	s := newState().after(put)
 	if s.file.Listen[2] == nil || newState().file.Listen[2] != nil {

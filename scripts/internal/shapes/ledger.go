@@ -143,8 +143,8 @@ func anyMeets(list []span, from, to time.Time) bool {
 // quickly is how soon a request that was sent has come to a worker.
 const quickly = 300 * time.Millisecond
 
-// begun reports whether a request was in progress when a baton was told to stop, or its keeper killed, and had to be answered: no
-// worker was stopped or killed meanwhile.
+// begun reports whether a request was in progress when a baton was told to stop, or its keeper killed, and had to be
+// answered: no worker was stopped or killed meanwhile.
 func (l *ledger) begun(f load.Failure) bool {
 	for _, d := range l.downs {
 		if d.meets(f.Began, f.Time) && f.Began.Add(quickly).Before(d.from) {
@@ -154,8 +154,8 @@ func (l *ledger) begun(f load.Failure) bool {
 	return false
 }
 
-// wasHeld reports whether a killed process had the connection. What has no ends by which it could be known counts as held if
-// any worker was killed in its time.
+// wasHeld reports whether a killed process had the connection. What has no ends by which it could be known counts as
+// held if any worker was killed in its time.
 func (l *ledger) wasHeld(t target, f load.Failure, made time.Time) bool {
 	if t.Network == "unix" || f.Local == "" {
 		return anyMeets(l.stirs, made, f.Time)

@@ -1,11 +1,11 @@
-// Command shapes walks at random over configurations of a baton and over what may happen to it, where nobody has thought to
-// walk: any combination of listeners, of their protocols and of everything else that a config says, while clients of every
-// class are served. It knows no mechanism, only promises: each request is answered or its connection closed, never silence;
-// who may be closed is what the README's tables say; what `baton check` likes starts and reloads, and nothing else does; every
-// exit code and the status are true; after a stop nothing is left.
+// Command shapes walks at random over configurations of a baton and over what may happen to it, where nobody has
+// thought to walk: any combination of listeners, of their protocols and of everything else that a config says, while
+// clients of every class are served. It knows no mechanism, only promises: each request is answered or its connection
+// closed, never silence; who may be closed is what the README's tables say; what `baton check` likes starts and
+// reloads, and nothing else does; every exit code and the status are true; after a stop nothing is left.
 //
-// A walk is some legs of steps, each on a baton of its own. The steps are a function of the seed. When a leg fails, steps are left
-// out for as long as it still fails, and the shortest sequence is printed; -replay takes it again.
+// A walk is some legs of steps, each on a baton of its own. The steps are a function of the seed. When a leg fails,
+// steps are left out for as long as it still fails, and the shortest sequence is printed; -replay takes it again.
 package main
 
 import (
@@ -65,7 +65,7 @@ func parseFlags(args []string) (options, error) {
 	flags.Uint64Var(&o.seed, "seed", 0, "for the same steps again; 0: others each time")
 	flags.IntVar(&o.leg, "leg", 0, "the first leg")
 	flags.IntVar(&o.steps, "steps", 25, "of a leg")
-	flags.IntVar(&o.tries, "tries", 60, "how often a part of a leg that failed may be walked to find a shorter one; 0: not at all")
+	flags.IntVar(&o.tries, "tries", 60, "how often parts of a leg that failed may be walked to find a shorter one; 0: never")
 	flags.StringVar(&o.replay, "replay", "", "walk the steps of this `file` and nothing else; - is standard input")
 	flags.BoolVar(&o.keep, "keep", false, "keep the directories")
 	flags.BoolVar(&o.verbose, "v", false, "print each step")
@@ -129,7 +129,8 @@ func (w *walker) leg(ctx context.Context, steps []step, what string) bool {
 		}}
 		steps = s.shrink(steps)
 	}
-	fmt.Printf("\nthe shortest sequence that was found to fail, for -replay:\n# %s: %s\n%s", what, found.rule, format(steps))
+	fmt.Printf("\nthe shortest sequence that was found to fail, for -replay:\n# %s: %s\n", what, found.rule)
+	fmt.Print(format(steps))
 	return false
 }
 
@@ -195,7 +196,8 @@ func (s *sums) merge(o *sums) {
 }
 
 func (w *walker) report(begun time.Time) {
-	fmt.Printf("\n%v, %d steps, %d requests on %d connections\n", time.Since(begun).Round(time.Second), w.taken, w.sums.requests, w.sums.connections)
+	took := time.Since(begun).Round(time.Second)
+	fmt.Printf("\n%v, %d steps, %d requests on %d connections\n", took, w.taken, w.sums.requests, w.sums.connections)
 	for _, why := range slices.Sorted(maps.Keys(w.sums.excused)) {
 		fmt.Printf("  not counted as failed: %d %s\n", w.sums.excused[why], why)
 	}

@@ -16,7 +16,8 @@ import (
 	"baton/master/mastertest/load"
 )
 
-// settle waits until nothing is going on but draining. Then the status must say what it has to, and what it says must be so.
+// settle waits until nothing is going on but draining. Then the status must say what it has to, and what it says must
+// be so.
 func (w *walk) settle() {
 	if w.failed() {
 		return
@@ -57,8 +58,8 @@ func (w *walk) serving(st master.Status) error {
 		}
 	}
 	if st.State != "serving" || st.MasterPID == 0 || st.WorkersWanted != w.want || len(slots) != w.want {
-		return fmt.Errorf("%s, master %d, %d slots serve in generation %d, %d are wanted, want %d", st.State, st.MasterPID, len(slots),
-			st.Generation, st.WorkersWanted, w.want)
+		return fmt.Errorf("%s, master %d, %d slots serve in generation %d, %d are wanted, want %d",
+			st.State, st.MasterPID, len(slots), st.Generation, st.WorkersWanted, w.want)
 	}
 	return nil
 }
@@ -256,7 +257,8 @@ func (w *walk) probeHTTP(c net.Conn) error {
 		return err
 	}
 	for _, worker := range st.Workers {
-		if worker.PID == who.PID && worker.State == "serving" && (foreign(w.force.program) || who.Generation == st.Generation) {
+		current := foreign(w.force.program) || who.Generation == st.Generation
+		if worker.PID == who.PID && worker.State == "serving" && current {
 			return nil
 		}
 	}

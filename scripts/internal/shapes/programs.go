@@ -51,7 +51,8 @@ func serves(program string, l *listener) bool { return variantOf(program).serves
 // foreign reports whether a program is one of the library, which reads walk.json.
 func foreign(program string) bool { return variantOf(program).source != "" }
 
-// build makes all programs. It is run in the root of the module; a program of the library is there for the compiler only.
+// build makes all programs. It is run in the root of the module; a program of the library is there for the compiler
+// only.
 func build(bin string) error {
 	for _, v := range programs() {
 		args := []string{"build", "-o", filepath.Join(bin, v.name), "-ldflags", "-X main.version=" + v.name}
@@ -100,9 +101,11 @@ type settings struct {
 func (s *shape) settings(real ports) string {
 	c := settings{Config: master.Config{
 		Workers: s.get("workers"), DrainTimeout: s.seconds("drain_timeout"), StopTimeout: s.seconds("stop_timeout"),
-		ReadyTimeout: s.seconds("ready_timeout"), HangTimeout: s.seconds("hang_timeout"), MaxGenerations: s.get("max_generations"),
-		MaxRequests: s.get("max_requests"), MaxAge: s.seconds("max_age"), MaxMemory: int64(s.get("max_memory")) << 20,
-		MaxConnections: s.get("max_connections"), Control: "baton.sock", PIDFile: "b.pid", LogFile: "b.log", Payload: fmt.Append(nil, s.Edit),
+		ReadyTimeout: s.seconds("ready_timeout"), HangTimeout: s.seconds("hang_timeout"),
+		MaxGenerations: s.get("max_generations"),
+		MaxRequests:    s.get("max_requests"), MaxAge: s.seconds("max_age"), MaxMemory: int64(s.get("max_memory")) << 20,
+		MaxConnections: s.get("max_connections"), Payload: fmt.Append(nil, s.Edit),
+		Control: "baton.sock", PIDFile: "b.pid", LogFile: "b.log",
 	}}
 	if s.get("watch") != 0 {
 		c.Watch = []string{"walk.json"}
@@ -216,8 +219,8 @@ const linesSource = `
 func theWorker() worker.Worker { return worker.TCP{Process: echo.Process{}, Protocol: "echo"} }
 `
 
-// funcSource speaks HTTP by itself, as a program would that knows nothing of handing over: when it drains, the next answer on
-// each connection is the last.
+// funcSource speaks HTTP by itself, as a program would that knows nothing of handing over: when it drains, the next
+// answer on each connection is the last.
 const funcSource = `
 func theWorker() worker.Worker { return worker.Func(serve) }
 
@@ -265,7 +268,8 @@ func serveConn(ctx context.Context, c net.Conn) {
 		if r.Close || ctx.Err() != nil {
 			last = "Connection: close\r\n"
 		}
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", last, len(body), body)
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%s", last)
+		fmt.Fprintf(c, "Content-Length: %d\r\n\r\n%s", len(body), body)
 		if last != "" {
 			return
 		}

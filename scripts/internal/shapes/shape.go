@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// places is how many listeners a shape can have. A listener keeps its place, so that a step that is left out changes nothing
-// about what the others mean.
+// places is how many listeners a shape can have. A listener keeps its place, so that a step that is left out changes
+// nothing about what the others mean.
 const places = 5
 
 // shape is what the config file says.
@@ -43,8 +43,8 @@ func megabyte(n int) string { return fmt.Sprint(n << 20) }
 // nobody is who workers may be, if the walk is root's.
 func nobody(int) string { return `"65534"` + "\ngroup = \"65534\"" }
 
-// values are the keys that a walk changes. The defaults of baton are not always those of a walk, in which nothing should
-// last a minute.
+// values are the keys that a walk changes. The defaults of baton are not always those of a walk, in which nothing
+// should last a minute.
 func values() []value {
 	return []value{
 		{"workers", []int{2, 1, 3, 4, 5, 6}, plain},
@@ -112,7 +112,8 @@ func (s *shape) toml(real ports) string {
 }
 
 func (l *listener) toml(place int, real ports) string {
-	text := fmt.Sprintf("[[listen]]\nname = %q\naddress = %q\ntransport = %q\nprocess = %q\n", name(place), l.address(real), l.Transport, l.Process)
+	text := fmt.Sprintf("[[listen]]\nname = %q\naddress = %q\n", name(place), l.address(real))
+	text += fmt.Sprintf("transport = %q\nprocess = %q\n", l.Transport, l.Process)
 	if l.ReusePort {
 		text += "reuse_port = true\n"
 	}

@@ -56,12 +56,13 @@ func (w *walk) stop(how string) {
 	w.nothingLeft()
 }
 
-// tell says that baton shall stop. A second stop is no other wish: a wrapper that passes a signal on to somebody who has got it
-// already, or another person at the terminal.
+// tell says that baton shall stop. A second stop is no other wish: a wrapper that passes a signal on to somebody who
+// has got it already, or another person at the terminal.
 func (w *walk) tell(how string, limit time.Duration) {
 	command := func() {
 		code, out := w.command(limit, "stop")
-		late := code == 111 && strings.Contains(out, "nobody is at") && strings.Contains(how, " ") // the first one was done already
+		// The first of two may be done already.
+		late := code == 111 && strings.Contains(out, "nobody is at") && strings.Contains(how, " ")
 		if code != 0 && !late {
 			w.findf("stop", "baton stop: exit code %d: %s", code, out)
 		}
@@ -89,7 +90,8 @@ func (w *walk) tell(how string, limit time.Duration) {
 	}
 }
 
-// old reports whether the keeper has still to follow to the binary that serves: a signal that meets it then has its own exit code.
+// old reports whether the keeper has still to follow to the binary that serves: a signal that meets it then has its
+// own exit code.
 func (w *walk) old() bool {
 	st, err := w.status()
 	if err != nil {
@@ -132,8 +134,8 @@ func (w *walk) nothingLeft() {
 	}
 }
 
-// start starts baton with what the files say: `baton check` says whether that works. If it does not, what was in force before
-// is started.
+// start starts baton with what the files say: `baton check` says whether that works. If it does not, what was in
+// force before is started.
 func (w *walk) start() {
 	if w.failed() {
 		return

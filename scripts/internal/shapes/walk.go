@@ -49,7 +49,8 @@ type walk struct {
 
 // newWalk prepares a directory with everything that a walk needs.
 func newWalk(bin, dir string, seed uint64) (*walk, error) {
-	w := &walk{bin: bin, baton: &harness.Baton{Dir: dir, Env: []string{"BATON_CONTROL=baton.sock"}}, book: newLedger(), state: newState()}
+	w := &walk{bin: bin, book: newLedger(), state: newState()}
+	w.baton = &harness.Baton{Dir: dir, Env: []string{"BATON_CONTROL=baton.sock"}}
 	for range portCount {
 		address, err := mastertest.PickPort()
 		if err != nil {
