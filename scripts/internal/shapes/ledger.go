@@ -165,11 +165,24 @@ func (l *ledger) wasHeld(t target, f load.Failure, made time.Time) bool {
 		return true
 	}
 	for _, s := range l.paused {
-		if p, err := mastertest.ReadProc(s.pid); s.held[ends] && (err != nil || p.State == "Z" || p.State == "X") {
+		if s.held[ends] && dies(s.pid) {
 			return true
 		}
 	}
 	return false
+}
+
+// dies reports whether a process is dead, or is so in a moment: its files are closed before it shows.
+func dies(pid int) bool {
+	for end := time.Now().Add(slack / 4); ; time.Sleep(time.Millisecond) {
+		p, err := mastertest.ReadProc(pid)
+		if err != nil || p.State == "Z" || p.State == "X" {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
 }
 
 // left reports whether at some time nobody promised to serve the target.
