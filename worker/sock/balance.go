@@ -163,7 +163,7 @@ func (b *Balance) behind(w uint32) map[int]uint64 {
 		return nil
 	}
 	others, sum := uint32(0), uint32(0)
-	behind := map[int]uint64{}
+	var behind map[int]uint64 // made when somebody is, for this is looked at before each accept
 	for i := range min(int(b.used.Load()), len(b.words)) {
 		v := b.words[i].Load()
 		gone, ok := b.absent[i]
@@ -172,9 +172,13 @@ func (b *Balance) behind(w uint32) map[int]uint64 {
 		}
 		n := countIn(v, w)
 		others, sum = others+1, sum+n
-		if n+lead <= mine {
-			behind[i] = v
+		if n+lead > mine {
+			continue
 		}
+		if behind == nil {
+			behind = map[int]uint64{}
+		}
+		behind[i] = v
 	}
 	if (mine-lead)*others < sum {
 		return nil
