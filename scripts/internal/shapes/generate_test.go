@@ -139,3 +139,18 @@ func TestStepsStandAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestOneListenerStays: also in a walk of which the step that added another one was left out.
+func TestOneListenerStays(t *testing.T) {
+	t.Parallel()
+	s := newState()
+	first := *s.file.Listen[0]
+	s = s.after(step{Do: edit, Put: map[int]*place{0: {}, 1: {}}})
+	if l := s.file.Listen[0]; l == nil || *l != first {
+		t.Errorf("%+v is left, want %+v", l, first)
+	}
+	s = s.after(step{Do: edit, Put: map[int]*place{0: {}, 1: {&first}}})
+	if s.file.Listen[0] != nil || s.file.Listen[1] == nil {
+		t.Errorf("%+v, want the second one only", s.file.Listen)
+	}
+}

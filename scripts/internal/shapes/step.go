@@ -72,6 +72,7 @@ func newState() state {
 func (s state) after(p step) state {
 	switch p.Do {
 	case edit:
+		last := s.file
 		s.file = s.file.clone()
 		s.file.Edit++
 		for k, v := range p.Set {
@@ -82,6 +83,9 @@ func (s state) after(p step) state {
 			if l != nil {
 				s.file.Listen[i] = l.listener
 			}
+		}
+		if s.file.Listen == [places]*listener{} {
+			s.file.Listen = last.Listen // a file without one means the built-in address, which other walks have as well
 		}
 	case program:
 		s.program = p.What
