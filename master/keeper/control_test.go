@@ -69,7 +69,7 @@ func masterless(t *testing.T) *site {
 	t.Helper()
 	k, master := serving(t)
 	master.dies()
-	k.backoff.deaths = restartFree
+	k.backoff.Failures = restartBackoff.Free
 	k.planRestart(0)
 	return listening(t, k)
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/backoff"
 	"baton/master/internal/control"
 	"baton/master/keeper/internal/early"
 	"baton/worker"
@@ -91,7 +92,7 @@ type keeper struct {
 	resizeSeq  int64
 	reopen     bool // the next master is to open its log anew: somebody has asked for it in the middle of a reload
 
-	backoff      backoff
+	backoff      backoff.Backoff
 	deaths       int    // of masters, since the last one that served
 	lastDeath    string // how
 	lost         int    // the PID of that master
@@ -140,6 +141,7 @@ func Run(opts Options) int {
 		opts: opts, sink: sink, log: logsink.Logger(sink, "text"), pid: os.Getpid(), started: time.Now(), args: os.Args,
 		packets: make(chan packetEvent), store: store{}, follow: follow{self: statFile("/proc/self/exe")},
 		dead: map[int]unix.WaitStatus{}, calls: make(chan func()), statuses: map[int64]*wire.Status{},
+		backoff: restartBackoff,
 	}
 	debug.SetGCPercent(gcPercent)
 	k.openSystemd()

@@ -23,7 +23,7 @@ func newKeeper(t *testing.T) *keeper {
 	k := &keeper{
 		log: slog.New(slog.DiscardHandler), pid: os.Getpid(), started: time.Now(), store: store{},
 		packets: make(chan packetEvent, 100), opts: Options{Version: "v"}, dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
-		statuses: map[int64]*wire.Status{}, sink: logsink.New(2),
+		statuses: map[int64]*wire.Status{}, sink: logsink.New(2), backoff: restartBackoff,
 	}
 	t.Cleanup(func() {
 		for name := range k.store {
@@ -360,12 +360,12 @@ func TestReloadsDoNotHideHowLongMastersHaveLived(t *testing.T) {
 	t.Parallel()
 	k, _, successor := reloading(t)
 	k.masterSince = time.Now().Add(-time.Hour)
-	k.backoff.deaths = restartFree + 5
+	k.backoff.Failures = restartBackoff.Free + 5
 	successor.says(wire.Commit{})
 	successor.hears(&wire.Committed{})
 	successor.dies()
-	if k.backoff.deaths != 1 {
-		t.Errorf("after an hour without a death, and one right after a reload: %d deaths count", k.backoff.deaths)
+	if k.backoff.Failures != 1 {
+		t.Errorf("after an hour without a death, and one right after a reload: %v deaths count", k.backoff.Failures)
 	}
 }
 
@@ -383,7 +383,7 @@ func TestRestartBacksOff(t *testing.T) {
 	for range 100 {
 		k.planRestart(0)
 	}
-	if got := wait(); got > restartMax {
+	if got := wait(); got > restartBackoff.Max {
 		t.Errorf("restart in %v", got)
 	}
 	k.planRestart(time.Hour)

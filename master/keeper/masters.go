@@ -333,8 +333,7 @@ func (k *keeper) loseAttempt(s *session) {
 func (k *keeper) planRestart(served time.Duration) {
 	k.deaths++
 	k.starting = 0
-	delay := k.backoff.crashed(served)
-	k.dl.restart = time.Now().Add(delay)
+	k.dl.restart = time.Now().Add(k.backoff.Next(served))
 	k.sayStatus()
 }
 

@@ -1,6 +1,10 @@
 package keeper
 
-import "time"
+import (
+	"time"
+
+	"baton/master/internal/backoff"
+)
 
 // A storm is stormSize requests within stormWindow. In a storm a reload starts at most every stormPace: what came in
 // between is served by it. Requests that come slower start their reload at once.
@@ -34,24 +38,6 @@ func (p *pace) wait(now time.Time) time.Duration {
 	return max(0, p.started.Add(stormPace).Sub(now))
 }
 
-// How soon a master that has died is started again, while its workers serve on.
-const (
-	restartFree  = 4                      // so many times at once
-	restartFirst = 100 * time.Millisecond // then after this, and twice as long each time
-	restartMax   = 10 * time.Second
-	// restartForgive is how long a master must have served to make up for one death.
-	restartForgive = 500 * time.Millisecond
-)
-
-// backoff remembers deaths that nothing has made up for.
-type backoff struct{ deaths int }
-
-// crashed notes the death of a master that had served for so long, and returns how long to wait with the next one.
-func (b *backoff) crashed(served time.Duration) time.Duration {
-	forgiven := min(int64(served/restartForgive), int64(b.deaths))
-	b.deaths += 1 - int(forgiven)
-	if b.deaths <= restartFree {
-		return 0
-	}
-	return min(restartMax, restartFirst<<min(b.deaths-restartFree-1, 10))
-}
+// restartBackoff is how soon a master that has died is started again, while its workers serve on: four times at once, then
+// with growing pauses. A few seconds of service make up for all deaths.
+var restartBackoff = backoff.Backoff{Free: 4, First: 100 * time.Millisecond, Max: 10 * time.Second, Half: 2 * time.Second}

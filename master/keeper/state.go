@@ -49,11 +49,11 @@ type state struct {
 
 // deaths are those of masters.
 type deaths struct {
-	Unforgiven int    `json:"unforgiven"` // of backoff
-	InARow     int    `json:"in_a_row"`
-	Last       string `json:"last,omitempty"`
-	PID        int    `json:"pid,omitempty"`
-	Restarts   int64  `json:"restarts"`
+	Unforgiven float64 `json:"unforgiven"` // of backoff
+	InARow     int     `json:"in_a_row"`
+	Last       string  `json:"last,omitempty"`
+	PID        int     `json:"pid,omitempty"`
+	Restarts   int64   `json:"restarts"`
 }
 
 // ttyState is a terminal. Gone is when it went, Unix nanoseconds.
@@ -85,7 +85,7 @@ func (k *keeper) snapshot() (*state, error) {
 		Generation: k.generation, Attempts: k.attempts, Count: k.count, Served: k.served, Results: k.results, Forgotten: k.forgotten,
 		Reloaded: nanos(k.pace.started), MasterSince: nanos(k.masterSince), LastTimeouts: k.lastTimeouts,
 		ResizeSeq: k.resizeSeq,
-		Size:      k.size, Deaths: deaths{Unforgiven: k.backoff.deaths, InARow: k.deaths, Last: k.lastDeath, PID: k.lost, Restarts: k.restarts},
+		Size:      k.size, Deaths: deaths{Unforgiven: k.backoff.Failures, InARow: k.deaths, Last: k.lastDeath, PID: k.lost, Restarts: k.restarts},
 	}
 	var err error
 	if st.DoorOurs, err = k.door.FD(); err != nil {
@@ -167,7 +167,7 @@ func (k *keeper) restore(st *state) error {
 	k.masterSince, k.lastTimeouts, k.resizeSeq = fromNanos(st.MasterSince), st.LastTimeouts, st.ResizeSeq
 	k.size = st.Size
 	d := st.Deaths
-	k.backoff.deaths, k.deaths, k.lastDeath, k.lost, k.restarts = d.Unforgiven, d.InARow, d.Last, d.PID, d.Restarts
+	k.backoff.Failures, k.deaths, k.lastDeath, k.lost, k.restarts = d.Unforgiven, d.InARow, d.Last, d.PID, d.Restarts
 	k.pace = pace{started: fromNanos(st.Reloaded)}
 	for _, t := range st.Asked {
 		k.pace.asked = append(k.pace.asked, fromNanos(t))

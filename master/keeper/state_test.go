@@ -41,7 +41,7 @@ func restedKeeper(t *testing.T) (*keeper, actor) {
 	k.dir, k.live = "/home/you\xff", 1
 	k.attempts, k.count, k.served = 7, 9, 9
 	k.resizeSeq, k.forgotten = 4, 3
-	k.backoff.deaths, k.deaths, k.lastDeath, k.lost, k.restarts = 2, 3, "killed", 77, 8
+	k.backoff.Failures, k.deaths, k.lastDeath, k.lost, k.restarts = 2, 3, "killed", 77, 8
 	k.pace = pace{asked: []time.Time{time.Unix(0, 11), time.Unix(0, 12)}, started: time.Unix(0, 13)}
 	k.size = 6
 	k.masterSince, k.started = time.Unix(0, 14), time.Unix(0, 15)
@@ -77,7 +77,7 @@ func TestStateCarriesTheKeeper(t *testing.T) {
 		*fd, _ = seqpacket.Dup(*fd)
 	}
 	var next keeper
-	next.store = store{}
+	next.store, next.backoff = store{}, restartBackoff
 	if err := next.restore(st); err != nil {
 		t.Fatal(err)
 	}
