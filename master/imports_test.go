@@ -31,7 +31,7 @@ const tests = "baton/master/mastertest"
 
 var toml = []string{"github.com/BurntSushi/toml", "github.com/pelletier/go-toml"}
 
-// TestImportsRunDownward keeps the house as the README draws it.
+// TestImportsRunDownward keeps packages from importing what lies above them.
 func TestImportsRunDownward(t *testing.T) {
 	t.Parallel()
 	for pkg, imports := range packages(t) {

@@ -140,7 +140,8 @@ func (s *shape) closed(n int) (all []target) {
 	return all
 }
 
-// moves reports whether a connection to the target moves when a worker is replaced, as the README's table has it.
+// moves reports whether a connection to the target moves when a worker is replaced, as the table in
+// master/README.md has it.
 func (s *shape) moves(t target) bool {
 	place, sure := s.cover(t.Network, t.Host, t.Port)
 	return place >= 0 && sure && t.Transport == "tcp" && t.Process != "websocket-echo" && !s.Listen[place].NoHandover

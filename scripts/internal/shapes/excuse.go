@@ -19,9 +19,9 @@ type facts struct {
 	stirred  bool // a worker was killed or stopped at the time of the request
 }
 
-// excuse says why a failure is none of baton's, or "". It is the README's tables "What a reload does to a connection"
-// and "What happens when something dies", for what may be closed; silence has an excuse only where nobody is expected
-// to answer.
+// excuse says why a failure is none of baton's, or "". It is the tables "What a reload does to a connection" and "What
+// happens when something dies" of master/README.md, for what may be closed; silence has an excuse only where nobody is
+// expected to answer.
 func excuse(f facts) string {
 	silent := f.kind == load.Hang
 	switch {

@@ -8,7 +8,7 @@ import (
 	"baton/master/mastertest/load"
 )
 
-// TestExcuse is the README's tables of what may happen to a connection.
+// TestExcuse is the tables in master/README.md of what may happen to a connection.
 func TestExcuse(t *testing.T) {
 	for _, tc := range []struct {
 		name string

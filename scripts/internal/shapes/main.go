@@ -1,8 +1,9 @@
 // Command shapes walks at random over configurations of a baton and over what may happen to it, where nobody has
 // thought to walk: any combination of listeners, of their protocols and of everything else that a config says, while
 // clients of every class are served. It knows no mechanism, only promises: each request is answered or its connection
-// closed, never silence; who may be closed is what the README's tables say; what `baton check` likes starts and
-// reloads, and nothing else does; every exit code and the status are true; after a stop nothing is left.
+// closed, never silence; which connections may be closed is what the tables of master/README.md say; what `baton check`
+// likes starts and reloads, and nothing else does; every exit code and the status are true; after a stop nothing is
+// left.
 //
 // A walk is some legs of steps, each on a baton of its own. The steps are a function of the seed. When a leg fails,
 // steps are left out for as long as it still fails, and the shortest sequence is printed; -replay takes it again.
