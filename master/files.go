@@ -99,7 +99,7 @@ func (m *master) startLogging() {
 		fd = 2
 	}
 	m.forget(keeper.EntryLog)
-	m.giveLog(fd, func(p *proc) bool { return p.gen == m.gen })
+	m.giveLog(fd, func(p *proc) bool { return p.Generation == m.gen })
 }
 
 // giveLog tells workers to write to fd, unless that is -1.
@@ -136,7 +136,7 @@ func (m *master) reopenLog() {
 	_ = unix.Close(m.logFD)
 	m.logFD = fd
 	m.startLogging()
-	m.giveLog(fd, func(p *proc) bool { return p.gen != m.gen })
+	m.giveLog(fd, func(p *proc) bool { return p.Generation != m.gen })
 }
 
 // checkPIDFile fails if the PID file could not be written after COMMIT.

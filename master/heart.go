@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/monotime"
+	"baton/master/internal/plan"
 	"baton/worker/wire"
 )
 
@@ -24,15 +25,6 @@ import (
 const entryHeart = "heart/"
 
 const cell = 8 // bytes
-
-// whyHung is why a worker without a heartbeat is killed.
-const whyHung = "no heartbeat for hang_timeout"
-
-// heartbeat is what decide looks at.
-type heartbeat struct {
-	timeout time.Duration // 0: the worker is not watched
-	at      monotime.Time // when the last beat was seen, or has to be taken for seen
-}
 
 // openHeart makes the memory file of this generation, or takes it when this is a master's restart.
 func (m *master) openHeart() error {
@@ -60,13 +52,13 @@ func (m *master) giveHeart(p *proc) {
 	}
 	used := map[int64]bool{}
 	for _, o := range m.procs {
-		used[o.record.Heart] = used[o.record.Heart] || o.gen == p.gen && o.record.HangTimeout > 0
+		used[o.record.Heart] = used[o.record.Heart] || o.Generation == p.Generation && o.record.HangTimeout > 0
 	}
 	for used[p.record.Heart] {
 		p.record.Heart += cell
 	}
 	p.record.HangTimeout = int64(m.cfg.HangTimeout)
-	p.heart.timeout = m.cfg.HangTimeout
+	p.HangTimeout = m.cfg.HangTimeout
 }
 
 // findHeart finds the bytes of a worker that is adopted.
@@ -74,15 +66,15 @@ func (m *master) findHeart(p *proc) {
 	if p.record.HangTimeout == 0 {
 		return
 	}
-	if _, ok := m.hearts[p.gen]; !ok {
-		it, ok := m.take(entryHeart + strconv.Itoa(p.gen))
+	if _, ok := m.hearts[p.Generation]; !ok {
+		it, ok := m.take(entryHeart + strconv.Itoa(p.Generation))
 		if !ok || it.fd < 0 {
-			m.log.Error("master: a worker's heartbeat is not in the store", "generation", p.gen, "slot", p.slot, "pid", p.pid)
+			m.log.Error("master: a worker's heartbeat is not in the store", "generation", p.Generation, "slot", p.Slot, "pid", p.PID)
 			return
 		}
-		m.hearts[p.gen] = it.fd
+		m.hearts[p.Generation] = it.fd
 	}
-	p.heart.timeout = time.Duration(p.record.HangTimeout)
+	p.HangTimeout = time.Duration(p.record.HangTimeout)
 }
 
 // dropHearts closes the files of generations that are gone.
@@ -92,7 +84,7 @@ func (m *master) dropHearts() {
 	}
 	live := map[int]bool{m.gen: true}
 	for _, p := range m.procs {
-		live[p.gen] = true
+		live[p.Generation] = true
 	}
 	for name := range m.items {
 		if gen, err := strconv.Atoi(strings.TrimPrefix(name, entryHeart)); err == nil && strings.HasPrefix(name, entryHeart) && !live[gen] {
@@ -113,8 +105,8 @@ func (m *master) dropHearts() {
 func (m *master) listen(now monotime.Time) {
 	every := time.Duration(0)
 	for _, p := range m.procs {
-		if p.heart.timeout > 0 && (every == 0 || p.heart.timeout/4 < every) {
-			every = max(p.heart.timeout/4, time.Millisecond)
+		if p.HangTimeout > 0 && (every == 0 || p.HangTimeout/4 < every) {
+			every = max(p.HangTimeout/4, time.Millisecond)
 		}
 	}
 	late := m.listenAt != 0 && now > m.listenAt.Add(every)
@@ -123,8 +115,8 @@ func (m *master) listen(now monotime.Time) {
 	}
 	for _, p := range m.procs {
 		beat := m.readBeat(p)
-		if late || beat != p.beat || p.heart.at == 0 || p.state == procStarting || p.state == procReady {
-			p.beat, p.heart.at = beat, now
+		if late || beat != p.beat || p.LastBeat == 0 || p.State == plan.Starting || p.State == plan.Ready {
+			p.beat, p.LastBeat = beat, now
 		}
 	}
 	if m.listenAt = 0; every > 0 {
@@ -133,10 +125,10 @@ func (m *master) listen(now monotime.Time) {
 }
 
 func (m *master) readBeat(p *proc) uint64 {
-	if p.heart.timeout == 0 {
+	if p.HangTimeout == 0 {
 		return 0
 	}
 	var b [cell]byte
-	_, _ = unix.Pread(m.hearts[p.gen], b[:], p.record.Heart) // what was not written yet is 0
+	_, _ = unix.Pread(m.hearts[p.Generation], b[:], p.record.Heart) // what was not written yet is 0
 	return binary.NativeEndian.Uint64(b[:])
 }

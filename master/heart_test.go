@@ -3,47 +3,20 @@ package master
 import (
 	"encoding/binary"
 	"log/slog"
-	"reflect"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/monotime"
+	"baton/master/internal/plan"
 	"baton/worker/wire"
 )
 
-func TestDecideHung(t *testing.T) {
-	t.Parallel()
-	heart := heartbeat{timeout: 4 * time.Second, at: now - sec}
-	silent := heartbeat{timeout: 4 * time.Second, at: now - 4*sec}
-	serving := procView{pid: 50, gen: 5, state: procServing, heart: heart}
-	with := func(p procView, change func(*procView)) procView { change(&p); return p }
-	kill := []action{killAction{50, whyHung}}
-	for _, tt := range []struct {
-		name string
-		view view
-		todo []action
-		next monotime.Time
-	}{
-		{"not watched", at(nil, with(serving, func(p *procView) { p.heart = heartbeat{} })), nil, 0},
-		{"lives", at(nil, serving), nil, now + 3*sec},
-		{"hung", at(nil, with(serving, func(p *procView) { p.heart = silent })), kill, 0},
-		{"hung and killed", at(nil, with(serving, func(p *procView) { p.heart, p.killed = silent, now })), nil, now.Add(killGrace)},
-		{"hung before GO", at(nil, with(serving, func(p *procView) { p.heart, p.state = silent, procReady })), []action{grantAction{50}}, 0},
-		{"hung in its drain", at(nil, procView{pid: 60, gen: 5, state: procServing}, with(serving, func(p *procView) {
-			p.heart, p.gen, p.state, p.deadline = silent, 4, procDraining, now+9*sec
-		})), kill, (now + 9*sec).Add(killGrace)},
-		{"hung, and its replacement starts", at(nil, with(serving, func(p *procView) { p.heart = silent }), procView{
-			pid: 60, gen: 5, state: procStarting, started: now, recycling: recycling{replaces: 50},
-		}), kill, now.Add(readyTime)},
-	} {
-		todo, next := decide(tt.view)
-		if !reflect.DeepEqual(todo, tt.todo) || next != tt.next {
-			t.Errorf("%s:\n got %+v, again in %v\nwant %+v, again in %v", tt.name, todo, time.Duration(next-now), tt.todo, time.Duration(tt.next-now))
-		}
-	}
-}
+const (
+	now = monotime.Time(1000 * time.Second)
+	sec = monotime.Time(time.Second)
+)
 
 // watching is a master that watches workers, whose hearts the test is.
 type watching struct {
@@ -62,9 +35,9 @@ func watchWorkers(t *testing.T, timeouts ...time.Duration) watching {
 	m := &master{gen: 5, procs: map[int]*proc{}, hearts: map[int]int{5: fd}, log: slog.New(slog.DiscardHandler)}
 	for i, timeout := range timeouts {
 		m.cfg.HangTimeout = timeout
-		p := &proc{procView: procView{pid: i + 1, gen: 5, state: procServing}}
+		p := &proc{Worker: plan.Worker{PID: i + 1, Generation: 5, State: plan.Serving}}
 		m.giveHeart(p)
-		m.procs[p.pid] = p
+		m.procs[p.PID] = p
 	}
 	return watching{m, t, fd}
 }
@@ -80,7 +53,7 @@ func (w watching) beats(pid int) {
 
 func (w watching) wantSilent(pid int, d time.Duration, at monotime.Time) {
 	w.t.Helper()
-	if got := time.Duration(at - w.procs[pid].heart.at); got != d {
+	if got := time.Duration(at - w.procs[pid].LastBeat); got != d {
 		w.t.Errorf("worker %d has been silent for %v, want %v", pid, got, d)
 	}
 }
@@ -124,7 +97,7 @@ func TestListenToNobody(t *testing.T) {
 		t.Errorf("the next look is in %v", time.Duration(w.listenAt-now))
 	}
 	w = watchWorkers(t, time.Second)
-	w.procs[1].state = procReady // is watched from GO on
+	w.procs[1].State = plan.Ready // is watched from GO on
 	w.listen(now)
 	w.listen(now + sec/4)
 	w.wantSilent(1, 0, now+sec/4)
@@ -134,9 +107,9 @@ func TestHeartsHavePlacesOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	w := watchWorkers(t, time.Second, time.Second, time.Second)
 	delete(w.procs, 2)
-	w.procs[9] = &proc{procView: procView{pid: 9, gen: 4}, record: wire.WorkerRecord{Heart: 24, HangTimeout: 1}} // in another file
+	w.procs[9] = &proc{Worker: plan.Worker{PID: 9, Generation: 4}, record: wire.WorkerRecord{Heart: 24, HangTimeout: 1}} // in another file
 	for pid := 10; pid < 14; pid++ {
-		p := &proc{procView: procView{pid: pid, gen: 5}}
+		p := &proc{Worker: plan.Worker{PID: pid, Generation: 5}}
 		w.giveHeart(p)
 		w.procs[pid] = p
 	}

@@ -22,6 +22,7 @@ var rules = []rule{
 	{from: "baton/master/keeper", only: []string{"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal", "baton/master/keeper", "baton/master/peer"}},
 	{from: "baton/master/peer", only: []string{"golang.org/x/sys"}},
 	{from: "baton/master/internal", not: []string{"baton/master/keeper"}},
+	{from: "baton/master/internal/plan", only: []string{"golang.org/x/sys", "baton/worker/wire", "baton/master/internal/backoff", "baton/master/internal/monotime"}},
 	{from: "baton/cmd/baton/internal/config", not: []string{"baton/http/httpworker"}},
 	{from: "baton/http", not: []string{"baton/master", "baton/cmd"}},
 }

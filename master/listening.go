@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"baton/master/internal/monotime"
+	"baton/master/internal/plan"
 	"baton/master/internal/sockets"
 	"baton/worker/wire"
 )
@@ -118,7 +119,7 @@ func (m *master) tryAgain() {
 // tellListening has the workers look which of their sockets listen.
 func (m *master) tellListening() {
 	for _, p := range m.procs {
-		if p.gen == m.gen && p.state != procDraining {
+		if p.Generation == m.gen && p.State != plan.Draining {
 			_ = p.conn.Post(wire.Listening{})
 		}
 	}

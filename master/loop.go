@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/monotime"
+	"baton/master/internal/plan"
 	"baton/master/internal/step"
 	"baton/master/keeper"
 	"baton/worker/seqpacket"
@@ -23,7 +24,7 @@ func (m *master) loop() int {
 	timer.Stop()
 	m.maybeCommit()
 	for !m.over && m.failed == nil {
-		m.settle(timer)
+		m.reconcile(timer)
 		if m.over || m.failed != nil {
 			break
 		}
@@ -48,15 +49,15 @@ func (m *master) loop() int {
 	return m.end()
 }
 
-// settle does what is to be done about the workers, and sets the timer for the next time.
-func (m *master) settle(timer *time.Timer) {
+// reconcile does what must be done about the workers, and sets the timer for the next time.
+func (m *master) reconcile(timer *time.Timer) {
 	now := monotime.Now()
 	m.measure(now)
 	m.listen(now)
-	todo, next := decide(m.view(now))
+	todo, next := m.plan(now)
 	m.tellTakers() // before a worker drains that somebody may be giving connections to
 	for _, a := range todo {
-		m.perform(a)
+		m.apply(a)
 	}
 	m.tellTakers()
 	m.shareOut()
@@ -65,7 +66,7 @@ func (m *master) settle(timer *time.Timer) {
 	}
 	m.checkEmpty()
 	m.reportOldest()
-	next = monotime.Earliest(m.checkTickets(m.checkQueries(m.checkCrashes(next))), m.recycle.measureAt, m.listenAt,
+	next = monotime.Earliest(m.checkTickets(m.checkQueries(next)), m.checkCrashes(now), m.measureAt, m.listenAt,
 		m.checkRelisten(now), m.closeQuiet(now))
 	if next == 0 {
 		timer.Stop()
@@ -74,15 +75,22 @@ func (m *master) settle(timer *time.Timer) {
 	timer.Reset(time.Duration(next - monotime.Now()))
 }
 
-func (m *master) view(now monotime.Time) view {
-	v := view{
-		now: now, generation: m.gen, want: m.want, committed: m.committed && m.workersKnown(), stopping: m.stopping, stopAt: m.stopAt,
-		drainTimeout: m.cfg.drainTimeout(), readyTimeout: m.cfg.readyTimeout(), maxGenerations: m.cfg.maxGenerations(),
-		notBefore: map[int]monotime.Time{}, recycle: m.recycleView(),
+// plan returns what must be done about the workers, and when to ask again; nothing before COMMIT.
+func (m *master) plan(now monotime.Time) (todo []plan.Action, next monotime.Time) {
+	if !m.committed || !m.workersKnown() {
+		return nil, 0
 	}
-	v.procs = m.views()
-	for slot, s := range m.crashes.slots {
-		v.notBefore[slot] = s.notBefore
+	return m.snapshot(now).Plan()
+}
+
+func (m *master) snapshot(now monotime.Time) plan.View {
+	v := plan.View{
+		Now: now, Generation: m.gen, Slots: m.want, StopAt: m.stopAt, Reloading: m.upgrading != "" || !m.known,
+		DrainTimeout: m.cfg.drainTimeout(), ReadyTimeout: m.cfg.readyTimeout(), MaxAge: m.cfg.MaxAge,
+		MaxGenerations: m.cfg.maxGenerations(), Crashes: m.crashes, Recycling: m.recycling,
+	}
+	for _, p := range m.procs {
+		v.Workers = append(v.Workers, p.Worker)
 	}
 	return v
 }
@@ -120,8 +128,8 @@ func (m *master) readKeeper() {
 	}
 }
 
-// outOfFiles: something that the keeper has given us is lost, and so maybe a worker that nobody would tell to drain. Before
-// COMMIT that is a failure; after it the next master is to have all of it, as if this one had crashed.
+// outOfFiles: something that the keeper has given us is lost, and so maybe a worker that nobody would tell to drain.
+// Before COMMIT that is a failure; after it the next master is to have all of it, as if this one had crashed.
 func (m *master) outOfFiles(err error) {
 	if !m.committed {
 		m.failure(fmt.Errorf("master: %w", err))

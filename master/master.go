@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/monotime"
+	"baton/master/internal/plan"
 	"baton/master/internal/step"
 	"baton/master/internal/upgrade"
 	"baton/master/internal/watch"
@@ -57,12 +58,13 @@ type master struct {
 	logFD    int        // log file; -1: standard error
 	files    files
 
-	procs   map[int]*proc
-	buried  map[int]bool // workers of ours that ended before known: the store may still name them
-	crashes crashes
-	counts  counts
-	recycle recycleState
-	hearts  map[int]int // the memory files of the heartbeats, by generation
+	procs     map[int]*proc
+	buried    map[int]bool // workers of ours that ended before known: the store may still name them
+	crashes   plan.Crashes
+	counts    counts
+	recycling plan.Recycling
+	measureAt monotime.Time // the next look at the memory of the workers; 0: never
+	hearts    map[int]int   // the memory files of the heartbeats, by generation
 
 	listenAt monotime.Time // the next look at the heartbeats; 0: nobody is watched
 
@@ -256,13 +258,13 @@ func (m *master) giveUp(err error) int {
 func (m *master) abandon() {
 	for _, p := range m.procs {
 		if p.conn != nil && p.own {
-			_ = unix.Kill(p.pid, unix.SIGKILL)
+			_ = unix.Kill(p.PID, unix.SIGKILL)
 		}
 	}
 	for _, p := range m.procs {
 		if p.own {
 			var ws unix.WaitStatus
-			_, _ = unix.Wait4(p.pid, &ws, 0, nil)
+			_, _ = unix.Wait4(p.PID, &ws, 0, nil)
 		}
 	}
 }

@@ -40,7 +40,7 @@ func (m *master) trackAdopted() {
 		case p.eof:
 			m.gone(p)
 		default:
-			fd, err := unix.PidfdOpen(p.pid, 0)
+			fd, err := unix.PidfdOpen(p.PID, 0)
 			if err != nil {
 				continue // it has just ended: end-of-file follows
 			}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/monotime"
+	"baton/master/internal/plan"
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
 	"baton/master/keeper"
@@ -21,7 +22,7 @@ import (
 
 // proc is a worker process as its master sees it.
 type proc struct {
-	procView
+	plan.Worker
 	conn   *seqpacket.Conn
 	own    bool // our child: we reap it; else the keeper does
 	handle int  // a pidfd, of one that is not our child, when the keeper is dead
@@ -68,8 +69,8 @@ func (m *master) startWorker(slot, replaces int) error {
 	rec := wire.WorkerRecord{
 		Generation: m.gen, Slot: slot, Started: int64(monotime.Now()), Listeners: m.addressesOf(slot), Starting: m.committed, Replaces: replaces,
 	}
-	p := &proc{procView: procView{pid: pid, gen: m.gen, slot: slot, started: monotime.Now()}, own: true, record: rec}
-	p.replaces, p.grown = replaces, m.grown[slot]
+	p := &proc{Worker: plan.Worker{PID: pid, Generation: m.gen, Slot: slot, Started: monotime.Now()}, own: true, record: rec}
+	p.Replaces, p.Grown = replaces, m.grown[slot]
 	delete(m.grown, slot)
 	m.giveHeart(p)
 	m.procs[pid] = p
@@ -97,11 +98,11 @@ func (m *master) startWorker(slot, replaces int) error {
 
 // unstart ends a worker that nobody has a connection to.
 func (m *master) unstart(p *proc) {
-	delete(m.procs, p.pid)
-	_ = unix.Kill(p.pid, unix.SIGKILL)
+	delete(m.procs, p.PID)
+	_ = unix.Kill(p.PID, unix.SIGKILL)
 	var ws unix.WaitStatus
-	_, _ = unix.Wait4(p.pid, &ws, 0, nil)
-	_ = m.keeper.Post(wire.Drop{Name: keeper.WorkerEntry(p.pid)})
+	_, _ = unix.Wait4(p.PID, &ws, 0, nil)
+	_ = m.keeper.Post(wire.Drop{Name: keeper.WorkerEntry(p.PID)})
 }
 
 // workerEnv is explicit: nothing that is between keeper and masters reaches a worker.
@@ -121,16 +122,16 @@ func (m *master) workerEnv() []string {
 
 func (m *master) sendSetup(p *proc) error {
 	s := wire.Setup{
-		Generation: m.gen, Slot: p.slot, Version: m.opts.Version, Payload: len(m.cfg.Payload),
+		Generation: m.gen, Slot: p.Slot, Version: m.opts.Version, Payload: len(m.cfg.Payload),
 		LogFormat: m.cfg.LogFormat, StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
-		MaxConnections: m.cfg.MaxConnections, MaxRequests: about(int64(m.cfg.MaxRequests), p.pid),
+		MaxConnections: m.cfg.MaxConnections, MaxRequests: plan.Jitter(int64(m.cfg.MaxRequests), p.PID),
 		HangTimeout: p.record.HangTimeout, Heart: p.record.Heart,
 	}
-	batches := batch(m.ownSockets(p.slot), m.paths())
+	batches := batch(m.ownSockets(p.Slot), m.paths())
 	s.More = len(batches) > 0
 	fds := []int{m.payload, m.balance}
 	if p.record.HangTimeout > 0 {
-		fds = append(fds, m.hearts[p.gen])
+		fds = append(fds, m.hearts[p.Generation])
 	}
 	if err := p.conn.Post(s, fds...); err != nil {
 		return err
@@ -155,7 +156,7 @@ func (m *master) adopt(pid int, data string, fd int) {
 	if err := wire.Unmarshal([]byte(data), &p.record); err != nil {
 		m.log.Error("master: adopt", "pid", pid, "error", err)
 	}
-	p.procView = adopted(pid, p.record, m.gen)
+	p.Worker = adopted(pid, p.record, m.gen)
 	conn, err := seqpacket.New(fd)
 	if err != nil {
 		m.log.Error("master: adopt", "pid", pid, "error", err)
@@ -164,8 +165,8 @@ func (m *master) adopt(pid int, data string, fd int) {
 	p.conn = conn
 	m.procs[pid] = p
 	m.findHeart(p)
-	if p.state == procReady && p.record.Starting { // has said Ready to us, or has not
-		p.state, p.started = procStarting, monotime.Now()
+	if p.State == plan.Ready && p.record.Starting { // has said Ready to us, or has not
+		p.State, p.Started = plan.Starting, monotime.Now()
 		_ = p.conn.Post(wire.StatsRequest{})
 	}
 	go m.readWorker(p)
@@ -173,14 +174,14 @@ func (m *master) adopt(pid int, data string, fd int) {
 
 // adopted is a worker as its record describes it, to a master of generation gen. Whatever the clock on the wall shows by
 // now, it is as old as it is.
-func adopted(pid int, r wire.WorkerRecord, gen int) procView {
-	v := procView{pid: pid, gen: r.Generation, slot: r.Slot, started: monotime.Time(r.Started), state: procServing}
+func adopted(pid int, r wire.WorkerRecord, gen int) plan.Worker {
+	v := plan.Worker{PID: pid, Generation: r.Generation, Slot: r.Slot, Started: monotime.Time(r.Started), State: plan.Serving}
 	switch {
 	case r.Draining:
-		v.state, v.deadline = procDraining, monotime.Time(r.Deadline)
+		v.State, v.Deadline = plan.Draining, monotime.Time(r.Deadline)
 	case r.Generation == gen:
-		v.state = procReady // GO once more does no harm
-		v.replaces = r.Replaces
+		v.State = plan.Ready // GO once more does no harm
+		v.Replaces = r.Replaces
 	}
 	return v
 }
@@ -211,7 +212,7 @@ func (m *master) onWorker(ev procEvent) {
 		case m.orphaned:
 			m.gone(p)
 		default:
-			_ = m.keeper.Post(wire.Gone{PID: p.pid}) // answered when it is reaped
+			_ = m.keeper.Post(wire.Gone{PID: p.PID}) // answered when it is reaped
 		}
 		return
 	}
@@ -223,7 +224,7 @@ func (m *master) onWorker(ev procEvent) {
 	case wire.Takes{}.Kind():
 		m.onTakes(p, ev.packet)
 	case wire.Due{}.Kind():
-		p.due = monotime.Earliest(p.due, monotime.Now())
+		p.OverRequests = monotime.Earliest(p.OverRequests, monotime.Now())
 	case wire.Stats{}.Kind():
 		if f.Into(&p.stats) == nil {
 			m.gotStats(p)
@@ -235,20 +236,20 @@ func (m *master) onWorker(ev procEvent) {
 		var bye wire.Bye
 		if f.Into(&bye) == nil {
 			p.bye = true
-			m.countCut(p.gen, bye)
+			m.countCut(p.Generation, bye)
 		}
 	}
 }
 
 // isReady notes that a worker has said Ready, for a master that adopts it as well.
 func (m *master) isReady(p *proc) {
-	if p.state != procStarting {
+	if p.State != plan.Starting {
 		return
 	}
-	p.state = procReady
+	p.State = plan.Ready
 	if p.record.Starting {
 		p.record.Starting = false
-		m.store(keeper.WorkerEntry(p.pid), p.record, -1)
+		m.store(keeper.WorkerEntry(p.PID), p.record, -1)
 	}
 }
 
@@ -288,24 +289,24 @@ func (m *master) bury(pid int) {
 
 // gone: the process has ended, and all that it said was read.
 func (m *master) gone(p *proc) {
-	if m.procs[p.pid] != p {
+	if m.procs[p.PID] != p {
 		return
 	}
-	delete(m.procs, p.pid)
-	m.bury(p.pid)
+	delete(m.procs, p.PID)
+	m.bury(p.PID)
 	m.forgetReplaced()
 	m.dropHearts()
-	if p.why == whyHung {
+	if p.why == plan.WhyHung {
 		m.counts.Hung++
 		m.saveCounts()
 	}
-	attrs := []any{"generation", p.gen, "slot", p.slot, "pid", p.pid}
-	if p.bye && p.status.ExitStatus() == 0 && p.state != procDraining {
+	attrs := []any{"generation", p.Generation, "slot", p.Slot, "pid", p.PID}
+	if p.bye && p.status.ExitStatus() == 0 && p.State != plan.Draining {
 		// Somebody has told it to drain, and it was not us: the keeper is stopping, its word to us is on the way.
-		p.state = procDraining
+		p.State = plan.Draining
 		m.stop(wire.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
 	}
-	if p.state == procDraining {
+	if p.State == plan.Draining {
 		m.log.Info("worker gone", attrs...)
 		if !p.bye {
 			m.log.Warn("worker ended without a word, what it held was cut", append(attrs, "status", p.end())...)
@@ -313,7 +314,7 @@ func (m *master) gone(p *proc) {
 		return
 	}
 	if !m.committed && !m.asked { // else COMMIT may have come about, and then it is a crash
-		m.failure(fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.slot, p.pid, p.end()))
+		m.failure(fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.Slot, p.PID, p.end()))
 		return
 	}
 	m.counts.Crashes++
@@ -322,9 +323,9 @@ func (m *master) gone(p *proc) {
 	if m.replacementFailed(p) {
 		return
 	}
-	if p.gen == m.gen && !m.stopping {
-		m.slotCrashed(p.slot, time.Duration(monotime.Now()-p.started), p.end())
-		m.coverSlot(p.slot)
+	if p.Generation == m.gen && !m.stopping {
+		m.slotCrashed(p.Slot, time.Duration(monotime.Now()-p.Started), p.end())
+		m.coverSlot(p.Slot)
 	}
 }
 
@@ -343,57 +344,57 @@ func describe(ws syscall.WaitStatus) string {
 	return fmt.Sprintf("exit status %d", ws.ExitStatus())
 }
 
-// perform does what decide has said.
-func (m *master) perform(a action) {
+// apply does what the plan says.
+func (m *master) apply(a plan.Action) {
 	switch a := a.(type) {
-	case startAction:
-		if err := m.startWorker(a.slot, 0); err != nil {
+	case plan.Start:
+		if err := m.startWorker(a.Slot, 0); err != nil {
 			m.log.Error("master: start", "error", err)
-			m.slotCrashed(a.slot, 0, err.Error())
+			m.slotCrashed(a.Slot, 0, err.Error())
 		}
-	case grantAction:
-		p := m.procs[a.pid]
-		p.state = procServing
+	case plan.Activate:
+		p := m.procs[a.PID]
+		p.State = plan.Serving
 		_ = p.conn.Post(wire.Go{PIDFile: m.files.pid})
 		m.steer()
 		m.coverEmpty()
-	case replaceAction:
-		m.startReplacement(m.procs[a.pid], a.why)
-	case retireAction:
-		m.retire(m.procs[a.pid], a.deadline)
-	case drainAction:
-		m.drain(m.procs[a.pid], a.deadline)
-	case cutAction:
-		p := m.procs[a.pid]
-		m.log.Warn("master: too many generations drain, cutting the oldest", "generation", p.gen, "slot", p.slot, "pid", p.pid)
-		m.drain(p, a.deadline)
-	case killAction:
-		p := m.procs[a.pid]
-		p.killed, p.why = monotime.Now(), a.why
-		m.log.Warn("master: killing a worker", "generation", p.gen, "slot", p.slot, "pid", p.pid, "because", a.why)
+	case plan.Replace:
+		m.startReplacement(m.procs[a.PID], a.Why)
+	case plan.Retire:
+		m.retire(m.procs[a.PID], a.Deadline)
+	case plan.Drain:
+		m.drain(m.procs[a.PID], a.Deadline)
+	case plan.Cut:
+		p := m.procs[a.PID]
+		m.log.Warn("master: too many generations drain, cutting the oldest", "generation", p.Generation, "slot", p.Slot, "pid", p.PID)
+		m.drain(p, a.Deadline)
+	case plan.Kill:
+		p := m.procs[a.PID]
+		p.Killed, p.why = monotime.Now(), a.Why
+		m.log.Warn("master: killing a worker", "generation", p.Generation, "slot", p.Slot, "pid", p.PID, "because", a.Why)
 		m.kill(p)
 	}
 }
 
 func (m *master) kill(p *proc) {
 	if p.own {
-		_ = unix.Kill(p.pid, unix.SIGKILL) // not reaped, so the number is still its own
+		_ = unix.Kill(p.PID, unix.SIGKILL) // not reaped, so the number is still its own
 		return
 	}
 	if m.orphaned {
 		m.killAdopted(p)
 		return
 	}
-	_ = m.keeper.Post(wire.Kill{PID: p.pid})
+	_ = m.keeper.Post(wire.Kill{PID: p.PID})
 }
 
 func (m *master) drain(p *proc, deadline monotime.Time) {
-	p.state, p.deadline = procDraining, deadline
+	p.State, p.Deadline = plan.Draining, deadline
 	m.tellTakers()
-	d := wire.Drain{Deadline: int64(deadline), Stop: m.stopping, Ends: m.endedAddresses(p.record.Listeners, p.gen)}
+	d := wire.Drain{Deadline: int64(deadline), Stop: m.stopping, Ends: m.endedAddresses(p.record.Listeners, p.Generation)}
 	_ = p.conn.Post(d)
 	p.record.Draining, p.record.Deadline = true, int64(deadline)
-	m.store(keeper.WorkerEntry(p.pid), p.record, -1)
+	m.store(keeper.WorkerEntry(p.PID), p.record, -1)
 }
 
 // endedAddresses are those of the addresses that this generation does not serve any more, as a worker of generation gen

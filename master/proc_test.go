@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"baton/master/internal/plan"
 	"baton/worker/wire"
 )
 
@@ -14,16 +15,16 @@ func TestAdopted(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		r    wire.WorkerRecord
-		want procView
+		want plan.Worker
 	}{
-		{"of this generation", wire.WorkerRecord{Generation: 5, Slot: 1, Started: 77}, procView{state: procReady, gen: 5, slot: 1, started: 77}},
-		{"a replacement", wire.WorkerRecord{Generation: 5, Started: 77, Replaces: 3}, procView{state: procReady, gen: 5, started: 77, recycling: recycling{replaces: 3}}},
-		{"of an older one", wire.WorkerRecord{Generation: 4, Started: 66}, procView{state: procServing, gen: 4, started: 66}},
-		{"that drains", wire.WorkerRecord{Generation: 5, Started: 77, Draining: true, Deadline: 99}, procView{
-			state: procDraining, gen: 5, started: 77, deadline: 99,
+		{"of this generation", wire.WorkerRecord{Generation: 5, Slot: 1, Started: 77}, plan.Worker{State: plan.Ready, Generation: 5, Slot: 1, Started: 77}},
+		{"a replacement", wire.WorkerRecord{Generation: 5, Started: 77, Replaces: 3}, plan.Worker{State: plan.Ready, Generation: 5, Started: 77, Replaces: 3}},
+		{"of an older one", wire.WorkerRecord{Generation: 4, Started: 66}, plan.Worker{State: plan.Serving, Generation: 4, Started: 66}},
+		{"that drains", wire.WorkerRecord{Generation: 5, Started: 77, Draining: true, Deadline: 99}, plan.Worker{
+			State: plan.Draining, Generation: 5, Started: 77, Deadline: 99,
 		}},
 	} {
-		tt.want.pid = 9
+		tt.want.PID = 9
 		if got := adopted(9, tt.r, 5); got != tt.want {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
 		}
@@ -57,29 +58,29 @@ func TestGone(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name      string
-		p         procView
+		p         plan.Worker
 		stopping  bool
 		committed bool
 		crashes   int64
 		inSlot    int
 		failed    string
 	}{
-		{"serving", procView{gen: 5, slot: 1, state: procServing}, false, true, 1, 1, ""},
-		{"starting", procView{gen: 5, slot: 1, state: procStarting}, false, true, 1, 1, ""},
-		{"of an old generation", procView{gen: 4, slot: 1, state: procServing}, false, true, 1, 0, ""},
-		{"draining", procView{gen: 5, slot: 1, state: procDraining}, false, true, 0, 0, ""},
-		{"at a stop", procView{gen: 5, slot: 1, state: procServing}, true, true, 1, 0, ""},
-		{"before COMMIT", procView{gen: 5, slot: 1, pid: 50}, false, false, 0, 0, "worker 1 (pid 50): ended before it was ready: late, exit status 3"},
+		{"serving", plan.Worker{Generation: 5, Slot: 1, State: plan.Serving}, false, true, 1, 1, ""},
+		{"starting", plan.Worker{Generation: 5, Slot: 1, State: plan.Starting}, false, true, 1, 1, ""},
+		{"of an old generation", plan.Worker{Generation: 4, Slot: 1, State: plan.Serving}, false, true, 1, 0, ""},
+		{"draining", plan.Worker{Generation: 5, Slot: 1, State: plan.Draining}, false, true, 0, 0, ""},
+		{"at a stop", plan.Worker{Generation: 5, Slot: 1, State: plan.Serving}, true, true, 1, 0, ""},
+		{"before COMMIT", plan.Worker{Generation: 5, Slot: 1, PID: 50}, false, false, 0, 0, "worker 1 (pid 50): ended before it was ready: late, exit status 3"},
 	} {
-		p := &proc{procView: tt.p, why: "late", status: 3 << 8}
+		p := &proc{Worker: tt.p, why: "late", status: 3 << 8}
 		m := &master{
-			gen: 5, want: 2, log: slog.New(slog.DiscardHandler), procs: map[int]*proc{tt.p.pid: p},
+			gen: 5, want: 2, log: slog.New(slog.DiscardHandler), procs: map[int]*proc{tt.p.PID: p},
 			committed: tt.committed, stopping: tt.stopping,
 		}
 		m.gone(p)
 		m.gone(p) // that was all
-		if m.counts.Crashes != tt.crashes || m.crashes.slots[1].count != tt.inSlot || len(m.procs) != 0 {
-			t.Errorf("%s: %d crashes, %d of the slot", tt.name, m.counts.Crashes, m.crashes.slots[1].count)
+		if m.counts.Crashes != tt.crashes || m.crashes.Count(1) != tt.inSlot || len(m.procs) != 0 {
+			t.Errorf("%s: %d crashes, %d of the slot", tt.name, m.counts.Crashes, m.crashes.Count(1))
 		}
 		if m.failed == nil && tt.failed != "" || m.failed != nil && m.failed.Error() != tt.failed {
 			t.Errorf("%s: failed with %v, want %q", tt.name, m.failed, tt.failed)
@@ -89,7 +90,9 @@ func TestGone(t *testing.T) {
 
 func TestServingSlots(t *testing.T) {
 	t.Parallel()
-	serving := func(slot int) *proc { return &proc{procView: procView{gen: 5, slot: slot, state: procServing}} }
+	serving := func(slot int) *proc {
+		return &proc{Worker: plan.Worker{Generation: 5, Slot: slot, State: plan.Serving}}
+	}
 	for _, tt := range []struct {
 		name    string
 		procs   []*proc
@@ -99,15 +102,15 @@ func TestServingSlots(t *testing.T) {
 		{"all", []*proc{serving(0), serving(1), serving(2)}, nil, 3},
 		{"the last is still to come", []*proc{serving(0), serving(1)}, nil, 2},
 		{"one has crashed: others accept for it", []*proc{serving(0), serving(2)}, []int{1}, 3},
-		{"one of another generation", []*proc{serving(0), {procView: procView{gen: 4, slot: 1, state: procServing}}}, nil, 1},
-		{"one that drains", []*proc{serving(0), {procView: procView{gen: 5, slot: 1, state: procDraining}}}, nil, 1},
+		{"one of another generation", []*proc{serving(0), {Worker: plan.Worker{Generation: 4, Slot: 1, State: plan.Serving}}}, nil, 1},
+		{"one that drains", []*proc{serving(0), {Worker: plan.Worker{Generation: 5, Slot: 1, State: plan.Draining}}}, nil, 1},
 	} {
 		m := &master{gen: 5, want: 3, procs: map[int]*proc{}}
 		for pid, p := range tt.procs {
 			m.procs[pid] = p
 		}
 		for _, slot := range tt.crashed {
-			m.crashes.died(slot, 3, 0, "", now)
+			m.crashes.Add(slot, 3, 0, "", now)
 		}
 		if got := m.servingSlots(); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)

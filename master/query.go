@@ -35,7 +35,7 @@ func (m *master) ask(r wire.StatusRequest) {
 func (m *master) gotStats(p *proc) {
 	for _, q := range m.queries {
 		if q.id == p.stats.ID {
-			delete(q.waiting, p.pid)
+			delete(q.waiting, p.PID)
 		}
 	}
 }

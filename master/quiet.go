@@ -72,7 +72,7 @@ func (m *master) retireSocket(i int) {
 		}
 	}
 	for _, p := range m.procs {
-		if p.gen == m.gen {
+		if p.Generation == m.gen {
 			_ = p.conn.Post(wire.AcceptNoMore{Key: s.key})
 			delete(p.given, s.key)
 		}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/monotime"
+	"baton/master/internal/plan"
 	"baton/master/internal/sockets"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
@@ -24,8 +25,8 @@ func serveSlots(t *testing.T, m *master, n int) (heard func(slot int) []string) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &proc{procView: procView{pid: 1 << 30, gen: m.gen, slot: slot, state: procServing}}
-		p.pid += slot
+		p := &proc{Worker: plan.Worker{PID: 1 << 30, Generation: m.gen, Slot: slot, State: plan.Serving}}
+		p.PID += slot
 		if p.conn, err = seqpacket.New(ours); err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +36,7 @@ func serveSlots(t *testing.T, m *master, n int) (heard func(slot int) []string) 
 		}
 		t.Cleanup(func() { _ = p.conn.Close(); _ = end.Close() })
 		ends = append(ends, end)
-		m.procs[p.pid] = p
+		m.procs[p.PID] = p
 	}
 	return func(slot int) []string {
 		t.Helper()

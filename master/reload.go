@@ -46,7 +46,7 @@ func (m *master) reportOldest() {
 	}
 	oldest := m.gen
 	for _, p := range m.procs {
-		oldest = min(oldest, p.gen)
+		oldest = min(oldest, p.Generation)
 	}
 	if oldest != m.oldest {
 		m.oldest = oldest

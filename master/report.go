@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"baton/master/internal/monotime"
+	"baton/master/internal/plan"
 	"baton/master/internal/sockets"
 	"baton/worker/wire"
 )
@@ -44,7 +45,7 @@ func (m *master) status(q *query) Status {
 		CutRequests: m.counts.CutRequests, CutConnections: m.counts.CutConnections,
 	}
 	st.Crashing, st.Warnings = m.crashReport()
-	st.Warnings = append(st.Warnings, m.recycle.warnings()...)
+	st.Warnings = append(st.Warnings, m.recycling.Warnings()...)
 	st.Warnings = append(st.Warnings, m.missingFiles()...)
 	st.Warnings = append(st.Warnings, m.missingLines()...)
 	handed := m.counts.Handed
@@ -52,8 +53,8 @@ func (m *master) status(q *query) Status {
 		if !p.bye { // else it is in the sum already
 			handed.Add(p.stats.Handed)
 		}
-		w := p.report(q.waiting[p.pid])
-		if p.state == procServing && m.replacementOf(p) != nil {
+		w := p.report(q.waiting[p.PID])
+		if p.State == plan.Serving && m.replacementOf(p) != nil {
 			w.State = "recycling"
 		}
 		st.Workers = append(st.Workers, w)
@@ -90,7 +91,7 @@ func (m *master) state() string {
 
 func (p *proc) report(silent bool) WorkerStatus {
 	w := WorkerStatus{
-		Generation: p.gen, Slot: p.slot, PID: p.pid, State: p.state.String(), Silent: silent,
+		Generation: p.Generation, Slot: p.Slot, PID: p.PID, State: p.State.String(), Silent: silent,
 		Age: monotime.Now().Sub(monotime.Time(p.record.Started)).Seconds(),
 	}
 	if !silent {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"baton/master/internal/plan"
 	"baton/master/internal/sockets"
 	"baton/worker/wire"
 )
@@ -90,7 +91,7 @@ func (m *master) nextOrder(a address) int {
 func (m *master) servingSlots() int {
 	serving := m.slotsWithGO()
 	n := 0
-	for n < m.want && (serving[n] || m.crashes.had(n)) {
+	for n < m.want && (serving[n] || m.crashes.Count(n) > 0) {
 		n++
 	}
 	return n
@@ -99,8 +100,8 @@ func (m *master) servingSlots() int {
 func (m *master) slotsWithGO() map[int]bool {
 	serving := map[int]bool{}
 	for _, p := range m.procs {
-		if p.gen == m.gen && p.state == procServing {
-			serving[p.slot] = true
+		if p.Generation == m.gen && p.State == plan.Serving {
+			serving[p.Slot] = true
 		}
 	}
 	return serving
@@ -190,7 +191,7 @@ func (m *master) acceptAlso(s sock, to func(slot int) bool) {
 	w := s.wire()
 	w.Extra = true
 	for _, p := range m.procs {
-		if p.gen != m.gen || p.state == procDraining || !to(p.slot) || p.given[s.key] {
+		if p.Generation != m.gen || p.State == plan.Draining || !to(p.Slot) || p.given[s.key] {
 			continue
 		}
 		if p.conn.Post(wire.AcceptAlso{Listener: w}, s.fd) == nil {
@@ -214,7 +215,7 @@ func (m *master) coverSlot(slot int) {
 func (m *master) coverEmpty() {
 	serving := m.slotsWithGO()
 	for slot := range m.want {
-		if m.crashes.had(slot) && !serving[slot] {
+		if m.crashes.Count(slot) > 0 && !serving[slot] {
 			m.coverSlot(slot)
 		}
 	}

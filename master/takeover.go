@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/monotime"
+	"baton/master/internal/plan"
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
 	"baton/master/keeper"
@@ -18,7 +19,7 @@ func (m *master) maybeCommit() {
 		return
 	}
 	for _, p := range m.procs {
-		if p.state != procReady {
+		if p.State != plan.Ready {
 			return
 		}
 	}
@@ -71,12 +72,12 @@ func (m *master) putCount(p wire.Put) {
 // checkReadyTimeout fails a reload whose workers are late, and returns when to look again.
 func (m *master) checkReadyTimeout() (next monotime.Time) {
 	for _, p := range m.procs {
-		if p.state != procStarting {
+		if p.State != plan.Starting {
 			continue
 		}
-		end := p.started.Add(m.cfg.readyTimeout())
+		end := p.Started.Add(m.cfg.readyTimeout())
 		if end <= monotime.Now() {
-			m.failure(fmt.Errorf("worker %d (pid %d): not ready within %v", p.slot, p.pid, m.cfg.readyTimeout()))
+			m.failure(fmt.Errorf("worker %d (pid %d): not ready within %v", p.Slot, p.PID, m.cfg.readyTimeout()))
 			return 0
 		}
 		if next == 0 || end < next {
@@ -92,13 +93,13 @@ func (m *master) onCommitted(c wire.Committed) {
 	m.committed = true
 	m.gen = c.Generation
 	if m.welcome.Role != wire.RoleRestart {
-		m.crashes.committed = monotime.Now()
+		m.crashes.Committed = monotime.Now()
 	}
 	m.listenNew()
 	m.writePIDFile()
-	todo, _ := decide(m.view(monotime.Now()))
+	todo, _ := m.plan(monotime.Now())
 	for _, a := range todo {
-		m.perform(a)
+		m.apply(a)
 	}
 	m.serving()
 	step.At(step.Granted)

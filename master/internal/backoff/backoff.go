@@ -33,8 +33,8 @@ func (b *Backoff) Next(lived time.Duration) time.Duration {
 // Reset forgets all failures.
 func (b *Backoff) Reset() { b.Failures = 0 }
 
-// after is what will be left of the failures. Those that could not make the wait longer any more do not take longer to be
-// forgotten either.
+// after is what will be left of the failures. Those that could not make the wait longer any more do not take longer to
+// be forgotten either.
 func (b *Backoff) after(lived time.Duration) float64 {
 	if b.Half == 0 {
 		return b.Failures

@@ -20,12 +20,42 @@ func TestNext(t *testing.T) {
 		lived time.Duration
 		waits []time.Duration
 	}{
-		{"doubles", Backoff{First: time.Second, Max: 10 * time.Second}, 0, []time.Duration{1000 * ms, 2000 * ms, 4000 * ms, 8000 * ms, 10000 * ms, 10000 * ms}},
-		{"some are free", Backoff{Free: 2, First: 100 * ms, Max: 150 * ms}, 0, []time.Duration{0, 0, 100 * ms, 150 * ms, 150 * ms}},
-		{"no time makes up for it", Backoff{First: 1 * ms, Max: 4 * ms}, time.Hour, []time.Duration{1 * ms, 2 * ms, 4 * ms, 4 * ms}},
-		{"time does not matter where none goes by", Backoff{Free: 1, First: 100 * ms, Max: 10 * time.Second, Half: minute}, 0, []time.Duration{0, 100 * ms, 200 * ms, 400 * ms}},
-		{"half is forgotten", Backoff{First: 100 * ms, Max: 10 * time.Second, Half: minute}, minute, []time.Duration{100 * ms, 141 * ms, 168 * ms, 183 * ms}},
-		{"all is forgotten", Backoff{Free: 1, First: 100 * ms, Max: 10 * time.Second, Half: minute}, time.Hour, []time.Duration{0, 0, 0, 0}},
+		{
+			"doubles",
+			Backoff{First: time.Second, Max: 10 * time.Second},
+			0,
+			[]time.Duration{1000 * ms, 2000 * ms, 4000 * ms, 8000 * ms, 10000 * ms, 10000 * ms},
+		},
+		{
+			"some are free",
+			Backoff{Free: 2, First: 100 * ms, Max: 150 * ms},
+			0,
+			[]time.Duration{0, 0, 100 * ms, 150 * ms, 150 * ms},
+		},
+		{
+			"no time makes up for it",
+			Backoff{First: 1 * ms, Max: 4 * ms},
+			time.Hour,
+			[]time.Duration{1 * ms, 2 * ms, 4 * ms, 4 * ms},
+		},
+		{
+			"time does not matter where none goes by",
+			Backoff{Free: 1, First: 100 * ms, Max: 10 * time.Second, Half: minute},
+			0,
+			[]time.Duration{0, 100 * ms, 200 * ms, 400 * ms},
+		},
+		{
+			"half is forgotten",
+			Backoff{First: 100 * ms, Max: 10 * time.Second, Half: minute},
+			minute,
+			[]time.Duration{100 * ms, 141 * ms, 168 * ms, 183 * ms},
+		},
+		{
+			"all is forgotten",
+			Backoff{Free: 1, First: 100 * ms, Max: 10 * time.Second, Half: minute},
+			time.Hour,
+			[]time.Duration{0, 0, 0, 0},
+		},
 	} {
 		for i, want := range tt.waits {
 			if got := tt.b.Next(tt.lived); got.Truncate(ms) != want {

@@ -1,5 +1,5 @@
-// Package monotime is the machine's monotonic clock, on which all processes agree: a time.Time loses its monotonic part on
-// the way from one process to another, and the clock on the wall may be set.
+// Package monotime is the machine's monotonic clock, on which all processes agree: a time.Time loses its monotonic part
+// on the way from one process to another, and the clock on the wall may be set.
 package monotime
 
 import (

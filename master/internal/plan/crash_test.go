@@ -1,4 +1,4 @@
-package master
+package plan
 
 import (
 	"math"
@@ -10,15 +10,16 @@ import (
 	"time"
 
 	"baton/master/internal/monotime"
+	"baton/worker/wire"
 )
 
 // crashEvery makes the worker of slot 0, one of n, crash count times, each a life after it was started: at once where
 // there is no delay. It returns the delays, and the time of the last crash.
-func crashEvery(c *crashes, life time.Duration, count int) (delays []time.Duration, at monotime.Time) {
+func crashEvery(c *Crashes, life time.Duration, count int) (delays []time.Duration, at monotime.Time) {
 	at = now
 	for range count {
 		at = at.Add(life)
-		c.died(0, 1, life, "exit status 3", at)
+		c.Add(0, 1, life, "exit status 3", at)
 		next := max(at, c.slots[0].notBefore)
 		delays = append(delays, time.Duration(next-at))
 		at = next
@@ -52,24 +53,26 @@ func TestCrashDelays(t *testing.T) {
 		{"one an hour, for ever", time.Hour, 1000, 0, 0, false},
 		{"one a month, for ever", month, 1000, 0, 0, false},
 	} {
-		var c crashes
+		var c Crashes
 		delays, _ := crashEvery(&c, tt.life, tt.count)
 		if got := delays[tt.count-1]; got < tt.least || got > tt.most || c.slots[0].looping != tt.looping {
-			t.Errorf("%s: held back for %v, want %v to %v; again and again: %v", tt.name, got, tt.least, tt.most, c.slots[0].looping)
+			t.Errorf("%s: held back for %v, want %v to %v; again and again: %v",
+				tt.name, got, tt.least, tt.most, c.slots[0].looping)
 		}
 		for i := 1; i < tt.count; i++ {
 			if delays[i] < delays[i-1] {
-				t.Errorf("%s: crash %d is held back for %v, less than the one before (%v)", tt.name, i+1, delays[i], delays[i-1])
+				t.Errorf("%s: crash %d is held back for %v, less than the one before (%v)",
+					tt.name, i+1, delays[i], delays[i-1])
 				break
 			}
 		}
 	}
 }
 
-// A row that is over leaves nothing: neither a delay nor a number in the next one's words.
+// A streak that is over leaves nothing: neither a delay nor a number in the next one's words.
 func TestCrashesAreForgotten(t *testing.T) {
 	t.Parallel()
-	var c crashes
+	var c Crashes
 	_, at := crashEvery(&c, 0, 100)
 	for _, tt := range []struct {
 		later time.Duration
@@ -80,32 +83,33 @@ func TestCrashesAreForgotten(t *testing.T) {
 		{3 * crashHalf, 200 * time.Millisecond, 101},
 		{5 * crashHalf, 0, 1},
 	} {
-		d := crashes{slots: map[int]slotCrashes{0: c.slots[0]}}
+		d := Crashes{slots: map[int]streak{0: c.slots[0]}}
 		then := at.Add(tt.later)
-		d.died(0, 1, tt.later, "signal killed", then)
+		d.Add(0, 1, tt.later, "signal killed", then)
 		s := d.slots[0]
 		if got := time.Duration(max(0, s.notBefore-then)); got > tt.most || s.count != tt.count {
-			t.Errorf("%v later: held back for %v, want at most %v; crash %d of the row, want %d", tt.later, got, tt.most, s.count, tt.count)
+			t.Errorf("%v later: held back for %v, want at most %v; crash %d of the streak, want %d",
+				tt.later, got, tt.most, s.count, tt.count)
 		}
 	}
 }
 
 func TestSlotsCrashAlone(t *testing.T) {
 	t.Parallel()
-	var c crashes
+	var c Crashes
 	crashEvery(&c, 0, 20)
 	at := c.slots[0].at.Add(time.Minute)
-	if c.died(1, 2, 0, "", at); c.slots[1].notBefore > at {
+	if c.Add(1, 2, 0, "", at); c.slots[1].notBefore > at {
 		t.Errorf("slot 1 is held back for %v because of slot 0", time.Duration(c.slots[1].notBefore-at))
 	}
 }
 
-// TestCrashesDoNotEatTheMachine: however many slots crash, at once after their start, the starts are bounded: one of each
-// slot right away, then ten a second, and in the end one of each slot every crashMax.
+// TestCrashesDoNotEatTheMachine: however many slots crash, at once after their start, the starts are bounded: one of
+// each slot right away, then ten a second, and in the end one of each slot every crashMax.
 func TestCrashesDoNotEatTheMachine(t *testing.T) {
 	t.Parallel()
 	for _, slots := range []int{1, 2, 16, 64, 500} {
-		var c crashes
+		var c Crashes
 		due := make([]monotime.Time, slots) // of each slot's next start; it crashes a millisecond later
 		starts := map[int64]int{}           // by second
 		for range 100 * slots {
@@ -115,7 +119,7 @@ func TestCrashesDoNotEatTheMachine(t *testing.T) {
 				break
 			}
 			starts[int64((at-now)/sec)]++
-			c.died(slot, slots, time.Millisecond, "exit status 3", at.Add(time.Millisecond))
+			c.Add(slot, slots, time.Millisecond, "exit status 3", at.Add(time.Millisecond))
 			due[slot] = max(c.slots[slot].notBefore, at.Add(time.Millisecond))
 		}
 		for second, n := range starts {
@@ -130,7 +134,11 @@ func TestCrashesDoNotEatTheMachine(t *testing.T) {
 				t.Errorf("%d slots: %d starts in second %d, at most %d are allowed", slots, n, second, most)
 			}
 		}
-		if starts[90]+starts[91]+starts[92]+starts[93]+starts[94]+starts[95]+starts[96]+starts[97]+starts[98]+starts[99] < min(slots, 95) {
+		last := 0
+		for second := int64(90); second < 100; second++ {
+			last += starts[second]
+		}
+		if last < min(slots, 95) {
 			t.Errorf("%d slots: not every one is tried again: %v", slots, starts)
 		}
 	}
@@ -139,9 +147,9 @@ func TestCrashesDoNotEatTheMachine(t *testing.T) {
 // All that die at the same moment are there again at once, whatever killed them.
 func TestAllCrashTogether(t *testing.T) {
 	t.Parallel()
-	var c crashes
+	var c Crashes
 	for slot := range 100 {
-		if c.died(slot, 100, time.Hour, "signal killed", now); c.slots[slot].notBefore > now {
+		if c.Add(slot, 100, time.Hour, "signal killed", now); c.slots[slot].notBefore > now {
 			t.Fatalf("slot %d is held back", slot)
 		}
 	}
@@ -163,7 +171,7 @@ func TestCrashesHeal(t *testing.T) {
 		{"lives longer", 11 * time.Second, 5, 22 * time.Second, true},
 		{"was never ill", 0, 2, time.Hour, false},
 	} {
-		var c crashes
+		var c Crashes
 		_, at := crashEvery(&c, tt.life, tt.count)
 		alive := map[int]monotime.Time{}
 		if tt.alive >= 0 {
@@ -191,13 +199,13 @@ func TestCrashesHeal(t *testing.T) {
 	}
 }
 
-// One that had lived for a month before the row began does not have to be outlived.
+// One that had lived for a month before the streak began does not have to be outlived.
 func TestOldAgeDoesNotDelayHealing(t *testing.T) {
 	t.Parallel()
-	var c crashes
-	c.died(0, 1, 30*24*time.Hour, "", now)
+	var c Crashes
+	c.Add(0, 1, 30*24*time.Hour, "", now)
 	for range 5 {
-		c.died(0, 1, time.Millisecond, "", now+sec)
+		c.Add(0, 1, time.Millisecond, "", now+sec)
 	}
 	if healed, _ := c.heal(1, map[int]monotime.Time{0: now + 2*sec}, now+4*sec); len(healed) != 1 {
 		t.Error("not healed")
@@ -206,10 +214,10 @@ func TestOldAgeDoesNotDelayHealing(t *testing.T) {
 
 func TestSlotsThatGoAreForgotten(t *testing.T) {
 	t.Parallel()
-	var c crashes
-	c.died(0, 2, 0, "", now)
+	var c Crashes
+	c.Add(0, 2, 0, "", now)
 	for range 5 {
-		c.died(1, 2, 0, "", now)
+		c.Add(1, 2, 0, "", now)
 	}
 	if c.heal(1, nil, now); len(c.slots) != 1 || len(c.looping()) != 0 {
 		t.Errorf("%+v", c.slots)
@@ -218,19 +226,19 @@ func TestSlotsThatGoAreForgotten(t *testing.T) {
 
 func TestCrashReport(t *testing.T) {
 	t.Parallel()
-	var c crashes
+	var c Crashes
 	if list := c.report(nil, now); list == nil || len(list) != 0 {
 		t.Errorf("nothing has crashed: %#v", list)
 	}
-	c.died(0, 4, 0, "signal killed", now) // and has a worker again
-	c.died(1, 4, 0, "signal killed", now)
+	c.Add(0, 4, 0, "signal killed", now) // and has a worker again
+	c.Add(1, 4, 0, "signal killed", now)
 	for range 4 {
-		c.died(2, 4, 0, "exit status 3", now)
-		c.died(3, 4, 0, "signal segmentation fault", now)
+		c.Add(2, 4, 0, "exit status 3", now)
+		c.Add(3, 4, 0, "signal segmentation fault", now)
 	}
 	then := now.Add(100 * time.Millisecond)
 	got := c.report(map[int]bool{0: true, 3: true}, then)
-	want := []CrashingSlot{
+	want := []wire.CrashingSlot{
 		{Slot: 1, Crashes: 1, Within: 0.1, Last: "signal killed", Empty: true},
 		{Slot: 2, Crashes: 4, Within: 0.1, Last: "exit status 3", Looping: true, Empty: true, NextStart: 0.4},
 		{Slot: 3, Crashes: 4, Within: 0.1, Last: "signal segmentation fault", Looping: true},
@@ -250,10 +258,10 @@ func TestCrashReport(t *testing.T) {
 
 func TestManyCrashingSlotsAreFewLines(t *testing.T) {
 	t.Parallel()
-	var c crashes
+	var c Crashes
 	for slot := range 64 {
 		for range 3 {
-			c.died(slot, 64, 0, "exit status 3", now)
+			c.Add(slot, 64, 0, "exit status 3", now)
 		}
 	}
 	lines := c.warnings(1, nil, c.report(nil, now), now)
@@ -262,7 +270,7 @@ func TestManyCrashingSlotsAreFewLines(t *testing.T) {
 	}
 }
 
-// TestYoungGenerationIsBlamed: a row that begins right after COMMIT is said of the generation, until it heals.
+// TestYoungGenerationIsBlamed: a streak that begins right after COMMIT is said of the generation, until it heals.
 func TestYoungGenerationIsBlamed(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -271,15 +279,19 @@ func TestYoungGenerationIsBlamed(t *testing.T) {
 		draining  []int
 		want      string
 	}{
-		{"young", now - 3*sec, []int{4}, "generation 5 took over 3s ago, and has crashed 3 times since, while generation 4 still drains; "},
+		{
+			"young", now - 3*sec,
+			[]int{4},
+			"generation 5 took over 3s ago, and has crashed 3 times since, while generation 4 still drains; ",
+		},
 		{"young, two drain", now - 3*sec, []int{2, 4}, "3 times since, while generations 2 to 4 still drain; "},
 		{"young and alone", now - 3*sec, nil, "generation 5 took over 3s ago, and has crashed 3 times since; "},
 		{"old", now - 60*sec, []int{4}, ""},
 		{"nobody knows", 0, []int{4}, ""},
 	} {
-		c := crashes{committed: tt.committed}
+		c := Crashes{Committed: tt.committed}
 		for range 3 {
-			c.died(0, 2, 0, "exit status 3", now)
+			c.Add(0, 2, 0, "exit status 3", now)
 		}
 		lines := c.warnings(5, tt.draining, nil, now)
 		if got := strings.Join(lines, "\n"); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
@@ -292,12 +304,13 @@ func TestYoungGenerationIsBlamed(t *testing.T) {
 	}
 }
 
-// TestCrashesAnyhow: whatever happens, no slot is held back for longer than the two budgets allow, and each heals in the end.
+// TestCrashesAnyhow: whatever happens, no slot is held back for longer than the two budgets allow, and each heals in
+// the end.
 func TestCrashesAnyhow(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		c := crashes{committed: now}
+		c := Crashes{Committed: now}
 		n := 1 + r.IntN(40)
 		at := now
 		for range 300 {
@@ -306,7 +319,7 @@ func TestCrashesAnyhow(t *testing.T) {
 			if c.slots[slot].notBefore > at {
 				continue // it is empty
 			}
-			c.died(slot, n, time.Duration(r.Int64N(int64(time.Minute))), "exit status 3", at)
+			c.Add(slot, n, time.Duration(r.Int64N(int64(time.Minute))), "exit status 3", at)
 			if wait := time.Duration(c.slots[slot].notBefore - at); wait > crashMax+time.Duration(n)*crashPace {
 				t.Fatalf("seed %d: held back for %v", seed, wait)
 			}
