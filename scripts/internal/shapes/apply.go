@@ -13,6 +13,7 @@ import (
 
 	"baton/master"
 	"baton/master/mastertest"
+	"baton/scripts/internal/harness"
 )
 
 // do takes the steps of a group, and looks at what has become of everything.
@@ -63,8 +64,14 @@ func (w *walk) expect(g []step) {
 func (w *walk) apply(p step, alone bool) (asked bool) {
 	switch p.Do {
 	case edit:
+		if w.save = harness.Save; p.Slow {
+			w.save = saveSlowly
+		}
 		w.write(w.state)
+		w.save = harness.Save
 		w.ask(p.How, alone)
+	case spoil:
+		w.spoil(p.What)
 	case reload:
 		w.ask(p.How, alone)
 	case program:
@@ -142,7 +149,7 @@ func (w *walk) judge(g []step, before master.Status) {
 		return
 	}
 	good, says := w.right()
-	code, out := w.outcome(g, before)
+	code, out := w.outcome(g, before, good)
 	switch {
 	case code == 0 && good:
 		w.committed(g)
@@ -172,10 +179,10 @@ func (w *walk) right() (good bool, says string) {
 
 // outcome is how the reload ended that the group has asked for. Where several things happened at once one more is
 // asked for: the first one may have met any of them.
-func (w *walk) outcome(g []step, before master.Status) (code int, out string) {
+func (w *walk) outcome(g []step, before master.Status, good bool) (code int, out string) {
 	p := g[0]
 	byItself := p.How == "watch" && w.force.file.get("watch") != 0 && !foreign(w.force.program)
-	byCommand := p.How == "command" || p.How == "wait" || p.How == "watch" && !byItself || p.Do == kill || p.Do == pause
+	byCommand := p.How == "command" || p.How == "wait" || p.How == "watch" && !byItself || p.Do == kill || p.Do == pause || p.Do == spoil
 	if byCommand || len(g) > 1 && !byHUP(g) {
 		args := []string{"reload"}
 		if p.How == "wait" && w.state.file.drain() < 10*time.Second {
@@ -189,13 +196,15 @@ func (w *walk) outcome(g []step, before master.Status) (code int, out string) {
 	}
 	var st master.Status
 	err := w.until(patience, func() (err error) {
-		if st, err = w.status(); err == nil && (st.LastReload.ID <= before.LastReload.ID || st.State == "reloading") {
-			err = fmt.Errorf("the last reload is %d, as before; generation %d, %s", st.LastReload.ID, st.Generation, st.State)
+		st, err = w.status()
+		last := st.LastReload
+		if err == nil && (last.ID <= before.LastReload.ID || last.OK != good || st.State == "reloading") {
+			err = fmt.Errorf("the last reload is %+v, %d before; generation %d, %s", last, before.LastReload.ID, st.Generation, st.State)
 		}
 		return err
 	})
 	switch {
-	case err != nil:
+	case err != nil && st.LastReload.ID <= before.LastReload.ID:
 		w.findf("no reload", "by %s: %v", p.How, err)
 		return -1, ""
 	case st.LastReload.OK:

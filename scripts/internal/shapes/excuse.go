@@ -13,6 +13,7 @@ type facts struct {
 	begun    bool // the request was begun before that, so that it had to be answered
 	left     bool // at some time of the connection's, nobody promised to serve the target
 	late     bool // it was made when nobody did
+	shed     bool // its worker may have had max_connections, and closed idle ones for those who wait
 	lingers  bool // it does not move: TLS, a WebSocket, handover = false, a program that does not hand over
 	replaced bool // its worker may have been told to drain
 	drained  bool // and that long ago that it may be cut
@@ -35,6 +36,8 @@ func excuse(f facts) string {
 		return "held by a worker that was killed"
 	case f.down && !f.begun:
 		return "there was no baton"
+	case f.shed && cut(f.kind):
+		return "closed for others, at max_connections"
 	case f.kind == load.Goodbye && (f.replaced || f.down):
 		return "a WebSocket whose worker goes"
 	case cut(f.kind) && f.drained && (f.lingers || f.left):

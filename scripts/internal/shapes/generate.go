@@ -68,7 +68,8 @@ func choices() []choice {
 		}},
 		{5, (*generator).occupy},
 		{3, func(*generator) step { return step{Do: rotate} }},
-		{9, func(g *generator) step { return step{Do: rest, N: pick(g, 30, 300, 1000, 4000) + g.IntN(1000)} }},
+		{3, func(g *generator) step { return step{Do: spoil, What: pick(g, "gone", "half", "junk")} }},
+		{9, func(g *generator) step { return step{Do: rest, N: g.IntN(pick(g, 10, 100, 1000, 6000))} }},
 	}
 }
 
@@ -88,7 +89,7 @@ func (g *generator) step() step {
 			break
 		}
 	}
-	p.With = g.IntN(5) == 0 && p.Do != restart && p.Do != remove
+	p.With = g.IntN(5) == 0 && p.Do != restart && p.Do != remove && p.Do != spoil
 	return p
 }
 
@@ -96,6 +97,7 @@ func (g *generator) step() step {
 // that.
 func (g *generator) edit() step {
 	p := step{Do: edit, How: pick(g, "command", "hup", "watch"), Set: map[string]int{}, Put: map[int]*place{}}
+	p.Slow = g.IntN(6) == 0
 	for range pick(g, 1, 1, 1, 2, 3) {
 		if g.IntN(3) == 0 {
 			g.set(&p)

@@ -45,7 +45,7 @@ func TestEverythingIsWalked(t *testing.T) {
 		}
 	}
 	var want []string
-	for _, d := range []deed{edit, reload, resize, more, fewer, program, restart, remove, occupy, release, rotate, rest} {
+	for _, d := range []deed{edit, reload, resize, more, fewer, program, restart, remove, occupy, release, spoil, rotate, rest} {
 		want = append(want, string(d))
 	}
 	for _, who := range []string{"worker", "master", "keeper"} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -127,6 +128,7 @@ func (l *ledger) facts(t target, f load.Failure) facts {
 	}
 	r.held = l.wasHeld(t, f, made)
 	r.begun = l.begun(f)
+	r.shed = t.Process == "http" && l.crowded(made, f.Time)
 	r.replaced, r.drained = l.drained(made, f.Time)
 	return r
 }
@@ -197,6 +199,13 @@ func (l *ledger) left(t target, from, to time.Time) bool {
 
 // late reports whether that was so when the connection was made.
 func (l *ledger) late(t target, made time.Time) bool { return l.left(t, made, made) }
+
+// crowded reports whether workers may have had as many connections as they take.
+func (l *ledger) crowded(from, to time.Time) bool {
+	return slices.ContainsFunc(l.epochs, func(e epoch) bool {
+		return e.meets(from, to) && e.shape.get("max_connections") == crowded
+	})
+}
 
 // lingers reports whether the connection could not move at some time.
 func (l *ledger) lingers(t target, from, to time.Time) bool {

@@ -40,6 +40,9 @@ func seconds(n int) string  { return fmt.Sprintf("%q", time.Duration(n)*time.Sec
 func boolean(n int) string  { return fmt.Sprint(n != 0) }
 func megabyte(n int) string { return fmt.Sprint(n << 20) }
 
+// crowded is a max_connections that the clients of a walk reach, while those that cannot be closed do not.
+const crowded = 40
+
 // nobody is who workers may be, if the walk is root's.
 func nobody(int) string { return `"65534"` + "\ngroup = \"65534\"" }
 
@@ -57,7 +60,7 @@ func values() []value {
 		{"max_requests", []int{0, 300, 2000}, plain},
 		{"max_age", []int{0, 3, 10}, seconds},
 		{"max_memory", []int{0, 1, 300}, megabyte},
-		{"max_connections", []int{0, 200}, plain},
+		{"max_connections", []int{0, 200, crowded}, plain},
 		{"idle_timeout", []int{75, 30}, seconds},
 		{"user", []int{0, 1}, nobody},
 	}

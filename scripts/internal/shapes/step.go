@@ -25,6 +25,7 @@ const (
 	remove  deed = "remove"  // a file that baton has made, and a reload
 	occupy  deed = "occupy"  // a foreign process takes a port
 	release deed = "release" // and gives it back
+	spoil   deed = "spoil"   // the file is broken or gone for a time, and reloads fail
 	rotate  deed = "rotate"  // the log gets another name, and USR1
 	rest    deed = "rest"    // nothing, for a time
 )
@@ -38,7 +39,8 @@ type step struct {
 	Who  string         `json:"who,omitempty"`  // kill, pause: worker, master, keeper
 	Nth  int            `json:"nth,omitempty"`  // of several
 	N    int            `json:"n,omitempty"`    // resize; pause, rest: milliseconds
-	What string         `json:"what,omitempty"` // program: its name; remove: the file
+	What string         `json:"what,omitempty"` // program: its name; remove: the file; spoil: gone, half or junk
+	Slow bool           `json:"slow,omitempty"` // edit: in place, and half of it a moment before the rest
 	Host string         `json:"host,omitempty"` // occupy
 	Port int            `json:"port,omitempty"` // occupy
 	With bool           `json:"with,omitempty"` // the next step comes at once

@@ -31,6 +31,7 @@ type walk struct {
 	book    *ledger
 	clients *clients
 	verbose bool
+	save    func(path string, content []byte, mode os.FileMode) error // how files are written
 
 	state  state // what the files say
 	force  state // what is in force
@@ -49,7 +50,7 @@ type walk struct {
 
 // newWalk prepares a directory with everything that a walk needs.
 func newWalk(bin, dir string, seed uint64) (*walk, error) {
-	w := &walk{bin: bin, book: newLedger(), state: newState()}
+	w := &walk{bin: bin, save: harness.Save, book: newLedger(), state: newState()}
 	w.baton = &harness.Baton{Dir: dir, Env: []string{"BATON_CONTROL=baton.sock"}}
 	for range portCount {
 		address, err := mastertest.PickPort()
@@ -155,7 +156,7 @@ func (w *walk) write(s state) {
 		files[0], files[1] = files[1], files[0]
 	}
 	for _, f := range files {
-		if err := harness.Save(w.path(f[0]), []byte(f[1]), 0o644); err != nil {
+		if err := w.save(w.path(f[0]), []byte(f[1]), 0o644); err != nil {
 			w.findf("walk", "%v", err)
 		}
 	}
