@@ -17,7 +17,7 @@
 // # Invariants
 //
 //   - One goroutine owns the state of a master ([master.loop]). Others wait for one thing and send it an event. What
-//     must be done about the workers says package plan, which touches nothing.
+//     must be done about the workers is decided by package plan, which touches nothing.
 //   - A listening socket is made once, and closed when its address leaves the configuration; never to move traffic.
 //   - A worker is started from the running master's own executable, and gets its configuration as bytes. No generation is
 //     mixed.

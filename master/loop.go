@@ -24,7 +24,7 @@ func (m *master) loop() int {
 	timer.Stop()
 	m.maybeCommit()
 	for !m.over && m.failed == nil {
-		m.reconcile(timer)
+		setTimer(timer, m.reconcile(monotime.Now()))
 		if m.over || m.failed != nil {
 			break
 		}
@@ -49,30 +49,42 @@ func (m *master) loop() int {
 	return m.end()
 }
 
-// reconcile does what must be done about the workers, and sets the timer for the next time.
-func (m *master) reconcile(timer *time.Timer) {
-	now := monotime.Now()
+// setTimer makes the timer fire at a time, or never if that is 0.
+func setTimer(timer *time.Timer, at monotime.Time) {
+	if at == 0 {
+		timer.Stop()
+		return
+	}
+	timer.Reset(at.Sub(monotime.Now()))
+}
+
+// reconcile does what must be done about the workers, and returns when to do so again if nothing happens before.
+func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
 	m.measure(now)
 	m.listen(now)
-	todo, next := m.plan(now)
-	m.tellTakers() // before a worker drains that somebody may be giving connections to
-	for _, a := range todo {
-		m.apply(a)
-	}
-	m.tellTakers()
+	next = m.carryOut(now)
 	m.shareOut()
 	if !m.committed {
 		next = m.checkReadyTimeout()
 	}
 	m.checkEmpty()
 	m.reportOldest()
-	next = monotime.Earliest(m.checkTickets(m.checkQueries(next)), m.checkCrashes(now), m.measureAt, m.listenAt,
+	return monotime.Earliest(m.checkTickets(m.checkQueries(next)), m.checkCrashes(now), m.measureAt, m.listenAt,
 		m.checkRelisten(now), m.closeQuiet(now))
-	if next == 0 {
-		timer.Stop()
-		return
+}
+
+// carryOut does what the plan says until it says nothing more: only then does it know of the deadlines of what was done.
+func (m *master) carryOut(now monotime.Time) (next monotime.Time) {
+	for {
+		todo, next := m.plan(now)
+		m.tellTakers() // before a worker drains that somebody may be giving connections to
+		if len(todo) == 0 {
+			return next
+		}
+		for _, a := range todo {
+			m.apply(a)
+		}
 	}
-	timer.Reset(time.Duration(next - monotime.Now()))
 }
 
 // plan returns what must be done about the workers, and when to ask again; nothing before COMMIT.

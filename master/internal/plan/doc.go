@@ -10,8 +10,9 @@
 // to drain. Each slot must have one of this generation; those of older generations, of slots beyond the last, and at a
 // stop all of them must drain, and have a deadline then. Too many generations that drain are cut, the oldest first.
 //
-// Two memories hold back what does not help: [Crashes] the next worker of a slot whose workers crash, and [Recycling]
-// the replacement of workers that are too old, too large or have answered enough. How long, both ask package backoff.
+// Two memories slow down what does not help: [Crashes] delays the next worker of a slot whose workers crash, and
+// [Recycling] delays replacing workers that are too old, too large or have answered enough requests. Package backoff says
+// for how long.
 //
 // [View.Takers] and [View.Shares] say to which workers connections move when one drains, and when there are new slots.
 package plan
