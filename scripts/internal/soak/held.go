@@ -78,7 +78,8 @@ func (h held) excuse(f load.Failure) string {
 		return excuseWorker
 	}
 	for _, d := range *h.dead {
-		if f.Time.After(d.from) && (d.to.IsZero() || f.Time.Before(d.to.Add(time.Second))) {
+		// A connection of before has ended with the baton, and its client may ask on it much later.
+		if f.Time.After(d.from) && (d.to.IsZero() || f.Made.Before(d.to.Add(time.Second))) {
 			return excuseKeeper
 		}
 	}
