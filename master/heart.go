@@ -45,8 +45,8 @@ func (m *master) openHeart() error {
 	return nil
 }
 
-// giveHeart chooses the bytes of a new worker in its generation's file.
-func (m *master) giveHeart(p *proc) {
+// assignHeartbeat chooses the bytes of a new worker in its generation's file.
+func (m *master) assignHeartbeat(p *proc) {
 	if m.cfg.HangTimeout <= 0 {
 		return
 	}
@@ -61,8 +61,8 @@ func (m *master) giveHeart(p *proc) {
 	p.HangTimeout = m.cfg.HangTimeout
 }
 
-// findHeart finds the bytes of a worker that is adopted.
-func (m *master) findHeart(p *proc) {
+// findHeartbeat finds the bytes of a worker that is adopted.
+func (m *master) findHeartbeat(p *proc) {
 	if p.record.HangTimeout == 0 {
 		return
 	}
@@ -101,8 +101,8 @@ func (m *master) dropHearts() {
 	}
 }
 
-// listen looks at the heartbeats.
-func (m *master) listen(now monotime.Time) {
+// checkHeartbeats looks at the heartbeats.
+func (m *master) checkHeartbeats(now monotime.Time) {
 	every := time.Duration(0)
 	for _, p := range m.procs {
 		if p.HangTimeout > 0 && (every == 0 || p.HangTimeout/4 < every) {

@@ -36,7 +36,7 @@ func watchWorkers(t *testing.T, timeouts ...time.Duration) watching {
 	for i, timeout := range timeouts {
 		m.cfg.HangTimeout = timeout
 		p := &proc{Worker: plan.Worker{PID: i + 1, Generation: 5, State: plan.Serving}}
-		m.giveHeart(p)
+		m.assignHeartbeat(p)
 		m.procs[p.PID] = p
 	}
 	return watching{m, t, fd}
@@ -66,7 +66,7 @@ func TestListen(t *testing.T) {
 		if i >= 5 {
 			w.beats(1)
 		}
-		w.listen(at)
+		w.checkHeartbeats(at)
 		if w.listenAt != at+sec {
 			t.Errorf("the next look is in %v", time.Duration(w.listenAt-at))
 		}
@@ -77,29 +77,29 @@ func TestListen(t *testing.T) {
 	w.wantSilent(2, 19*time.Second, at)
 
 	// A look that is a little late is nobody's fault either.
-	w.listen(at + 2*sec - 1)
+	w.checkHeartbeats(at + 2*sec - 1)
 	w.wantSilent(1, 2*time.Second-1, at+2*sec-1)
 	w.wantSilent(2, 21*time.Second-1, at+2*sec-1)
 
 	// The master itself did not run: everybody has a full timeout from now on.
 	at += 10 * sec
-	w.listen(at)
+	w.checkHeartbeats(at)
 	w.wantSilent(1, 0, at)
 	w.wantSilent(2, 0, at)
-	w.listen(at + sec)
+	w.checkHeartbeats(at + sec)
 	w.wantSilent(2, time.Second, at+sec)
 }
 
 func TestListenToNobody(t *testing.T) {
 	t.Parallel()
 	w := watchWorkers(t, 0, 0)
-	if w.listen(now); w.listenAt != 0 {
+	if w.checkHeartbeats(now); w.listenAt != 0 {
 		t.Errorf("the next look is in %v", time.Duration(w.listenAt-now))
 	}
 	w = watchWorkers(t, time.Second)
 	w.procs[1].State = plan.Ready // is watched from GO on
-	w.listen(now)
-	w.listen(now + sec/4)
+	w.checkHeartbeats(now)
+	w.checkHeartbeats(now + sec/4)
 	w.wantSilent(1, 0, now+sec/4)
 }
 
@@ -110,7 +110,7 @@ func TestHeartsHavePlacesOfTheirOwn(t *testing.T) {
 	w.procs[9] = &proc{Worker: plan.Worker{PID: 9, Generation: 4}, record: wire.WorkerRecord{Heart: 24, HangTimeout: 1}} // in another file
 	for pid := 10; pid < 14; pid++ {
 		p := &proc{Worker: plan.Worker{PID: pid, Generation: 5}}
-		w.giveHeart(p)
+		w.assignHeartbeat(p)
 		w.procs[pid] = p
 	}
 	places := map[int64]int{}

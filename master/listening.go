@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"baton/master/internal/backoff"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/sockets"
@@ -20,16 +21,10 @@ const (
 	failed                       // somebody else took the address between bind and listen; it is tried again
 )
 
-// Pauses between the tries of sockets that could not listen.
-const (
-	firstRelisten = 100 * time.Millisecond
-	lastRelisten  = 5 * time.Second
-)
-
-// relisten is when those sockets are tried again; at is 0 if there are none.
+// relisten is when sockets that could not listen are tried again; at is 0 if there are none.
 type relisten struct {
-	at    monotime.Time
-	pause time.Duration
+	backoff.Backoff
+	at monotime.Time
 }
 
 // listenNew makes the sockets listen that are new since COMMIT, in the order of the slots: by that order the steering
@@ -44,7 +39,8 @@ func (m *master) listenNew() {
 			m.listenFailed(&m.sockets[i], err)
 		}
 	}
-	m.planRelisten(firstRelisten)
+	m.relisten.Backoff = backoff.Backoff{First: 100 * time.Millisecond, Max: 5 * time.Second}
+	m.planRelisten()
 }
 
 // startListening makes a socket listen, as the last one on its address.
@@ -74,10 +70,10 @@ func (m *master) listenFailed(s *sock, err error) {
 // warnListen is the key of a warning, one for a listener.
 func warnListen(s *sock) string { return "listen/" + s.at }
 
-func (m *master) planRelisten(pause time.Duration) {
-	m.relisten = relisten{}
+func (m *master) planRelisten() {
+	m.relisten.at = 0
 	if slices.ContainsFunc(m.sockets, func(s sock) bool { return s.state == failed }) {
-		m.relisten = relisten{at: monotime.Now().Add(pause), pause: pause}
+		m.relisten.at = monotime.Now().Add(m.relisten.Next(0))
 	}
 }
 
@@ -88,7 +84,7 @@ func (m *master) checkRelisten(now monotime.Time) (next monotime.Time) {
 	}
 	if now >= m.relisten.at {
 		m.tryAgain()
-		m.planRelisten(min(2*m.relisten.pause, lastRelisten))
+		m.planRelisten()
 	}
 	return m.relisten.at
 }

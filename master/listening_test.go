@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"baton/master/internal/monotime"
 	"baton/worker/wire"
@@ -45,7 +46,7 @@ func TestListenerThatCannotListen(t *testing.T) {
 			}
 			_ = foreign.Close()
 			if next := m.checkRelisten(m.relisten.at); next != 0 {
-				t.Errorf("it is tried again, with the pause %v", m.relisten.pause)
+				t.Errorf("it is tried again in %v", next.Sub(monotime.Now()))
 			}
 			if got := heard(1); !slices.Equal(got, []string{wire.Listening{}.Kind()}) {
 				t.Errorf("the workers were told %q", got)
@@ -71,16 +72,15 @@ func TestRelistenHasPauses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = foreign.Close() }()
+	before := monotime.Now()
 	m.listenNew()
-	for want := firstRelisten; want < lastRelisten; want *= 2 {
-		if m.relisten.pause != want {
-			t.Fatalf("a pause of %v, want %v", m.relisten.pause, want)
+	for i, want := range []int{100, 200, 400, 800, 1600, 3200, 5000, 5000} {
+		pause := time.Duration(want) * time.Millisecond
+		if at := m.relisten.at; at < before.Add(pause) || at > monotime.Now().Add(pause) {
+			t.Fatalf("pause %d is %v, want %v", i, at.Sub(before), pause)
 		}
+		before = monotime.Now()
 		m.checkRelisten(m.relisten.at)
-	}
-	m.checkRelisten(m.relisten.at)
-	if m.relisten.pause != lastRelisten {
-		t.Errorf("a pause of %v", m.relisten.pause)
 	}
 	if m.stopping = true; m.checkRelisten(m.relisten.at) != 0 {
 		t.Error("it is tried while everything stops")

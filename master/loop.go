@@ -61,7 +61,7 @@ func setTimer(timer *time.Timer, at monotime.Time) {
 // reconcile does what must be done about the workers, and returns when to do so again if nothing happens before.
 func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
 	m.measure(now)
-	m.listen(now)
+	m.checkHeartbeats(now)
 	next = m.carryOut(now)
 	m.shareOut()
 	if !m.committed {

@@ -72,7 +72,7 @@ func (m *master) startWorker(slot, replaces int) error {
 	p := &proc{Worker: plan.Worker{PID: pid, Generation: m.gen, Slot: slot, Started: monotime.Now()}, own: true, record: rec}
 	p.Replaces, p.Grown = replaces, m.grown[slot]
 	delete(m.grown, slot)
-	m.giveHeart(p)
+	m.assignHeartbeat(p)
 	m.procs[pid] = p
 	raw, err := seqpacket.Dup(ours)
 	if err != nil {
@@ -164,7 +164,7 @@ func (m *master) adopt(pid int, data string, fd int) {
 	}
 	p.conn = conn
 	m.procs[pid] = p
-	m.findHeart(p)
+	m.findHeartbeat(p)
 	if p.State == plan.Ready && p.record.Starting { // has said Ready to us, or has not
 		p.State, p.Started = plan.Starting, monotime.Now()
 		_ = p.conn.Post(wire.StatsRequest{})
