@@ -24,18 +24,6 @@ func (m *master) slotCrashed(slot int, lived time.Duration, how string) {
 	}
 }
 
-// checkCrashes ends the trouble of slots whose worker lives, and returns when to look again.
-func (m *master) checkCrashes(now monotime.Time) (next monotime.Time) {
-	if !m.committed {
-		return 0
-	}
-	healed, next := m.crashes.Heal(m.snapshot(now))
-	for _, slot := range healed {
-		m.log.Info("a slot that had crashed again and again serves", "generation", m.gen, "slot", slot)
-	}
-	return next
-}
-
 // crashReport is what status says of crashes, and all its warnings.
 func (m *master) crashReport() (list []CrashingSlot, warnings []string) {
 	list, crashes := m.crashes.Report(m.snapshot(monotime.Now()))

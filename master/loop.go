@@ -69,7 +69,7 @@ func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
 	}
 	m.checkEmpty()
 	m.reportOldest()
-	return monotime.Earliest(m.checkTickets(m.checkQueries(next)), m.checkCrashes(now), m.measureAt, m.listenAt,
+	return monotime.Earliest(m.checkTickets(m.checkQueries(next)), m.measureAt, m.listenAt,
 		m.checkRelisten(now), m.closeQuiet(now))
 }
 

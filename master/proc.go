@@ -368,6 +368,9 @@ func (m *master) apply(a plan.Action) {
 		p := m.procs[a.PID]
 		m.log.Warn("master: too many generations drain, cutting the oldest", "generation", p.Generation, "slot", p.Slot, "pid", p.PID)
 		m.drain(p, a.Deadline)
+	case plan.Heal:
+		m.crashes.Heal(a.Slot)
+		m.log.Info("a slot that had crashed again and again serves", "generation", m.gen, "slot", a.Slot)
 	case plan.Kill:
 		p := m.procs[a.PID]
 		p.Killed, p.why = monotime.Now(), a.Why

@@ -52,6 +52,7 @@ func (m *master) resize(n int) error {
 		m.grown[slot] = true
 	}
 	m.want = n
+	m.crashes.Shrink(n)
 	m.steer()
 	m.serving()
 	return nil

@@ -72,6 +72,9 @@ type Loop struct {
 // Add notes that the worker in a slot, one of n, has crashed, or could not be started, after it had lived for a while.
 // It reports whether the slot begins to be one that crashes again and again.
 func (c *Crashes) Add(slot, n int, lived time.Duration, how string, now monotime.Time) (loop Loop, begins bool) {
+	if slot >= n { // it goes
+		return Loop{}, false
+	}
 	s, ok := c.slots[slot]
 	if !ok {
 		s.Backoff = crashBackoff
@@ -109,43 +112,23 @@ func (c *Crashes) admit(n int, now monotime.Time) monotime.Time {
 	return c.full.Add(-time.Duration(n) * crashPace)
 }
 
-// Heal ends the streaks of those slots whose worker has lived long enough, and says when to look again; 0: never.
-func (c *Crashes) Heal(v View) (healed []int, next monotime.Time) {
-	if len(c.slots) == 0 || v.stopping() {
-		return nil, 0
-	}
-	alive := map[int]monotime.Time{}
-	for _, p := range v.Workers {
-		if p.Generation == v.Generation && p.State == Serving {
-			alive[p.Slot] = p.Started
-		}
-	}
-	return c.heal(v.Slots, alive, v.Now)
+// healsAt is when a slot is well again if a worker that was started then lives.
+func (s streak) healsAt(started monotime.Time) monotime.Time {
+	return started.Add(max(crashHeal, 2*s.longest))
 }
 
-// heal ends the streaks of those slots whose worker has lived long enough, and says when to look again; 0: never. Slots
-// from n on are forgotten. alive is when the worker that serves in a slot was started.
-func (c *Crashes) heal(n int, alive map[int]monotime.Time, now monotime.Time) (healed []int, next monotime.Time) {
-	for slot, s := range c.slots {
-		if slot >= n {
-			delete(c.slots, slot)
-			continue
-		}
-		started, ok := alive[slot]
-		if !s.looping || !ok {
-			continue
-		}
-		if end := started.Add(max(crashHeal, 2*s.longest)); end > now {
-			next = monotime.Earliest(next, end)
-			continue
-		}
-		s.looping = false
-		c.slots[slot] = s
-		healed = append(healed, slot)
-	}
+// Heal ends the streak of a slot.
+func (c *Crashes) Heal(slot int) {
+	s := c.slots[slot]
+	s.looping = false
+	c.slots[slot] = s
 	c.young = c.young && len(c.looping()) > 0
-	slices.Sort(healed)
-	return healed, next
+}
+
+// Shrink forgets the slots from n on.
+func (c *Crashes) Shrink(n int) {
+	maps.DeleteFunc(c.slots, func(slot int, _ streak) bool { return slot >= n })
+	c.young = c.young && len(c.looping()) > 0
 }
 
 // looping are the slots that crash again and again, in order.

@@ -155,6 +155,23 @@ func TestAllCrashTogether(t *testing.T) {
 	}
 }
 
+// heal lets workers live that were started then, one in each slot from 0 on, until now, and returns the slots that are well
+// again, and when others will be.
+func heal(c *Crashes, alive map[int]monotime.Time, now monotime.Time) (healed []int, next monotime.Time) {
+	v := at(func(v *View) { v.Now, v.Slots, v.Crashes, v.DrainTimeout = now, len(alive), *c, drainTime })
+	for slot, started := range alive {
+		v.Workers = append(v.Workers, Worker{PID: slot + 1, Generation: 5, Slot: slot, State: Serving, Started: started})
+	}
+	todo, next := v.Plan()
+	for _, a := range todo {
+		if h, ok := a.(Heal); ok {
+			healed = append(healed, h.Slot)
+			c.Heal(h.Slot)
+		}
+	}
+	return healed, next
+}
+
 func TestCrashesHeal(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -179,11 +196,11 @@ func TestCrashesHeal(t *testing.T) {
 		}
 		at = at.Add(max(0, tt.alive))
 		ill := c.slots[0].looping
-		healed, next := c.heal(1, alive, at)
+		healed, next := heal(&c, alive, at)
 		if (len(healed) == 1) != tt.healed {
 			t.Errorf("%s: healed %v", tt.name, healed)
 		}
-		if again, none := c.heal(1, alive, at); len(again) != 0 || tt.healed && none != 0 {
+		if again, none := heal(&c, alive, at); len(again) != 0 || tt.healed && none != 0 {
 			t.Errorf("%s: healed %v once more, next %v", tt.name, again, none)
 		}
 		wait := ill && tt.alive >= 0 && !tt.healed
@@ -193,7 +210,7 @@ func TestCrashesHeal(t *testing.T) {
 		if !wait {
 			continue
 		}
-		if healed, _ = c.heal(1, alive, next); len(healed) != 1 {
+		if healed, _ = heal(&c, alive, next); len(healed) != 1 {
 			t.Errorf("%s: not healed when it should be", tt.name)
 		}
 	}
@@ -207,7 +224,7 @@ func TestOldAgeDoesNotDelayHealing(t *testing.T) {
 	for range 5 {
 		c.Add(0, 1, time.Millisecond, "", now+sec)
 	}
-	if healed, _ := c.heal(1, map[int]monotime.Time{0: now + 2*sec}, now+4*sec); len(healed) != 1 {
+	if healed, _ := heal(&c, map[int]monotime.Time{0: now + 2*sec}, now+4*sec); len(healed) != 1 {
 		t.Error("not healed")
 	}
 }
@@ -219,7 +236,9 @@ func TestSlotsThatGoAreForgotten(t *testing.T) {
 	for range 5 {
 		c.Add(1, 2, 0, "", now)
 	}
-	if c.heal(1, nil, now); len(c.slots) != 1 || len(c.looping()) != 0 {
+	c.Shrink(1)
+	c.Add(1, 1, 0, "", now)
+	if len(c.slots) != 1 || len(c.looping()) != 0 {
 		t.Errorf("%+v", c.slots)
 	}
 }
@@ -297,7 +316,7 @@ func TestYoungGenerationIsBlamed(t *testing.T) {
 		if got := strings.Join(lines, "\n"); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
-		c.heal(2, map[int]monotime.Time{0: now}, now.Add(crashHeal))
+		heal(&c, map[int]monotime.Time{0: now}, now.Add(crashHeal))
 		if lines := c.warnings(5, tt.draining, nil, now); len(lines) > 0 {
 			t.Errorf("%s, healed: %q", tt.name, lines)
 		}
@@ -332,7 +351,7 @@ func TestCrashesAnyhow(t *testing.T) {
 			if next > at.Add(10*time.Minute) {
 				t.Fatalf("seed %d: heals only after %v", seed, time.Duration(next-at))
 			}
-			_, next = c.heal(n, alive, next)
+			_, next = heal(&c, alive, next)
 		}
 		if ill := c.looping(); len(ill) != 0 || c.young {
 			t.Fatalf("seed %d: %v have not healed", seed, ill)

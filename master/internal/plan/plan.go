@@ -101,6 +101,9 @@ type (
 		Deadline monotime.Time
 	}
 
+	// Heal ends the streak of crashes of a slot: its worker has lived long enough.
+	Heal struct{ Slot int }
+
 	// Kill kills a worker.
 	Kill struct {
 		PID int
@@ -124,6 +127,7 @@ func (Start) isAction()    {}
 func (Activate) isAction() {}
 func (Drain) isAction()    {}
 func (Cut) isAction()      {}
+func (Heal) isAction()     {}
 func (Kill) isAction()     {}
 func (Replace) isAction()  {}
 func (Retire) isAction()   {}
@@ -133,6 +137,7 @@ func (Retire) isAction()   {}
 func (v View) Plan() (todo []Action, next monotime.Time) {
 	d := decision{View: v}
 	d.fillSlots()
+	d.heal()
 	for _, p := range v.Workers {
 		d.one(p)
 	}
@@ -193,6 +198,22 @@ func (d *decision) fillSlots() {
 	for slot := range d.Slots {
 		if !taken[slot] && d.due(d.Crashes.slots[slot].notBefore) {
 			d.do(Start{Slot: slot})
+		}
+	}
+}
+
+// heal ends the streaks of those slots whose worker has lived long enough.
+func (d *decision) heal() {
+	if d.stopping() {
+		return
+	}
+	for _, slot := range d.Crashes.looping() {
+		for _, p := range d.Workers {
+			ours := p.Slot == slot && p.Generation == d.Generation && p.State == Serving
+			if ours && d.due(d.Crashes.slots[slot].healsAt(p.Started)) {
+				d.do(Heal{Slot: slot})
+				break
+			}
 		}
 	}
 }
