@@ -226,8 +226,8 @@ func TestDismissStrangers(t *testing.T) {
 			}
 		},
 		"a master that starts": func(yes bool) {
-			if k.starting = 0; yes {
-				k.starting = ours
+			if k.starting = nil; yes {
+				k.starting = &session{pid: ours}
 			}
 		},
 		"a master that is about to end": func(yes bool) {

@@ -160,7 +160,7 @@ func TestStatusWithoutAMaster(t *testing.T) {
 	if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "2 times in a row, last: exit status 7; the next start is in") {
 		t.Errorf("%q", st.Warnings)
 	}
-	k.starting = 1 << 30
+	k.starting = &session{pid: 1 << 30, phase: phaseFirst}
 	again := k.asks("GET /status")
 	k.waits(again, time.Now())
 	if r := k.hears(again, time.Now().Add(absentLimit)); !strings.Contains(r.body, "the next one is starting") {
@@ -388,8 +388,8 @@ func TestCutsAreTheReloadsOwn(t *testing.T) {
 func TestControlBeforeAnythingServes(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t)
-	a := k.newActor(t, wire.RoleFirst, 1<<30)
-	k.starting = a.s.pid
+	a := k.newActor(t, phaseFirst, 1<<30)
+	k.starting = a.s
 	path := filepath.Join(t.TempDir(), "s")
 	a.says(wire.Put{Name: EntryControl, Data: path}, controlSocket(t, path))
 	if k.control == nil {

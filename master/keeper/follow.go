@@ -87,9 +87,9 @@ func (k *keeper) noteExe() {
 
 // atRest reports whether nothing is going on but that workers serve, or drain.
 func (k *keeper) atRest() bool {
-	return k.attempt == nil && k.old == nil && k.count == k.served && k.starting == 0 && k.live == 1 && !k.stopping &&
-		len(k.dead) == 0 && len(k.leaving) == 0 && len(k.resizes) == 0 && !k.reopen && !k.doorBroken && k.current != nil && k.current.alone && k.current.serving &&
-		k.current.reopens == 0 && k.current.end == ""
+	return k.attempt == nil && k.old == nil && k.count == k.served && k.starting == nil && k.live == 1 && !k.stopping &&
+		len(k.dead) == 0 && len(k.leaving) == 0 && len(k.resizes) == 0 && !k.reopen && !k.doorBroken &&
+		k.current != nil && k.current.phase == phaseCurrent && k.current.serving && k.current.reopens == 0 && k.current.end == ""
 }
 
 // tryFollow is called after every event.
@@ -330,7 +330,7 @@ func (k *keeper) pauseReaders() bool {
 	k.current.conn.StopReading()
 	k.door.StopReading()
 	s := k.current
-	for !s.paused && !s.gone || !k.doorPaused && !k.doorBroken {
+	for !s.paused && s.phase != phaseGone || !k.doorPaused && !k.doorBroken {
 		k.onPacket(<-k.packets)
 	}
 	return k.atRest() && k.current.conn.Idle() && k.systemd.idle()

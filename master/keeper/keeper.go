@@ -35,9 +35,6 @@ const (
 	defaultDrain = 90 * time.Second
 )
 
-// supersededLimit is how long a master may take to exit after COMMIT.
-const supersededLimit = time.Second
-
 // gcPercent keeps the heap of a process that does little as small as it is: with Go's default nothing is collected below
 // 4 MB.
 const gcPercent = 25
@@ -75,7 +72,7 @@ type keeper struct {
 	store      store
 	current    *session // the master; nil while there is none
 	old        *session // superseded, not gone yet
-	starting   int      // PID of a master that we have started and that is not current yet
+	starting   *session // a master that we have started, and that has not taken over yet; without a conn until its hello
 	live       int      // sessions whose end has not been read
 	leaving    []int    // PIDs of masters whose session has ended, and who have not been reaped yet
 	generation int      // committed
@@ -218,7 +215,10 @@ func (k *keeper) startMaster() error {
 	if err != nil {
 		return fmt.Errorf("start master: %w", err)
 	}
-	k.starting = pid
+	k.starting = &session{pid: pid, pidfd: -1, phase: phaseRestart}
+	if k.generation == 0 {
+		k.starting.phase = phaseFirst
+	}
 	return nil
 }
 
@@ -295,8 +295,7 @@ func (k *keeper) onTimer(now time.Time) {
 		k.attemptTimeout()
 	}
 	if due(&k.dl.old, now) && k.old != nil {
-		k.log.Warn("keeper: the superseded master has not gone, killing it", "pid", k.old.pid)
-		k.kill(k.old)
+		k.tooLate(k.old)
 	}
 	if due(&k.dl.restart, now) {
 		k.restartMaster()

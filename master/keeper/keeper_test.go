@@ -41,18 +41,18 @@ type actor struct {
 	s *session
 }
 
-func (k *keeper) newActor(t *testing.T, role string, pid int) actor {
+func (k *keeper) newActor(t *testing.T, p phase, pid int) actor {
 	t.Helper()
 	ours, theirs := talk(t)
-	return actor{Conn: theirs, t: t, k: k, s: &session{conn: ours, pid: pid, pidfd: -1, role: role}}
+	return actor{Conn: theirs, t: t, k: k, s: &session{conn: ours, pid: pid, pidfd: -1, phase: p}}
 }
 
 // serving is a keeper with a master that can be asked to reload.
 func serving(t *testing.T) (*keeper, actor) {
 	t.Helper()
 	k := newKeeper(t)
-	a := k.newActor(t, wire.RoleFirst, 1<<30)
-	k.starting = a.s.pid
+	a := k.newActor(t, phaseFirst, 1<<30)
+	k.starting = a.s
 	a.says(wire.Commit{})
 	a.hears(&wire.Committed{})
 	a.hears(&wire.Alone{})
@@ -69,7 +69,7 @@ func reloading(t *testing.T) (k *keeper, master, successor actor) {
 	k.startReload(time.Now())
 	master.hears(&wire.Reload{})
 	master.says(wire.Upgrading{Attempt: k.attempt.id})
-	successor = k.newActor(t, "", sleeper(t).Process.Pid)
+	successor = k.newActor(t, phaseDoor, sleeper(t).Process.Pid)
 	if err := k.admit(successor.s, hello(k.attempt.id)); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func (a actor) says(m wire.Message, fds ...int) {
 }
 
 // dies is an event: the end of the conversation.
-func (a actor) dies() { a.k.onGone(a.s) }
+func (a actor) dies() { a.k.onEnd(a.s) }
 
 func (a actor) hears(m wire.Message) {
 	a.t.Helper()
@@ -105,46 +105,47 @@ func TestAdmit(t *testing.T) {
 	t.Parallel()
 	const pid = 1 << 30
 	attempting := func(k *keeper) { k.current, k.generation, k.attempt = &session{}, 3, &attempt{id: "a"} }
+	restarting := func(k *keeper) { k.starting, k.generation = &session{pid: pid, phase: phaseRestart}, 3 }
 	for _, tt := range []struct {
 		name  string
 		given func(k *keeper)
 		hello wire.Frame
-		role  string // "": refused
+		phase phase // phaseDoor: refused
 	}{
-		{"the first master", func(k *keeper) { k.starting = pid }, hello(""), wire.RoleFirst},
-		{"after a crash", func(k *keeper) { k.starting, k.generation = pid, 3 }, hello(""), wire.RoleRestart},
-		{"after a crash, with the mark of its attempt", func(k *keeper) { k.starting, k.generation = pid, 3 }, hello("a"), wire.RoleRestart},
-		{"not the process that was started", func(k *keeper) { k.starting = pid + 1 }, hello(""), ""},
-		{"a successor", attempting, hello("a"), wire.RoleSuccessor},
-		{"of another attempt", attempting, hello("b"), ""},
-		{"of none", attempting, hello(""), ""},
-		{"the second of one attempt", func(k *keeper) { attempting(k); k.attempt.successor = &session{} }, hello("a"), ""},
-		{"of an attempt that was given up", func(k *keeper) { attempting(k); k.attempt.phase = attemptKilled }, hello("a"), ""},
-		{"while stopping", func(k *keeper) { attempting(k); k.stopping = true }, hello("a"), ""},
-		{"nobody is waited for", func(k *keeper) { k.current = &session{} }, hello(""), ""},
-		{"another version", attempting, wire.Frame{V: wire.Version + 1, T: "hello"}, ""},
-		{"no hello", attempting, frame(wire.Commit{}), ""},
+		{"the first master", func(k *keeper) { k.starting = &session{pid: pid, phase: phaseFirst} }, hello(""), phaseFirst},
+		{"after a crash", restarting, hello(""), phaseRestart},
+		{"after a crash, with the mark of its attempt", restarting, hello("a"), phaseRestart},
+		{"not the process that was started", func(k *keeper) { k.starting = &session{pid: pid + 1, phase: phaseFirst} }, hello(""), phaseDoor},
+		{"a successor", attempting, hello("a"), phaseSuccessor},
+		{"of another attempt", attempting, hello("b"), phaseDoor},
+		{"of none", attempting, hello(""), phaseDoor},
+		{"the second of one attempt", func(k *keeper) { attempting(k); k.attempt.successor = &session{} }, hello("a"), phaseDoor},
+		{"of an attempt that was given up", func(k *keeper) { attempting(k); k.attempt.phase = attemptKilled }, hello("a"), phaseDoor},
+		{"while stopping", func(k *keeper) { attempting(k); k.stopping = true }, hello("a"), phaseDoor},
+		{"nobody is waited for", func(k *keeper) { k.current = &session{} }, hello(""), phaseDoor},
+		{"another version", attempting, wire.Frame{V: wire.Version + 1, T: "hello"}, phaseDoor},
+		{"no hello", attempting, frame(wire.Commit{}), phaseDoor},
 	} {
 		k := newKeeper(t)
 		tt.given(k)
 		s := &session{pid: pid}
-		if err := k.admit(s, tt.hello); (err == nil) != (tt.role != "") || s.role != tt.role {
-			t.Errorf("%s: role %q, %v, want %q", tt.name, s.role, err, tt.role)
+		if err := k.admit(s, tt.hello); (err == nil) != (tt.phase != phaseDoor) || s.phase != tt.phase {
+			t.Errorf("%s: phase %d, %v, want %d", tt.name, s.phase, err, tt.phase)
 		}
 	}
 }
 
 func TestWelcome(t *testing.T) {
 	t.Parallel()
-	for role, generation := range map[string]int{wire.RoleFirst: 4, wire.RoleSuccessor: 4, wire.RoleRestart: 3} {
+	for p, generation := range map[phase]int{phaseFirst: 4, phaseSuccessor: 4, phaseRestart: 3} {
 		k := newKeeper(t)
 		k.generation, k.count = 3, 7
 		k.store.put("count", entry{fd: -1, data: "x"})
-		a := k.newActor(t, role, 1<<30)
+		a := k.newActor(t, p, 1<<30)
 		k.welcome(a.s)
 		var w wire.Welcome
 		a.hears(&w)
-		if w.Role != role || w.Generation != generation || w.Seen != 7 || w.KeeperPID != os.Getpid() {
+		if w.Role != p.role() || w.Generation != generation || w.Seen != 7 || w.KeeperPID != os.Getpid() {
 			t.Errorf("%+v", w)
 		}
 		a.hears(&wire.Item{})
@@ -155,7 +156,7 @@ func TestWelcome(t *testing.T) {
 func TestFirstMaster(t *testing.T) {
 	t.Parallel()
 	k, a := serving(t)
-	if k.generation != 1 || k.current != a.s || k.starting != 0 || !a.s.alone {
+	if k.generation != 1 || k.current != a.s || k.starting != nil || a.s.phase != phaseCurrent {
 		t.Errorf("generation %d, %+v", k.generation, k.current)
 	}
 	a.says(wire.Commit{}) // once more
@@ -226,9 +227,9 @@ func TestCommitIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, given := range map[string]func(k *keeper){
 		"given up":              func(k *keeper) { k.attempt.phase = attemptKilled },
-		"ended":                 func(k *keeper) { k.attempt = nil },
-		"its sponsor has died":  func(k *keeper) { k.current = &session{conn: k.current.conn} },
-		"there is no master":    func(k *keeper) { k.current = nil },
+		"ended":                 func(k *keeper) { k.failAttempt() },
+		"its sponsor has died":  func(k *keeper) { k.onEnd(k.current) },
+		"its sponsor is not it": func(k *keeper) { k.current = &session{conn: k.current.conn} },
 		"everything is to stop": func(k *keeper) { k.stopping = true },
 	} {
 		k, _, successor := reloading(t)
@@ -287,7 +288,7 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 			if r.OK || r.Seen != 1 || r.Generation != 1 || r.Error != "port taken" {
 				t.Errorf("%+v", r)
 			}
-			if !successor.s.gone {
+			if successor.s.phase != phaseGone {
 				late, lateSock := hold(t), path(t, "late")
 				successor.says(wire.Put{Name: "listen/late", Unlink: made(t, lateSock)}, late.fd)
 				late.want(false, "said too late")
@@ -344,8 +345,8 @@ func TestMasterDiesBeforeTheReload(t *testing.T) {
 	if len(k.results) != 0 || k.attempt != nil || !k.dl.attempt.IsZero() {
 		t.Errorf("%+v, %+v", k.results, k.attempt)
 	}
-	again := k.newActor(t, wire.RoleRestart, 1<<29)
-	k.starting = again.s.pid
+	again := k.newActor(t, phaseRestart, 1<<29)
+	k.starting = again.s
 	again.says(wire.Commit{})
 	again.says(wire.Serving{})
 	k.startReload(time.Now())
@@ -397,10 +398,10 @@ func TestRestartedMaster(t *testing.T) {
 	k, master := serving(t)
 	master.dies()
 	k.resizeBy(2) // while there is none
-	again := k.newActor(t, "", 1<<29)
-	k.starting = again.s.pid
-	if err := k.admit(again.s, hello("")); err != nil || again.s.role != wire.RoleRestart {
-		t.Fatal(again.s.role, err)
+	again := k.newActor(t, phaseRestart, 1<<29)
+	k.starting = &session{pid: again.s.pid, phase: phaseRestart}
+	if err := k.admit(again.s, hello("")); err != nil || again.s.phase != phaseRestart {
+		t.Fatal(again.s.phase, err)
 	}
 	again.says(wire.Commit{})
 	var c wire.Committed
@@ -427,8 +428,8 @@ func TestResizeIsSaidUntilItIsAnswered(t *testing.T) {
 	k.resizeBy(4)
 	master.says(wire.Put{Name: EntryCount, Resized: 1})
 	master.dies()
-	again := k.newActor(t, wire.RoleRestart, 1<<29)
-	k.starting = again.s.pid
+	again := k.newActor(t, phaseRestart, 1<<29)
+	k.starting = again.s
 	again.says(wire.Commit{})
 	again.hears(&wire.Committed{})
 	again.hears(&wire.Alone{})
@@ -472,8 +473,8 @@ func TestWorkerThatDiesWithoutAMaster(t *testing.T) {
 	master.dies()
 	k.onReaped(77, unix.WaitStatus(9))
 	h.want(true, "while there is no master")
-	again := k.newActor(t, wire.RoleRestart, 1<<29)
-	k.starting = again.s.pid
+	again := k.newActor(t, phaseRestart, 1<<29)
+	k.starting = again.s
 	again.says(wire.Commit{})
 	again.hears(&wire.Committed{})
 	again.hears(&wire.Alone{})
@@ -498,7 +499,7 @@ func TestMasterThatDoesNotCommit(t *testing.T) {
 	k, master := serving(t)
 	master.dies()
 	child := sleeper(t)
-	k.starting = child.Process.Pid
+	k.starting = &session{pid: child.Process.Pid, pidfd: -1, phase: phaseRestart}
 	k.restartMaster()
 	if !killed(child) || k.lastDeath == "" {
 		t.Error("it was not killed")
@@ -527,7 +528,7 @@ func TestRequestsCoalesce(t *testing.T) {
 	if k.attempt == nil || k.attempt.seen != 4 || k.attempt.sponsor != successor.s {
 		t.Fatalf("%+v", k.attempt)
 	}
-	second := k.newActor(t, "", sleeper(t).Process.Pid)
+	second := k.newActor(t, phaseDoor, sleeper(t).Process.Pid)
 	if err := k.admit(second.s, hello(k.attempt.id)); err != nil {
 		t.Fatal(err)
 	}
@@ -541,7 +542,7 @@ func TestRequestsCoalesce(t *testing.T) {
 func TestReloadWaits(t *testing.T) {
 	t.Parallel()
 	for name, given := range map[string]func(k *keeper){
-		"for the old master's end": func(k *keeper) { k.current.alone = false },
+		"for the old master's end": func(k *keeper) { k.current.phase = phaseCommitted },
 		"for a master":             func(k *keeper) { k.current = nil },
 		"for ever, when stopping":  func(k *keeper) { k.stopping = true },
 		"for somebody to ask":      func(k *keeper) { k.served = k.count },
@@ -623,7 +624,7 @@ func TestKillIsForChildrenOnly(t *testing.T) {
 func TestFirstMasterFails(t *testing.T) {
 	for status, code := range map[unix.WaitStatus]int{100 << 8: 100, 111 << 8: 111, 9: exitSystem, 0: exitSystem} {
 		k := newKeeper(t)
-		k.starting = 1 << 30
+		k.starting = &session{pid: 1 << 30, phase: phaseFirst}
 		k.onReaped(1<<30, status)
 		if k.exit != code || !k.finished() {
 			t.Errorf("status %#x: exit code %d, want %d, finished %v", status, k.exit, code, k.finished())
@@ -743,7 +744,7 @@ func TestDoor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.starting = os.Getpid()
+	k.starting = &session{pid: os.Getpid(), phase: phaseFirst}
 	first, err := seqpacket.New(ours)
 	if err != nil {
 		t.Fatal(err)
@@ -754,7 +755,7 @@ func TestDoor(t *testing.T) {
 	if err := errors.Join(first.Post(wire.Commit{Seen: 1}), first.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-k.packets; ev.packet == nil || ev.packet.Frame.T != (wire.Commit{}).Kind() || ev.from.role != wire.RoleFirst {
+	if ev := <-k.packets; ev.packet == nil || ev.packet.Frame.T != (wire.Commit{}).Kind() || ev.from.phase != phaseFirst {
 		t.Errorf("%+v", ev)
 	}
 	if ev := <-k.packets; ev.packet != nil {

@@ -46,45 +46,6 @@ func (k *keeper) onHello(p seqpacket.Packet) {
 	go k.read(s)
 }
 
-// admit decides what the process is.
-func (k *keeper) admit(s *session, f wire.Frame) error {
-	var hello wire.Hello
-	if err := f.Check(); err != nil {
-		return err
-	}
-	if err := f.Into(&hello); err != nil {
-		return err
-	}
-	switch {
-	case k.stopping:
-		return fmt.Errorf("stopping")
-	case k.current == nil && k.starting == s.pid && k.generation == 0:
-		s.role = wire.RoleFirst
-	case k.current == nil && k.starting == s.pid:
-		s.role = wire.RoleRestart
-	case k.attempt != nil && hello.Attempt == k.attempt.id && k.attempt.successor == nil && k.attempt.phase != attemptKilled:
-		s.role = wire.RoleSuccessor
-		k.attempt.successor = s
-		k.attempt.seen = k.count // it has not read its config yet
-		k.sayReloading()
-	default:
-		return fmt.Errorf("nobody waits for a master of attempt %q", hello.Attempt)
-	}
-	return nil
-}
-
-func (k *keeper) welcome(s *session) {
-	w := wire.Welcome{
-		Role: s.role, Generation: k.generation, Seen: k.count, KeeperPID: k.pid,
-		Started: k.started.Unix(), Restarts: k.restarts, Stores: k.systemd.store.max > 0,
-	}
-	if s.role != wire.RoleRestart {
-		w.Generation++
-	}
-	_ = s.conn.Post(w)
-	k.store.send(s.conn, "")
-}
-
 // onPacket is one message of a master, or its end.
 func (k *keeper) onPacket(ev packetEvent) {
 	s := ev.from
@@ -106,22 +67,30 @@ func (k *keeper) onPacket(ev packetEvent) {
 		s.paused = true
 		return
 	case ev.packet == nil:
-		k.onGone(s)
+		k.onEnd(s)
 		return
 	}
 	defer ev.packet.Close()
-	if s.failed {
-		s.undo(ev.packet)
-	}
-	if s.superseded {
-		if s == k.old && !s.left {
-			k.onLateWord(ev.packet)
-		}
-		return
-	}
-	if err := k.handle(s, ev.packet); err != nil {
+	if err := k.onMessage(s, ev.packet); err != nil {
 		k.log.Error("keeper: message of a master", "pid", s.pid, "kind", ev.packet.Frame.T, "error", err)
 	}
+}
+
+// onMessage gives a message to the one that listens in this phase.
+func (k *keeper) onMessage(s *session, p *seqpacket.Packet) error {
+	switch s.phase {
+	case phaseFirst, phaseRestart, phaseSuccessor, phaseCommitted, phaseCurrent:
+		return k.handle(s, p)
+	case phaseSuperseded:
+		k.onLateWord(s, p)
+	case phaseFailed:
+		s.undo(p)
+		if p.Frame.T == (wire.Commit{}).Kind() {
+			return wire.On(p.Frame, func(m wire.Commit) { k.onCommit(s, m) })
+		}
+	case phaseDoor, phaseLeft, phaseGone:
+	}
+	return nil
 }
 
 // onCut: a message of a master, or of one who is at the door, was lost because we have too many open files. An attempt ends
@@ -134,22 +103,6 @@ func (k *keeper) onCut(s *session) {
 	k.attempt.blame("the keeper is out of file descriptors")
 	if s != nil {
 		k.abandonSuccessor()
-	}
-}
-
-// onLateWord is what a superseded master had still to say: it left, and what it has counted since the COMMIT.
-func (k *keeper) onLateWord(p *seqpacket.Packet) {
-	var m wire.Put
-	switch p.Frame.T {
-	case wire.Left{}.Kind():
-		k.old.left = true
-		k.announceAlone()
-	case wire.Cut{}.Kind():
-		_ = wire.On(p.Frame, k.onWorkerCut)
-	case m.Kind():
-		if len(p.FDs) == 0 && p.Frame.Into(&m) == nil && m.Name == EntryStats {
-			k.store.put(m.Name, entry{data: m.Data, fd: -1})
-		}
 	}
 }
 
@@ -206,7 +159,7 @@ func (k *keeper) onDrop(s *session, m wire.Drop) {
 
 // onFail: the sender says why it is about to exit.
 func (k *keeper) onFail(s *session, m wire.Fail) {
-	if k.attempt != nil && k.attempt.successor == s {
+	if s.phase == phaseSuccessor {
 		k.attempt.blame(m.Error)
 	}
 	s.lastWord = m.Error
@@ -226,7 +179,7 @@ func (k *keeper) onPut(s *session, p *seqpacket.Packet) error {
 	if err := p.Frame.Into(&m); err != nil {
 		return err
 	}
-	if pid := WorkerPID(m.Name); pid > 0 && k.attempt != nil && k.attempt.successor == s {
+	if pid := WorkerPID(m.Name); pid > 0 && s.phase == phaseSuccessor {
 		k.attempt.workers = append(k.attempt.workers, pid)
 	}
 	k.change(s, change{name: m.Name, e: entry{data: m.Data, unlink: m.Unlink, undo: m.Undo, fd: p.TakeFD()}})
@@ -242,7 +195,7 @@ func (k *keeper) change(s *session, c change) {
 	switch {
 	case s == k.current:
 		k.applyStaged(s)
-	case s.role == wire.RoleFirst && c.name == EntryControl && !c.drop:
+	case s.phase == phaseFirst && c.name == EntryControl && !c.drop:
 		k.serveControl(c.e) // who asks before anything serves is told so
 	}
 }
@@ -272,67 +225,10 @@ func (k *keeper) switchControl() {
 	k.serveControl(e)
 }
 
-// onGone: a master's end of the session was closed. It may live on for a moment.
-func (k *keeper) onGone(s *session) {
-	_ = s.conn.Close()
-	s.gone = true
-	k.live--
-	if isChild(s.pid) {
-		k.leaving = append(k.leaving, s.pid)
-	}
-	switch {
-	case k.attempt != nil && k.attempt.successor == s:
-		k.attempt.successor = nil
-		k.attempt.phase = attemptKilled
-	case s == k.current:
-		k.masterLost(s)
-	case s == k.old && !isChild(s.pid):
-		k.oldGone() // it was reaped before it was superseded
-	case s.pid == k.lost && s.lastWord != "":
-		k.lastDeath = s.lastWord
-	}
-	if s != k.old { // else it may still have to be killed
-		s.letGo()
-	}
-	s.staged.discard()
-	s.staged = nil
-}
-
-// masterLost: the current master is dead, or as good as dead, for it has closed its session.
-func (k *keeper) masterLost(s *session) {
-	k.current = nil
-	k.deaths, k.lastDeath, k.lost = 0, s.end, s.pid
-	k.moved = time.Now()
-	k.untellResizes()
-	k.reopen = k.reopen || s.reopens > 0
-	k.loseAttempt(s)
-	k.lastTimeouts = s.timeouts
-	if k.stopping {
-		return
-	}
-	k.kill(s)
-	k.log.Error("keeper: the master died, its workers serve on", "pid", s.pid)
-	k.planRestart(time.Since(k.masterSince))
-}
-
-// loseAttempt ends the attempt of a master that is dead. One that it has not begun is the next master's.
-func (k *keeper) loseAttempt(s *session) {
-	switch a := k.attempt; {
-	case a == nil:
-	case a.phase == attemptAsked:
-		k.attempt = nil
-		k.dl.attempt = time.Time{}
-	default:
-		a.blame(fmt.Sprintf("the master (pid %d) died", s.pid))
-		k.abandonSuccessor()
-		k.failAttempt()
-	}
-}
-
 // planRestart plans the next start of a master, after one that has served for so long.
 func (k *keeper) planRestart(served time.Duration) {
 	k.deaths++
-	k.starting = 0
+	k.starting = nil
 	k.dl.restart = time.Now().Add(k.backoff.Next(served))
 	k.sayStatus()
 }
@@ -341,9 +237,8 @@ func (k *keeper) planRestart(served time.Duration) {
 func (k *keeper) restartMaster() {
 	switch {
 	case k.stopping || k.current != nil:
-	case k.starting != 0:
-		k.lastDeath = "not ready in time"
-		_ = unix.Kill(k.starting, unix.SIGKILL) // our child, and not reaped
+	case k.starting != nil:
+		k.tooLate(k.starting)
 	default:
 		k.restarts++
 		if err := k.startMaster(); err != nil {
@@ -352,7 +247,7 @@ func (k *keeper) restartMaster() {
 			k.planRestart(0)
 			return
 		}
-		k.lastDeath, k.lost = "", k.starting
+		k.lastDeath, k.lost = "", k.starting.pid
 		k.dl.restart = time.Now().Add(restartLimit)
 	}
 }
@@ -387,39 +282,35 @@ func (k *keeper) onReaped(pid int, ws unix.WaitStatus) {
 		k.attempt.forget(pid)
 	}
 	k.post(wire.Exited{PID: pid, Status: uint32(ws), Known: true})
-	switch {
-	case k.current != nil && k.current.pid == pid:
-		k.current.end = describe(ws) // its last words come first
-	case k.lost == pid && k.lastDeath == "":
+	if k.current == nil && k.lost == pid && k.lastDeath == "" {
 		k.lastDeath = describe(ws)
 	}
+	s := k.masterOf(pid)
 	switch {
+	case s != nil:
+		k.masterReaped(s, ws)
 	case k.follow.pid == pid:
 		k.dryRunEnded(ws)
-	case k.old != nil && k.old.pid == pid:
-		k.oldGone()
-	case k.starting == pid && !k.stopping:
-		k.startFailed(pid, ws)
 	}
 }
 
-// startFailed: a master that we started ended before it had taken over.
-func (k *keeper) startFailed(pid int, ws unix.WaitStatus) {
-	if k.generation > 0 {
-		k.log.Error("keeper: the restarted master died", "pid", pid, "status", describe(ws))
-		k.planRestart(0)
-		return
+// masters lists those that start, serve, or are about to go.
+func (k *keeper) masters() []*session {
+	all := []*session{k.starting, k.current, k.old}
+	if k.attempt != nil {
+		all = append(all, k.attempt.successor)
 	}
-	k.starting = 0
-	k.exit = exitSystem
-	switch {
-	case ws.Exited() && ws.ExitStatus() != 0:
-		k.exit = ws.ExitStatus()
-	default:
-		k.log.Error("keeper: the first master ended before it served", "pid", pid, "status", describe(ws))
+	return slices.DeleteFunc(all, func(s *session) bool { return s == nil })
+}
+
+// masterOf finds a process among them; nil: it is none.
+func (k *keeper) masterOf(pid int) *session {
+	for _, s := range k.masters() {
+		if s.pid == pid {
+			return s
+		}
 	}
-	k.stopping = true
-	k.killAll("the first master has failed")
+	return nil
 }
 
 func describe(ws unix.WaitStatus) string {
@@ -427,31 +318,6 @@ func describe(ws unix.WaitStatus) string {
 		return "signal " + ws.Signal().String()
 	}
 	return fmt.Sprintf("exit status %d", ws.ExitStatus())
-}
-
-// oldGone: the superseded master has ended.
-func (k *keeper) oldGone() {
-	k.old.letGo()
-	k.old = nil
-	k.dl.old = time.Time{}
-	k.announceAlone() // unless it had left before
-}
-
-// announceAlone tells the master that no predecessor meddles any more, and gives it what the predecessor may have
-// changed since the welcome: the workers, and the counts.
-func (k *keeper) announceAlone() {
-	s := k.current
-	if s == nil || s.alone || k.old != nil && !k.old.left {
-		return
-	}
-	s.alone = true
-	_ = s.conn.Post(wire.Alone{})
-	k.store.send(s.conn, EntryWorker+"/", EntryStats, EntryCount)
-	k.tellResizes()
-	if k.reopen {
-		k.reopen = false
-		k.tellReopen()
-	}
 }
 
 // onGoneQuestion answers when there is no such child, else when it is reaped.

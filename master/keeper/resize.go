@@ -97,7 +97,7 @@ func (k *keeper) isResizing() bool {
 
 // tellResizes tells the master what was held back, if it may be told.
 func (k *keeper) tellResizes() {
-	if k.attempt != nil || k.current == nil || !k.current.alone {
+	if k.attempt != nil || k.current == nil || k.current.phase != phaseCurrent {
 		return
 	}
 	for _, r := range k.resizes {

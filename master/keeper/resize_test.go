@@ -46,8 +46,8 @@ func TestResizeInTheMiddleOfAReload(t *testing.T) {
 		answered := k.asks("POST /resize?workers=5")
 		k.resizeBy(1)
 		master.dies()
-		again := k.newActor(t, wire.RoleRestart, 1<<29)
-		k.starting = again.s.pid
+		again := k.newActor(t, phaseRestart, 1<<29)
+		k.starting = again.s
 		again.says(wire.Commit{})
 		again.hears(&wire.Committed{})
 		again.hears(&wire.Alone{})
@@ -188,8 +188,8 @@ func TestReopenWithoutAMaster(t *testing.T) {
 	k, master := serving(t)
 	master.dies()
 	k.reopenLogs()
-	again := k.newActor(t, wire.RoleRestart, 1<<29)
-	k.starting = again.s.pid
+	again := k.newActor(t, phaseRestart, 1<<29)
+	k.starting = again.s
 	again.says(wire.Commit{})
 	again.hears(&wire.Committed{})
 	again.hears(&wire.Alone{})
@@ -207,8 +207,8 @@ func TestReopenThatTheMasterDidNotLiveToSee(t *testing.T) {
 			master.says(wire.Reopened{})
 		}
 		master.dies()
-		again := k.newActor(t, wire.RoleRestart, 1<<29)
-		k.starting = again.s.pid
+		again := k.newActor(t, phaseRestart, 1<<29)
+		k.starting = again.s
 		again.says(wire.Commit{})
 		again.hears(&wire.Committed{})
 		again.hears(&wire.Alone{})

@@ -18,16 +18,11 @@ type session struct {
 	pid  int
 	// pidfd is the process itself, which a number may not be any more; -1 where the kernel has no such thing.
 	pidfd int
-	role  string
+	phase phase
 
-	staged     staged // before COMMIT
-	superseded bool   // another master is current; nothing that it says counts any more
-	failed     bool   // its attempt has ended: what it puts is undone
-	left       bool   // superseded, and about to exit
-	alone      bool   // it has been told that no predecessor meddles
-	gone       bool   // end-of-file was read
-	paused     bool   // nobody reads what it says, see pauseReaders
-	serving    bool   // its sockets listen and its workers have GO, as it has promised to say, or else at COMMIT
+	staged  staged // before COMMIT
+	paused  bool   // nobody reads what it says, see pauseReaders
+	serving bool   // its sockets listen and its workers have GO
 
 	reopens  int            // that it was told and has not answered
 	timeouts wire.Preparing // of the config that it has loaded
@@ -47,6 +42,12 @@ func (s *session) hold() {
 		return
 	}
 	s.pidfd = fd
+}
+
+// discard undoes what it has staged.
+func (s *session) discard() {
+	s.staged.discard()
+	s.staged = nil
 }
 
 func (s *session) letGo() {

@@ -42,7 +42,7 @@ func (k *keeper) onSignal(sig os.Signal) {
 // opened the file before somebody renamed it.
 func (k *keeper) reopenLogs() {
 	k.tellReopen()
-	k.reopen = k.attempt != nil || k.current == nil || !k.current.alone
+	k.reopen = k.attempt != nil || k.current == nil || k.current.phase != phaseCurrent
 }
 
 // heldSignals stay pending while no keeper can obey them, over an execve too.

@@ -66,7 +66,6 @@ type ttyState struct {
 type storedMaster struct {
 	FD       int            `json:"fd"`
 	PID      int            `json:"pid"`
-	Role     string         `json:"role"`
 	Timeouts wire.Preparing `json:"timeouts"`
 }
 
@@ -92,7 +91,7 @@ func (k *keeper) snapshot() (*state, error) {
 		return nil, fmt.Errorf("door: %w", err)
 	}
 	s := k.current
-	st.Master = storedMaster{PID: s.pid, Role: s.role, Timeouts: s.timeouts}
+	st.Master = storedMaster{PID: s.pid, Timeouts: s.timeouts}
 	if st.Master.FD, err = s.conn.FD(); err != nil {
 		return nil, fmt.Errorf("master: %w", err)
 	}
@@ -191,7 +190,7 @@ func (k *keeper) restoreSessions(st *state) error {
 	if k.door, err = seqpacket.New(st.DoorOurs); err != nil {
 		return fmt.Errorf("door: %w", err)
 	}
-	s := &session{pid: st.Master.PID, role: st.Master.Role, timeouts: st.Master.Timeouts, alone: true, serving: true, pidfd: -1}
+	s := &session{pid: st.Master.PID, pidfd: -1, phase: phaseCurrent, serving: true, timeouts: st.Master.Timeouts}
 	if s.conn, err = seqpacket.New(st.Master.FD); err != nil {
 		return fmt.Errorf("master: %w", err)
 	}

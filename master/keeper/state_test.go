@@ -89,7 +89,7 @@ func TestStateCarriesTheKeeper(t *testing.T) {
 		t.Errorf("terminal %+v", next.tty)
 	}
 	s, was := next.current, k.current
-	if s.pid != was.pid || s.role != was.role || s.timeouts != was.timeouts || !s.alone {
+	if s.pid != was.pid || s.phase != was.phase || s.timeouts != was.timeouts {
 		t.Errorf("master %+v, want %+v", s, was)
 	}
 	_ = s.conn.Post(wire.Reopen{})

@@ -80,7 +80,7 @@ func (k *keeper) askStatus(asked time.Time) look {
 // statusPatience is how long the master's part is waited for. There may be none, and none on its way.
 func (k *keeper) statusPatience() time.Duration {
 	switch {
-	case k.generation == 0 || k.current == nil && k.starting == 0 && !k.dl.restart.IsZero() && time.Until(k.dl.restart) > 0:
+	case k.generation == 0 || k.current == nil && k.starting == nil && !k.dl.restart.IsZero() && time.Until(k.dl.restart) > 0:
 		return 0
 	case k.current == nil:
 		return absentLimit
@@ -128,7 +128,7 @@ func (k *keeper) absence() string {
 		return "baton is starting, nothing serves yet"
 	case k.stopping:
 		next = "everything is stopping"
-	case k.starting == 0:
+	case k.starting == nil:
 		next = fmt.Sprintf("the next start is in %v", max(0, time.Until(k.dl.restart)).Round(100*time.Millisecond))
 	}
 	how := k.lastDeath

@@ -53,8 +53,8 @@ func (k *keeper) stop(s stop) {
 	if k.follow.pid != 0 {
 		_ = unix.Kill(k.follow.pid, unix.SIGKILL)
 	}
-	if k.current == nil && k.starting != 0 {
-		_ = unix.Kill(k.starting, unix.SIGKILL) // it has not taken over anything
+	if k.current == nil && k.starting != nil {
+		_ = unix.Kill(k.starting.pid, unix.SIGKILL) // it has not taken over anything
 	}
 	k.post(wire.Stop{Deadline: deadline})
 	// Before the workers are told: what they find in the queue then is all there will be.

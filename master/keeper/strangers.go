@@ -36,12 +36,6 @@ func (k *keeper) dismissStrangers(now time.Time) {
 
 // isOurs reports whether a child is a master or a worker.
 func (k *keeper) isOurs(pid int) bool {
-	if _, ok := k.store[WorkerEntry(pid)]; ok || pid == k.starting || slices.Contains(k.leaving, pid) {
-		return true
-	}
-	sessions := []*session{k.current, k.old}
-	if k.attempt != nil {
-		sessions = append(sessions, k.attempt.successor)
-	}
-	return slices.ContainsFunc(sessions, func(s *session) bool { return s != nil && s.pid == pid })
+	_, isWorker := k.store[WorkerEntry(pid)]
+	return isWorker || slices.Contains(k.leaving, pid) || k.masterOf(pid) != nil
 }

@@ -65,8 +65,8 @@ func TestReadyWaitsForServing(t *testing.T) {
 	k := newKeeper(t)
 	k.systemd.owed = true
 	heard := heardBy(k)
-	a := k.newActor(t, wire.RoleFirst, 1<<30)
-	k.starting = a.s.pid
+	a := k.newActor(t, phaseFirst, 1<<30)
+	k.starting = a.s
 	a.says(wire.Commit{})
 	if got := heard(); len(got) > 0 {
 		t.Errorf("at COMMIT: %q", got)
@@ -93,8 +93,8 @@ func TestReadyAfterTheSuccessorsDeath(t *testing.T) {
 		t.Errorf("%q is said of a reload of which nobody knows whether it serves", got)
 	}
 	k.old = nil
-	again := k.newActor(t, wire.RoleRestart, 1<<30)
-	k.starting = again.s.pid
+	again := k.newActor(t, phaseRestart, 1<<30)
+	k.starting = again.s
 	again.says(wire.Commit{})
 	again.says(wire.Serving{})
 	if got := states(heard()); got != "READY" {
