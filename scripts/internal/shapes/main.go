@@ -36,6 +36,7 @@ type options struct {
 	tries    int
 	replay   string
 	keep     bool
+	race     bool
 	verbose  bool
 }
 
@@ -69,6 +70,7 @@ func parseFlags(args []string) (options, error) {
 	flags.IntVar(&o.tries, "tries", 60, "how often parts of a leg that failed may be walked to find a shorter one; 0: never")
 	flags.StringVar(&o.replay, "replay", "", "walk the steps of this `file` and nothing else; - is standard input")
 	flags.BoolVar(&o.keep, "keep", false, "keep the directories")
+	flags.BoolVar(&o.race, "race", false, "programs with the race detector, which needs a C compiler")
 	flags.BoolVar(&o.verbose, "v", false, "print each step")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -89,7 +91,7 @@ type walker struct {
 
 // run is everything. ok is false if something was found.
 func run(ctx context.Context, o options) (ok bool, err error) {
-	if err := build(o.bin); err != nil {
+	if err := build(o.bin, o.race); err != nil {
 		return false, err
 	}
 	w := &walker{options: o, soft: map[string]int{}}

@@ -53,7 +53,7 @@ func foreign(program string) bool { return variantOf(program).source != "" }
 
 // build makes all programs. It is run in the root of the module; a program of the library is there for the compiler
 // only.
-func build(bin string) error {
+func build(bin string, race bool) error {
 	for _, v := range programs() {
 		args := []string{"build", "-o", filepath.Join(bin, v.name), "-ldflags", "-X main.version=" + v.name}
 		folder := "./cmd/baton"
@@ -65,8 +65,12 @@ func build(bin string) error {
 			}
 			args = append(args, "-overlay", list)
 		}
+		env := "CGO_ENABLED=0"
+		if race {
+			args, env = append(args, "-race"), "CGO_ENABLED=1"
+		}
 		cmd := exec.Command("go", append(args, folder)...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		cmd.Env = append(os.Environ(), env)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", v.name, err, out)
 		}

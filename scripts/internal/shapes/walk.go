@@ -51,7 +51,10 @@ type walk struct {
 // newWalk prepares a directory with everything that a walk needs.
 func newWalk(bin, dir string, seed uint64) (*walk, error) {
 	w := &walk{bin: bin, save: harness.Save, book: newLedger(), state: newState()}
-	w.baton = &harness.Baton{Dir: dir, Env: []string{"BATON_CONTROL=baton.sock"}}
+	w.baton = &harness.Baton{Dir: dir, Env: []string{
+		"BATON_CONTROL=baton.sock",
+		"GORACE=atexit_sleep_ms=0", // else every takeover with the race detector would look stuck
+	}}
 	for range portCount {
 		address, err := mastertest.PickPort()
 		if err != nil {
