@@ -164,15 +164,16 @@ func (w *walk) judge(g []step, before master.Status) {
 }
 
 // right is what `baton check` says of the file. There is no such command for a program of the library: it takes all
-// that it serves.
+// that it serves, but no address twice.
 func (w *walk) right() (good bool, says string) {
 	code, out := w.command(0, "check", "--config", "site.toml")
 	if code != 0 && code != 100 {
 		w.findf("check", "exit code %d: %s", code, out)
 	}
 	if foreign(w.state.program) {
-		left := w.state.served().targets()
-		return len(left) > 0, fmt.Sprintf("%d targets for %s", len(left), w.state.program)
+		served := w.state.served()
+		left, twice := served.targets(), served.twice()
+		return len(left) > 0 && !twice, fmt.Sprintf("%d targets for %s, one twice: %t", len(left), w.state.program, twice)
 	}
 	return code == 0, out
 }

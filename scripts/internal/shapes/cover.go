@@ -92,6 +92,30 @@ func (s *shape) cover(network, host string, port int) (place int, sure bool) {
 	return place, sure
 }
 
+// twice reports whether two listeners have the same address, however it is written.
+func (s *shape) twice() bool {
+	type address struct {
+		network, host string
+		port          int
+	}
+	written := map[string]string{"localhost": "127.0.0.1", "": "[::]"}
+	seen := map[address]bool{}
+	for _, l := range s.Listen {
+		if l == nil {
+			continue
+		}
+		a := address{l.network(), l.Host, l.Port}
+		if host, ok := written[l.Host]; ok {
+			a.host = host
+		}
+		if seen[a] {
+			return true
+		}
+		seen[a] = true
+	}
+	return false
+}
+
 // targets are what clients may rely on in a shape.
 func (s *shape) targets() []target {
 	var all []target

@@ -126,3 +126,22 @@ func TestClosed(t *testing.T) {
 		t.Errorf("%v", closed)
 	}
 }
+
+func TestTwice(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		a, b listener
+		want bool
+	}{
+		{listener{Host: "127.0.0.1", Transport: "tcp"}, listener{Host: "localhost", Transport: "tls"}, true},
+		{listener{Host: "", Transport: "tcp"}, listener{Host: "[::]", Transport: "tcp"}, true},
+		{listener{Host: "unix", Transport: "tcp"}, listener{Host: "unix", Transport: "tls"}, true},
+		{listener{Host: "", Transport: "tcp"}, listener{Host: "0.0.0.0", Transport: "tcp"}, false},
+		{listener{Host: "127.0.0.1", Transport: "tcp"}, listener{Host: "127.0.0.1", Transport: "udp"}, false},
+		{listener{Host: "127.0.0.1", Transport: "tcp"}, listener{Host: "127.0.0.1", Port: 1, Transport: "tcp"}, false},
+	} {
+		if got := (&shape{Listen: [places]*listener{0: &c.a, 3: &c.b}}).twice(); got != c.want {
+			t.Errorf("%+v and %+v: %t, want %t", c.a, c.b, got, c.want)
+		}
+	}
+}
