@@ -257,6 +257,11 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 			master.says(wire.UpgradeFailed{Attempt: k.attempt.id, Error: "successor: gone"})
 			successor.dies()
 		},
+		"its last word is still to be read when the master hears of it": func(k *keeper, master, successor actor) {
+			master.says(wire.UpgradeFailed{Attempt: k.attempt.id, Error: "successor: gone"})
+			successor.says(wire.Fail{Error: "port taken"})
+			successor.dies()
+		},
 		"it is late, and then gone": func(k *keeper, master, successor actor) {
 			k.attempt.blame("port taken")
 			k.attemptTimeout()

@@ -58,11 +58,18 @@ func (k *keeper) onPreparing(s *session, m wire.Preparing) {
 	}
 }
 
-// onUpgradeFailed: the sponsor says that its child is gone. That ends the attempt.
+// onUpgradeFailed: the sponsor says that its child is gone. That ends the attempt, when what the child itself has said
+// about it is read: the word of another process may overtake it.
 func (k *keeper) onUpgradeFailed(m wire.UpgradeFailed) {
-	if k.attempt == nil || k.attempt.id != m.Attempt {
+	a := k.attempt
+	if a == nil || a.id != m.Attempt {
 		return
 	}
-	k.attempt.blame(m.Error)
-	k.failAttempt()
+	a.fallback = m.Error
+	if a.successor == nil {
+		k.failAttempt()
+		return
+	}
+	a.phase = attemptEnded
+	k.dl.attempt = time.Now().Add(time.Second)
 }

@@ -29,7 +29,7 @@ func TestResizeInTheMiddleOfAReload(t *testing.T) {
 	})
 	t.Run("that fails", func(t *testing.T) {
 		t.Parallel()
-		s, master, _ := reloading(t)
+		s, master, successor := reloading(t)
 		k := listening(t, s)
 		answered := k.asks("POST /resize?workers=5")
 		k.resizeBy(1)
@@ -37,6 +37,7 @@ func TestResizeInTheMiddleOfAReload(t *testing.T) {
 			t.Error("the master is told while the reload runs")
 		}
 		master.says(wire.UpgradeFailed{Attempt: k.attempt.id, Error: "no"})
+		successor.dies()
 		hearsResizes(t, k, master, answered)
 	})
 	t.Run("whose master dies", func(t *testing.T) {

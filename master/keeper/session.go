@@ -64,6 +64,7 @@ type attempt struct {
 	sponsor   *session
 	successor *session // nil before its hello, and after its end
 	reason    string   // why it failed, as the successor or the keeper said; the first word counts
+	fallback  string   // what the sponsor said of it
 	phase     attemptPhase
 	limit     time.Duration // that it has
 	workers   []int         // PIDs that the successor has reported and that have not been reaped
@@ -76,6 +77,7 @@ const (
 	attemptAsked   attemptPhase = iota // the sponsor is to start the successor
 	attemptStarted                     // it has said that it does
 	attemptKilled                      // the successor is gone, or on its way
+	attemptEnded                       // it is gone, and what it said last is still to be read
 )
 
 func (a *attempt) forget(pid int) {

@@ -87,7 +87,7 @@ func (k *keeper) admit(s *session, f wire.Frame) error {
 	case k.current == nil && k.starting != nil && k.starting.pid == s.pid && k.starting.conn == nil:
 		s.phase = k.starting.phase
 		k.starting = s
-	case a != nil && hello.Attempt == a.id && a.successor == nil && a.phase != attemptKilled:
+	case a != nil && hello.Attempt == a.id && a.successor == nil && a.phase < attemptKilled:
 		s.phase = phaseSuccessor
 		a.successor = s
 		a.seen = k.count // it has not read its config yet
@@ -128,7 +128,7 @@ func (k *keeper) onCommit(s *session, m wire.Commit) {
 		switch {
 		case k.stopping:
 			refuse("stopping")
-		case a.phase == attemptKilled || a.sponsor != k.current:
+		case a.phase >= attemptKilled || a.sponsor != k.current:
 			refuse("the reload was given up")
 		default:
 			k.commitSuccessor(s, m)
@@ -233,7 +233,7 @@ func (k *keeper) attemptTimeout() {
 	case a.phase == attemptAsked:
 		a.blame(k.silence(a.sponsor))
 		k.failAttempt()
-	case a.phase == attemptKilled:
+	case a.phase >= attemptKilled:
 		k.failAttempt()
 	case a.successor != nil:
 		k.tooLate(a.successor)
@@ -262,6 +262,7 @@ func (k *keeper) abandonSuccessor() {
 // failAttempt ends the attempt: nothing of it is left, and the result is known.
 func (k *keeper) failAttempt() {
 	a := k.dropAttempt()
+	a.blame(a.fallback)
 	killAttempt(a.id, a.workers)
 	k.log.Error("keeper: reload failed, nothing has changed", "error", a.reason)
 	k.publish(result{Seen: a.seen, Error: a.reason})
@@ -296,9 +297,8 @@ func (k *keeper) onEnd(s *session) {
 	}
 	switch s.phase {
 	case phaseSuccessor:
-		k.attempt.successor = nil
-		k.attempt.phase = attemptKilled // the sponsor says so as well, and that fails the attempt
 		s.phase = phaseGone
+		k.successorGone()
 	case phaseCommitted, phaseCurrent:
 		s.phase = phaseGone
 		k.masterLost(s)
@@ -312,6 +312,17 @@ func (k *keeper) onEnd(s *session) {
 	case phaseDoor, phaseFirst, phaseRestart, phaseGone: // those that start are reaped
 	}
 	s.letGo()
+}
+
+// successorGone: the sponsor says so as well, and the later of the two fails the attempt.
+func (k *keeper) successorGone() {
+	a := k.attempt
+	a.successor = nil
+	if a.phase == attemptEnded {
+		k.failAttempt()
+		return
+	}
+	a.phase = attemptKilled
 }
 
 // masterLost: the current master is dead, or as good as dead, for it has closed its session.
