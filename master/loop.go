@@ -99,7 +99,7 @@ func (m *master) snapshot(now monotime.Time) plan.View {
 	v := plan.View{
 		Now: now, Generation: m.gen, Slots: m.want, StopAt: m.stopAt, Reloading: m.upgrading != "" || !m.known,
 		DrainTimeout: m.cfg.drainTimeout(), ReadyTimeout: m.cfg.readyTimeout(), MaxAge: m.cfg.MaxAge,
-		MaxGenerations: m.cfg.maxGenerations(), Crashes: m.crashes, Recycling: m.recycling,
+		DrainFrom: m.drainFrom(), MaxGenerations: m.cfg.maxGenerations(), Crashes: m.crashes, Recycling: m.recycling,
 	}
 	for _, p := range m.procs {
 		v.Workers = append(v.Workers, p.Worker)
@@ -266,6 +266,7 @@ func (m *master) onAlone() {
 	m.shareExtra()
 	if m.welcome.Role == wire.RoleRestart {
 		m.tellListening()
+		m.takersBy = monotime.Now().Add(takersWait)
 	}
 	m.startWatch()
 	m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)

@@ -70,9 +70,10 @@ type master struct {
 
 	asked     bool // for COMMIT
 	committed bool
-	orphaned  bool   // the keeper is dead
-	known     bool   // no predecessor is left, and all workers are known
-	upgrading string // the attempt that runs
+	orphaned  bool          // the keeper is dead
+	known     bool          // no predecessor is left, and all workers are known
+	takersBy  monotime.Time // when a restarted master waits no more for its workers to say what they take
+	upgrading string        // the attempt that runs
 	warnings  warnings
 	stopping  bool
 	stopAt    monotime.Time

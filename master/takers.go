@@ -3,6 +3,7 @@ package master
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,12 +16,28 @@ import (
 // takes is what a worker has said that it takes from others, and where it is to be sent.
 type takes struct {
 	wire.Takes
-	fd int // meaningful if the worker is a taker
+	fd   int  // meaningful if the worker is a taker
+	said bool // to this master
+}
+
+// takersWait is how long a restarted master waits until all workers of its generation have said what they take. One
+// that does not run says nothing.
+const takersWait = time.Second
+
+// drainFrom is when workers may be told to drain, see [plan.View].
+func (m *master) drainFrom() monotime.Time {
+	for _, p := range m.procs {
+		if p.Generation == m.gen && p.State != plan.Draining && !p.takes.said {
+			return m.takersBy
+		}
+	}
+	return 0
 }
 
 // onTakes notes what a worker takes.
 func (m *master) onTakes(p *proc, packet *seqpacket.Packet) {
 	m.notTaking(p)
+	p.takes.said = true
 	if packet.Frame.Into(&p.takes.Takes) != nil || len(packet.FDs) == 0 {
 		return
 	}

@@ -70,6 +70,9 @@ type View struct {
 	Slots      int
 	StopAt     monotime.Time // the deadline of a stop; 0: baton is not stopping
 	Reloading  bool          // nobody is recycled now
+	// DrainFrom is when workers may be told to drain, but for a stop: a master that was restarted hears first who takes
+	// their connections, or those would be closed that another worker could have.
+	DrainFrom monotime.Time
 
 	DrainTimeout, ReadyTimeout, MaxAge time.Duration
 	MaxGenerations                     int
@@ -232,7 +235,9 @@ func (d *decision) one(p Worker) {
 		case d.stopping():
 			d.do(Drain{PID: p.PID, Deadline: d.StopAt})
 		case p.Generation != d.Generation || p.Slot >= d.Slots:
-			d.do(Drain{PID: p.PID, Deadline: d.Now.Add(d.DrainTimeout)})
+			if d.due(d.DrainFrom) {
+				d.do(Drain{PID: p.PID, Deadline: d.Now.Add(d.DrainTimeout)})
+			}
 		case p.State == Ready:
 			d.do(Activate{PID: p.PID})
 		}

@@ -118,7 +118,14 @@ func TestPlan(t *testing.T) {
 			nil, now.Add(killGrace),
 		},
 
+		{"who takes is not known yet", at(func(v *View) { v.DrainFrom = now + sec }, ready, old), []Action{Activate{51}}, now + sec},
+		{"who takes is not known in time", at(func(v *View) { v.DrainFrom = now }, serving, old), []Action{drain(40)}, 0},
+
 		{"stopping: nothing starts", at(stop(8 * sec)), nil, 0},
+		{
+			"stopping: who takes is not known", at(func(v *View) { v.StopAt, v.DrainFrom = now+8*sec, now+sec }, old),
+			[]Action{Drain{40, now + 8*sec}}, 0,
+		},
 		{"stopping: starting", at(stop(8*sec), starting), []Action{Drain{50, now + 8*sec}}, readyEnd},
 		{"stopping: ready", at(stop(8*sec), ready), []Action{Drain{51, now + 8*sec}}, 0},
 		{
