@@ -360,16 +360,10 @@ func (w *walk) remove(name string) {
 		return
 	}
 	_ = os.Remove(w.path(name))
-	good, _ := w.right()
-	w.signal(syscall.SIGHUP)
-	if !good {
-		if name == "baton.sock" {
-			w.back() // a reload that fails brings nothing back
-			w.signal(syscall.SIGHUP)
-		} else {
-			return
-		}
+	if good, _ := w.right(); !good || w.guest.meets(w.state.served()) {
+		w.back() // a reload that fails brings nothing back
 	}
+	w.signal(syscall.SIGHUP)
 	err = w.until(patience, func() error {
 		now, err := w.status()
 		if err == nil && now.LastReload.ID <= st.LastReload.ID {
