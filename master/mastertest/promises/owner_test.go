@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,7 +80,11 @@ func TestNobodyTakes(t *testing.T) {
 			b.AwaitStatus("the requests", func(st mastertest.Status) bool { return active(st) == len(k.busy) })
 			edit(b, s)
 			b.Reload()
-			b.AwaitStatus("the drain", func(st mastertest.Status) bool { return len(st.PIDs("draining")) > 0 })
+			b.AwaitStatus("the drain", func(st mastertest.Status) bool { // or its end
+				return st.Generation == 2 && !slices.ContainsFunc(st.Workers, func(w mastertest.WorkerStatus) bool {
+					return w.Generation == 1 && w.State != "draining"
+				})
+			})
 			k.wantLast(t)
 			if st := b.AwaitSettled(); st.CutConnections+st.CutRequests != 0 || st.Handover.Kept != 0 {
 				t.Errorf("%+v", st)
@@ -218,7 +223,11 @@ func TestNextGenerationDoesNotRead(t *testing.T) {
 				}
 			}
 			held.Release()
-			b.AwaitStatus("the drain", func(st mastertest.Status) bool { return len(st.PIDs("draining")) > 0 })
+			b.AwaitStatus("the drain", func(st mastertest.Status) bool { // or its end
+				return st.Generation == 2 && !slices.ContainsFunc(st.Workers, func(w mastertest.WorkerStatus) bool {
+					return w.Generation == 1 && w.State != "draining"
+				})
+			})
 			got := askAll(conns)
 			if got[served]+got[last] != len(conns) || sig == unix.SIGSTOP && got[last] != len(conns) {
 				t.Errorf("%v", got)
