@@ -124,7 +124,8 @@ func TestPlan(t *testing.T) {
 		{"stopping: nothing starts", at(stop(8 * sec)), nil, 0},
 		{
 			"stopping: who takes is not known", at(func(v *View) { v.StopAt, v.DrainFrom = now+8*sec, now+sec }, old),
-			[]Action{Drain{40, now + 8*sec}}, 0,
+			[]Action{Drain{40, now + 8*sec}},
+			0,
 		},
 		{"stopping: starting", at(stop(8*sec), starting), []Action{Drain{50, now + 8*sec}}, readyEnd},
 		{"stopping: ready", at(stop(8*sec), ready), []Action{Drain{51, now + 8*sec}}, 0},
