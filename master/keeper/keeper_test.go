@@ -563,27 +563,6 @@ func TestReloadWaits(t *testing.T) {
 	}
 }
 
-// TestRequestAfterExec: who has replaced the binary and asks for a reload gets that binary, and not one that the successor
-// of another request had executed before.
-func TestRequestAfterExec(t *testing.T) {
-	t.Parallel()
-	k, master := serving(t)
-	k.request("test", false)
-	k.startReload(time.Now())
-	master.hears(&wire.Reload{})
-	k.request("test", false) // before the successor's hello
-	successor := k.newActor(t, phaseDoor, sleeper(t).Process.Pid)
-	if err := k.admit(successor.s, hello(k.attempt.id)); err != nil {
-		t.Fatal(err)
-	}
-	k.welcome(successor.s)
-	var w wire.Welcome
-	successor.hears(&w)
-	if w.Seen != 1 || k.attempt.seen != 1 {
-		t.Errorf("seen %d and %d, want 1", w.Seen, k.attempt.seen)
-	}
-}
-
 func TestStormIsPaced(t *testing.T) {
 	t.Parallel()
 	k, master := serving(t)

@@ -90,6 +90,7 @@ func (k *keeper) admit(s *session, f wire.Frame) error {
 	case a != nil && hello.Attempt == a.id && a.successor == nil && a.phase < attemptKilled:
 		s.phase = phaseSuccessor
 		a.successor = s
+		a.seen = k.count // it has not read its config yet
 		k.sayReloading()
 	default:
 		return fmt.Errorf("nobody waits for a master of attempt %q", hello.Attempt)
@@ -101,9 +102,6 @@ func (k *keeper) welcome(s *session) {
 	w := wire.Welcome{
 		Role: s.phase.role(), Generation: k.generation, Seen: k.count, KeeperPID: k.pid,
 		Started: k.started.Unix(), Restarts: k.restarts, Stores: k.systemd.store.max > 0,
-	}
-	if a := k.attempt; a != nil && a.successor == s { // what was asked for since came after its binary was chosen
-		w.Seen = a.seen
 	}
 	if s.phase != phaseRestart {
 		w.Generation++
