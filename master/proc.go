@@ -302,9 +302,12 @@ func (m *master) gone(p *proc) {
 	}
 	attrs := []any{"generation", p.Generation, "slot", p.Slot, "pid", p.PID}
 	if p.bye && p.status.ExitStatus() == 0 && p.State != plan.Draining {
-		// Somebody has told it to drain, and it was not us: the keeper is stopping, its word to us is on the way.
+		// Somebody has told it to drain, and it was not us. One of our own generation can only have been told by the keeper,
+		// which is stopping, and its word to us is on the way; an older one also by a master that died then.
 		p.State = plan.Draining
-		m.stop(wire.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
+		if p.Generation == m.gen {
+			m.stop(wire.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
+		}
 	}
 	if p.State == plan.Draining {
 		m.log.Info("worker gone", attrs...)

@@ -88,6 +88,22 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// TestGoneAfterADrain: nobody here has told the worker to drain. A master that has died may have, if the generation is an
+// older one; else baton is stopping.
+func TestGoneAfterADrain(t *testing.T) {
+	t.Parallel()
+	for gen, stops := range map[int]bool{4: false, 5: true} {
+		p := &proc{Worker: plan.Worker{PID: 50, Generation: gen, State: plan.Serving}, bye: true}
+		m := &master{
+			gen: 5, want: 2, log: slog.New(slog.DiscardHandler), procs: map[int]*proc{50: p}, committed: true,
+		}
+		m.gone(p)
+		if m.stopping != stops || m.counts.Crashes != 0 || len(m.procs) != 0 {
+			t.Errorf("generation %d: stopping %t, %d crashes", gen, m.stopping, m.counts.Crashes)
+		}
+	}
+}
+
 func TestServingSlots(t *testing.T) {
 	t.Parallel()
 	serving := func(slot int) *proc {
