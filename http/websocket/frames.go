@@ -33,7 +33,10 @@ func (f *frames) follow(p []byte) (n int, wrong ws.StatusCode) {
 	for n < len(p) {
 		if f.have < f.size() {
 			f.head[f.have] = p[n]
-			if f.have++; f.have == f.size() {
+			f.have++
+			if f.have == 3 && f.endless() {
+				wrong = ws.StatusProtocolError
+			} else if f.have == f.size() {
 				wrong = f.begin()
 			}
 			n++
@@ -70,6 +73,10 @@ func (f *frames) size() int {
 
 func (f *frames) masked() bool { return f.head[1]&maskBit != 0 }
 
+// endless reports whether the first byte of a length says that it is 2^63 or more. The library, which need not have seen
+// the mask, would end the connection without a word when it has the whole length.
+func (f *frames) endless() bool { return f.head[1]&lengthBits == 127 && f.head[2]&0x80 != 0 }
+
 // begin is called when the head is complete.
 func (f *frames) begin() (wrong ws.StatusCode) {
 	switch n := f.head[1] & lengthBits; n {
@@ -81,7 +88,7 @@ func (f *frames) begin() (wrong ws.StatusCode) {
 		f.left = uint64(n)
 	}
 	f.closes, f.close = f.head[0]&opcodeBits == opClose, nil
-	if !f.masked() || f.left > 1<<63-1 {
+	if !f.masked() {
 		return ws.StatusProtocolError
 	}
 	return 0

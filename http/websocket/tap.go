@@ -18,6 +18,9 @@ import (
 // longAgo is the deadline that wakes a Read at once.
 var longAgo = time.Unix(1, 0)
 
+// lingerTime bounds how long the client of a connection that is closed for what it sent has to read why.
+const lingerTime = time.Second
+
 // releaseLimit is how long a Read is held for the close to be written.
 const releaseLimit = 5 * time.Second
 
@@ -29,6 +32,7 @@ type tap struct {
 	net.Conn
 	in     frames
 	wrong  atomic.Int64 // a ws.StatusCode, if something is wrong in them
+	closed atomic.Bool  // the client is told so, at the next write
 	inside atomic.Bool  // a message: between its first byte and its answer
 
 	held     atomic.Bool   // such a moment is wanted
@@ -67,9 +71,12 @@ func (t *tap) giveUp() { t.held.Store(false) }
 // errWrong ends reading behind what is wrong.
 var errWrong = errors.New("websocket: not what a client may send")
 
-// Read reads up to what is wrong.
+// Read reads up to what is wrong, and fails there. Once the close has been written it lingers first.
 func (t *tap) Read(p []byte) (int, error) {
 	if t.wrong.Load() != 0 {
+		if t.closed.Load() {
+			t.linger()
+		}
 		return 0, errWrong
 	}
 	n, err := t.receive(p)
@@ -82,6 +89,13 @@ func (t *tap) Read(p []byte) (int, error) {
 		return 0, errWrong
 	}
 	return n, nil
+}
+
+// linger drops what comes until the client has closed as well. A close with unread bytes would send a reset, which may
+// overtake the reason.
+func (t *tap) linger() {
+	_ = t.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.Copy(io.Discard, t.Conn)
 }
 
 // receive reads. When it is to be held, it looks whether there is anything that was received, and if not waits.

@@ -63,6 +63,7 @@ func serve(w http.ResponseWriter, r *http.Request, answer Answer) {
 	}
 	switch wrong := t.wrong.Load(); {
 	case wrong != 0:
+		t.closed.Store(true)
 		_ = c.Close(ws.StatusCode(wrong), "")
 	case errors.Is(err, errEncoding):
 		_ = c.Close(ws.StatusInvalidFramePayloadData, "the text is not UTF-8")
@@ -79,8 +80,14 @@ var (
 // converse receives a message and answers it.
 func converse(ctx context.Context, c *ws.Conn, t *tap, answer Answer) error {
 	kind, data, err := read(ctx, c, t)
-	if err != nil || t.done.Load() {
+	if t.done.Load() {
 		return cmp.Or(err, errParted)
+	}
+	if err != nil {
+		if t.wrong.Load() == 0 && ws.CloseStatus(err) == -1 {
+			t.linger() // no close has come: the library may have written one, with what is wrong
+		}
+		return err
 	}
 	if kind == ws.MessageText && !utf8.Valid(data) {
 		return errEncoding
