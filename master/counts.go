@@ -26,7 +26,7 @@ type counts struct {
 // recallCounts takes over what the predecessors have counted.
 func (m *master) recallCounts() {
 	mine := m.counts
-	if it, ok := m.take(keeper.EntryStats); ok {
+	if it, ok := m.claim(keeper.EntryStats); ok {
 		var c counts
 		if json.Unmarshal([]byte(it.data), &c) == nil {
 			m.counts = c

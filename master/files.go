@@ -27,24 +27,24 @@ type files struct{ control, pid wire.Path }
 func (m *master) stands(f wire.Path) bool { return m.welcome.Role == wire.RoleRestart || ownfile.Is(f) }
 
 // file is the one that an entry of the store is about.
-func (it inherited) file() (f wire.Path) {
+func (it entry) file() (f wire.Path) {
 	_ = wire.Unmarshal([]byte(it.data), &f)
 	return f
 }
 
 // openControl takes over the control socket, or makes it.
 func (m *master) openControl() error {
-	it, had := m.items[keeper.EntryControl]
+	it, had := m.inherited[keeper.EntryControl]
 	if m.cfg.Control == "" {
 		if had {
 			_ = m.keeper.Post(wire.Drop{Name: keeper.EntryControl})
-			m.forget(keeper.EntryControl)
+			m.discard(keeper.EntryControl)
 		}
 		return nil
 	}
 	path := m.path(m.cfg.Control)
 	m.cfg.Control = path
-	m.forget(keeper.EntryControl) // the keeper has it, and answers there
+	m.discard(keeper.EntryControl) // the keeper has it, and answers there
 	if m.files.control = it.file(); had && m.files.control.Path == path && m.stands(m.files.control) {
 		return nil
 	}
@@ -68,8 +68,8 @@ func (m *master) openLog() error {
 	}
 	path := m.path(m.cfg.LogFile)
 	fd, made, err := logsink.Create(path)
-	if it, ok := m.items[keeper.EntryLog]; err != nil && ok && m.welcome.Role == wire.RoleRestart {
-		delete(m.items, keeper.EntryLog)
+	if it, ok := m.inherited[keeper.EntryLog]; err != nil && ok && m.welcome.Role == wire.RoleRestart {
+		delete(m.inherited, keeper.EntryLog)
 		fd, err = it.fd, nil // what is open stays so; a restart needs no file
 	}
 	if err != nil {
@@ -98,7 +98,7 @@ func (m *master) startLogging() {
 	} else if m.workerLog() >= 0 {
 		fd = 2
 	}
-	m.forget(keeper.EntryLog)
+	m.discard(keeper.EntryLog)
 	m.giveLog(fd, func(p *proc) bool { return p.Generation == m.gen })
 }
 
@@ -117,7 +117,7 @@ func (m *master) workerLog() int {
 	if m.committed && m.logFD >= 0 {
 		return m.logFD
 	}
-	if it, ok := m.items[keeper.EntryLog]; ok {
+	if it, ok := m.inherited[keeper.EntryLog]; ok {
 		return it.fd
 	}
 	return -1
@@ -141,8 +141,8 @@ func (m *master) reopenLog() {
 
 // checkPIDFile fails if the PID file could not be written after COMMIT.
 func (m *master) checkPIDFile() error {
-	it, had := m.items[entryPID]
-	m.forget(entryPID)
+	it, had := m.inherited[entryPID]
+	m.discard(entryPID)
 	if m.cfg.PIDFile == "" || had && it.file().Path != m.path(m.cfg.PIDFile) {
 		if had {
 			_ = m.keeper.Post(wire.Drop{Name: entryPID})
@@ -212,7 +212,7 @@ func (m *master) missingLines() []string {
 // removePaths removes what the keeper would have removed: of a process that was about to be the master what it has made,
 // of a master, also of one that was restarted, everything.
 func (m *master) removePaths() {
-	all := m.made
+	all := m.createdPaths
 	if m.committed || m.welcome.Role == wire.RoleRestart {
 		all = m.paths()
 	}

@@ -32,7 +32,7 @@ func (m *master) openHeart() error {
 		return nil
 	}
 	name := entryHeart + strconv.Itoa(m.gen)
-	if it, ok := m.take(name); ok {
+	if it, ok := m.claim(name); ok {
 		m.hearts[m.gen] = it.fd
 		return nil
 	}
@@ -67,7 +67,7 @@ func (m *master) findHeartbeat(p *proc) {
 		return
 	}
 	if _, ok := m.hearts[p.Generation]; !ok {
-		it, ok := m.take(entryHeart + strconv.Itoa(p.Generation))
+		it, ok := m.claim(entryHeart + strconv.Itoa(p.Generation))
 		if !ok || it.fd < 0 {
 			m.log.Error("master: a worker's heartbeat is not in the store", "generation", p.Generation, "slot", p.Slot, "pid", p.PID)
 			return
@@ -86,9 +86,9 @@ func (m *master) dropHearts() {
 	for _, p := range m.procs {
 		live[p.Generation] = true
 	}
-	for name := range m.items {
+	for name := range m.inherited {
 		if gen, err := strconv.Atoi(strings.TrimPrefix(name, entryHeart)); err == nil && strings.HasPrefix(name, entryHeart) && !live[gen] {
-			m.forget(name)
+			m.discard(name)
 			_ = m.keeper.Post(wire.Drop{Name: name})
 		}
 	}

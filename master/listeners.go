@@ -107,9 +107,9 @@ func (m *master) openListeners() error {
 			return err
 		}
 	}
-	for name, it := range m.items {
+	for name, it := range m.inherited {
 		if key, ok := strings.CutPrefix(name, keeper.EntryListen+"/"); ok {
-			delete(m.items, name)
+			delete(m.inherited, name)
 			m.leave(key, it)
 		}
 	}
@@ -117,7 +117,7 @@ func (m *master) openListeners() error {
 }
 
 // leave decides about a socket that the config does not name.
-func (m *master) leave(key string, it inherited) {
+func (m *master) leave(key string, it entry) {
 	s := sock{key: key, fd: it.fd, extra: true, state: listening}
 	if wire.Unmarshal([]byte(it.data), &s.sockRecord) == nil && sockets.Listens(it.fd) {
 		s.at = strings.TrimSuffix(key, fmt.Sprintf("/%d", s.Slot))
@@ -215,7 +215,7 @@ func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
 // inheritSocket takes s from the store. A Unix socket that is not at its path any more is left to the workers who
 // have it: they serve what is in its queue, and a new one is to be made.
 func (m *master) inheritSocket(s *sock) bool {
-	it, ok := m.take(s.entry())
+	it, ok := m.claim(s.entry())
 	if !ok {
 		return false
 	}
@@ -287,7 +287,7 @@ func (m *master) shareOwn(at address) bool {
 
 // eachInherited calls f for the sockets in the store that no listener has taken yet.
 func (m *master) eachInherited(f func(fd int, r sockRecord)) {
-	for name, it := range m.items {
+	for name, it := range m.inherited {
 		var r sockRecord
 		if strings.HasPrefix(name, keeper.EntryListen+"/") && wire.Unmarshal([]byte(it.data), &r) == nil {
 			f(it.fd, r)

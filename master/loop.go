@@ -176,7 +176,7 @@ func (m *master) handleKeeper(p *seqpacket.Packet) error {
 	case wire.Alone{}.Kind():
 		m.forgetWorkers()
 	case wire.Item{}.Kind():
-		m.inherit(p)
+		m.addInherited(p)
 	case wire.End{}.Kind():
 		m.onAlone()
 	case wire.Reload{}.Kind():
@@ -275,12 +275,12 @@ func (m *master) onAlone() {
 
 // adoptAll takes over the workers of the store that are not ours.
 func (m *master) adoptAll() {
-	for name, it := range m.items {
+	for name, it := range m.inherited {
 		pid := keeper.WorkerPID(name)
 		if pid == 0 {
 			continue
 		}
-		delete(m.items, name)
+		delete(m.inherited, name)
 		if _, ours := m.procs[pid]; ours || m.buried[pid] || it.fd < 0 {
 			_ = unix.Close(it.fd)
 			continue
@@ -293,10 +293,10 @@ func (m *master) adoptAll() {
 
 // forgetWorkers drops what the welcome said of the workers: newer words follow.
 func (m *master) forgetWorkers() {
-	for name, it := range m.items {
+	for name, it := range m.inherited {
 		if keeper.WorkerPID(name) != 0 {
 			_ = unix.Close(it.fd)
-			delete(m.items, name)
+			delete(m.inherited, name)
 		}
 	}
 }

@@ -30,33 +30,33 @@ const flushLimit = 200 * time.Millisecond
 
 // master is owned by the goroutine of loop.
 type master struct {
-	opts    Options
-	log     *slog.Logger
-	sink    *logsink.Sink
-	upg     *upgrade.Upgrader
-	keeper  *seqpacket.Conn
-	welcome wire.Welcome
-	items   map[string]inherited // of the store, until they are used
-	dir     string               // the user's
-	args    []string             // as typed; os.Args are another's while a successor starts
-	attempt string               // of which reload this process is the successor
+	opts      Options
+	log       *slog.Logger
+	sink      *logsink.Sink
+	upg       *upgrade.Upgrader
+	keeper    *seqpacket.Conn
+	welcome   wire.Welcome
+	inherited map[string]entry // of the store, until they are used
+	dir       string           // the user's
+	args      []string         // as typed; os.Args are another's while a successor starts
+	attempt   string           // of which reload this process is the successor
 
-	cfg      Config
-	sum      watch.Sum // of the files of cfg
-	gen      int
-	want     int          // slots
-	grown    map[int]bool // slots that are new in this generation, and had no worker yet
-	resized  int64        // requests of the keeper's that are in want
-	sockets  []sock
-	resolved map[string]string  // addresses, as they are written and as they were found
-	made     []wire.Path        // files, by this process
-	steered  map[address]string // what the kernel was told last
-	relisten relisten
-	payload  int        // memory file
-	balance  int        // the memory in which workers count what they accept
-	tickets  ticketKeys // none without a TLS listener
-	logFD    int        // log file; -1: standard error
-	files    files
+	cfg          Config
+	sum          watch.Sum // of the files of cfg
+	gen          int
+	want         int          // slots
+	grown        map[int]bool // slots that are new in this generation, and had no worker yet
+	resized      int64        // requests of the keeper's that are in want
+	sockets      []sock
+	resolved     map[string]string  // addresses, as they are written and as they were found
+	createdPaths []wire.Path        // files, by this process
+	steered      map[address]string // what the kernel was told last
+	relisten     relisten
+	payload      int        // memory file
+	balance      int        // the memory in which workers count what they accept
+	tickets      ticketKeys // none without a TLS listener
+	logFD        int        // log file; -1: standard error
+	files        files
 
 	procs     map[int]*proc
 	buried    map[int]bool // workers of ours that ended before known: the store may still name them
@@ -93,8 +93,8 @@ type master struct {
 	upgrade chan error // what has become of the successor
 }
 
-// inherited is an entry of the keeper's store.
-type inherited struct {
+// entry is an entry of the keeper's store.
+type entry struct {
 	data string
 	fd   int
 }
@@ -104,7 +104,7 @@ func runMaster(opts Options) int {
 	worker.DropSignals()
 	step.At(step.Started)
 	m := &master{
-		opts: opts, items: map[string]inherited{}, procs: map[int]*proc{}, steered: map[address]string{}, resolved: map[string]string{},
+		opts: opts, inherited: map[string]entry{}, procs: map[int]*proc{}, steered: map[address]string{}, resolved: map[string]string{},
 		hearts: map[int]int{}, logFD: -1, payload: -1,
 		packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
 		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), attempt: os.Getenv(keeper.AttemptEnv),
@@ -179,14 +179,14 @@ func (m *master) onWelcome(p *seqpacket.Packet) (done bool, err error) {
 		var r wire.Refused
 		err = errors.Join(p.Frame.Into(&r), fmt.Errorf("master: the keeper refused: %s", r.Error))
 	case wire.Item{}.Kind():
-		m.inherit(p)
+		m.addInherited(p)
 	case wire.End{}.Kind():
 		return true, nil
 	}
 	return false, err
 }
 
-func (m *master) inherit(p *seqpacket.Packet) {
+func (m *master) addInherited(p *seqpacket.Packet) {
 	var it wire.Item
 	if err := p.Frame.Into(&it); err != nil {
 		m.log.Error("master: store", "error", err)
@@ -196,16 +196,16 @@ func (m *master) inherit(p *seqpacket.Packet) {
 	if it.HasFD {
 		fd = p.TakeFD()
 	}
-	if old, ok := m.items[it.Name]; ok && old.fd >= 0 {
+	if old, ok := m.inherited[it.Name]; ok && old.fd >= 0 {
 		_ = unix.Close(old.fd)
 	}
-	m.items[it.Name] = inherited{data: it.Data, fd: fd}
+	m.inherited[it.Name] = entry{data: it.Data, fd: fd}
 }
 
-// take gives an entry to the caller; fd is -1 where there is none.
-func (m *master) take(name string) (inherited, bool) {
-	it, ok := m.items[name]
-	delete(m.items, name)
+// claim gives an entry to the caller; fd is -1 where there is none.
+func (m *master) claim(name string) (entry, bool) {
+	it, ok := m.inherited[name]
+	delete(m.inherited, name)
 	if !ok {
 		it.fd = -1
 	}
@@ -220,7 +220,7 @@ func (m *master) put(p wire.Put, v any, fd int) {
 	if m.orphaned {
 		return // nobody keeps anything any more
 	}
-	m.made = append(m.made, p.Unlink, p.Undo)
+	m.createdPaths = append(m.createdPaths, p.Unlink, p.Undo)
 	if s, ok := v.(string); ok {
 		p.Data = s
 	} else if b, err := wire.Marshal(v); err == nil {

@@ -25,7 +25,7 @@ type passedSocket struct {
 // passedSockets lists them, in the same order every time.
 func (m *master) passedSockets() []passedSocket {
 	var all []passedSocket
-	for name, it := range m.items {
+	for name, it := range m.inherited {
 		if !strings.HasPrefix(name, keeper.EntryPassed+"/") {
 			continue
 		}

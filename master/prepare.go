@@ -70,7 +70,7 @@ func (m *master) prepare() error {
 
 // prepareRestart: the workers serve, nothing is to be started.
 func (m *master) prepareRestart() error {
-	it, ok := m.items[entryConfig]
+	it, ok := m.inherited[entryConfig]
 	if !ok {
 		return fmt.Errorf("master: restart: the store has no config")
 	}
@@ -139,7 +139,7 @@ func (m *master) timeouts() wire.Preparing {
 func (m *master) chooseCount() {
 	m.want = m.cfg.workers()
 	var sc wire.Slots
-	if it, ok := m.items[keeper.EntryCount]; ok && json.Unmarshal([]byte(it.data), &sc) == nil && sc.Config == m.cfg.workers() {
+	if it, ok := m.inherited[keeper.EntryCount]; ok && json.Unmarshal([]byte(it.data), &sc) == nil && sc.Config == m.cfg.workers() {
 		m.want = sc.Count
 	}
 }
@@ -163,7 +163,7 @@ func (m *master) openAll() error {
 
 // openBalance takes the memory in which the workers of all generations count what they accept, or makes it.
 func (m *master) openBalance() (err error) {
-	if it, ok := m.take(entryBalance); ok && it.fd >= 0 {
+	if it, ok := m.claim(entryBalance); ok && it.fd >= 0 {
 		m.balance = it.fd
 		return nil
 	}
@@ -181,9 +181,9 @@ func (m *master) path(p string) string {
 	return filepath.Join(m.dir, p)
 }
 
-// forget closes an inherited entry that is not used.
-func (m *master) forget(name string) {
-	if it, ok := m.take(name); ok && it.fd >= 0 {
+// discard closes an inherited entry that is not used.
+func (m *master) discard(name string) {
+	if it, ok := m.claim(name); ok && it.fd >= 0 {
 		_ = unix.Close(it.fd)
 	}
 }

@@ -165,7 +165,7 @@ func TestLastSocketTakesThePlace(t *testing.T) {
 	serveSlots(t, m, 3)
 	open(t, m)
 	for _, s := range m.sockets { // what a successor inherits
-		m.items[s.entry()] = inherited{data: recordOf(s), fd: s.fd}
+		m.inherited[s.entry()] = entry{data: recordOf(s), fd: s.fd}
 	}
 	m.sockets, m.cfg.Listen[0].ReusePort = nil, false
 	open(t, m)
@@ -184,7 +184,7 @@ func TestLastSocketTakesThePlace(t *testing.T) {
 	}
 	check("alone")
 	m.cfg.Listen[0].ReusePort = true
-	m.items[m.sockets[0].entry()] = inherited{data: recordOf(m.sockets[0]), fd: m.sockets[0].fd}
+	m.inherited[m.sockets[0].entry()] = entry{data: recordOf(m.sockets[0]), fd: m.sockets[0].fd}
 	m.sockets = nil
 	open(t, m)
 	check("with one for each slot again")
@@ -204,7 +204,7 @@ func TestExtraAddressKeepsOneSocket(t *testing.T) {
 	serveSlots(t, m, 3)
 	open(t, m)
 	for _, s := range m.sockets {
-		m.items[s.entry()] = inherited{data: recordOf(s), fd: s.fd}
+		m.inherited[s.entry()] = entry{data: recordOf(s), fd: s.fd}
 	}
 	m.sockets, m.cfg.Listen = nil, []Listen{{Address: "0.0.0.0:" + port}}
 	if err := m.openListeners(); err != nil {

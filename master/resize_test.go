@@ -33,8 +33,8 @@ func fakeMaster(t *testing.T, cfg Config) (m *master, said func() []wire.Message
 	}
 	m = &master{
 		cfg: cfg, gen: 1, want: cfg.Workers, committed: true, known: true, keeper: ends[0], log: slog.New(slog.DiscardHandler),
-		sink:  logsink.New(2),
-		items: map[string]inherited{}, procs: map[int]*proc{}, resolved: map[string]string{}, steered: map[address]string{},
+		sink:      logsink.New(2),
+		inherited: map[string]entry{}, procs: map[int]*proc{}, resolved: map[string]string{}, steered: map[address]string{},
 		dir: t.TempDir(),
 	}
 	t.Cleanup(m.closeListeners)

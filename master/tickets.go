@@ -64,7 +64,7 @@ func (m *master) openTickets() error {
 	if !m.hasTLS() {
 		return nil
 	}
-	if it, ok := m.take(entryTickets); ok {
+	if it, ok := m.claim(entryTickets); ok {
 		_ = json.Unmarshal([]byte(it.data), &m.tickets) // what cannot be read is replaced
 	}
 	if m.tickets.rotate(time.Now()) {
