@@ -3,6 +3,7 @@ package keeper
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -23,6 +24,7 @@ func newKeeper(t *testing.T) *keeper {
 	k := &keeper{
 		log: slog.New(slog.DiscardHandler), pid: os.Getpid(), started: time.Now(), store: store{},
 		packets: make(chan packetEvent, 100), opts: Options{Version: "v"}, dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
+		args:     []string{"/proc/self/exe"},
 		statuses: map[int64]*wire.Status{}, sink: logsink.New(2), backoff: restartBackoff,
 	}
 	t.Cleanup(func() {
@@ -139,9 +141,10 @@ func TestWelcome(t *testing.T) {
 	t.Parallel()
 	for p, generation := range map[phase]int{phaseFirst: 4, phaseSuccessor: 4, phaseRestart: 3} {
 		k := newKeeper(t)
-		k.generation, k.count = 3, 7
+		k.generation = 3
 		k.store.put("count", entry{fd: -1, data: "x"})
 		a := k.newActor(t, p, 1<<30)
+		a.s.seen = 7
 		k.welcome(a.s)
 		var w wire.Welcome
 		a.hears(&w)
@@ -560,6 +563,50 @@ func TestReloadWaits(t *testing.T) {
 			t.Errorf("%s: a reload was started", name)
 		}
 		master.hearsNoMore()
+	}
+}
+
+// TestRequestBeforeTheHello: who replaces the binary and asks for a reload gets that binary, and not the one that a successor
+// had executed before. Without another binary one reload serves both.
+func TestRequestBeforeTheHello(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		binary func(successor int) string // at the path when it says hello
+		seen   int64
+	}{
+		"the binary is the same":  {func(pid int) string { return fmt.Sprintf("/proc/%d/exe", pid) }, 2},
+		"the binary was replaced": {func(int) string { return "/proc/self/exe" }, 1},
+		"the binary is not there": {func(int) string { return "/proc/self/none" }, 1},
+	} {
+		k, master := serving(t)
+		k.request("test", false)
+		k.startReload(time.Now())
+		master.hears(&wire.Reload{})
+		k.request("test", false)
+		successor := k.newActor(t, phaseDoor, sleeper(t).Process.Pid)
+		k.args[0] = tt.binary(successor.s.pid)
+		if err := k.admit(successor.s, hello(k.attempt.id)); err != nil {
+			t.Fatal(err)
+		}
+		k.welcome(successor.s)
+		var w wire.Welcome
+		successor.hears(&w)
+		if w.Seen != tt.seen || k.attempt.seen != tt.seen {
+			t.Errorf("%s: seen %d and %d, want %d", name, w.Seen, k.attempt.seen, tt.seen)
+		}
+	}
+}
+
+func TestSeenAtHello(t *testing.T) {
+	t.Parallel()
+	one, other, none := fileID{1, 2}, fileID{1, 3}, fileID{}
+	for _, tt := range []struct {
+		runs, there fileID
+		want        int64
+	}{{one, one, 9}, {one, other, 4}, {one, none, 4}, {none, one, 4}, {none, none, 4}} {
+		if got := seenAtHello(4, 9, tt.runs, tt.there); got != tt.want {
+			t.Errorf("runs %v, there is %v: %d, want %d", tt.runs, tt.there, got, tt.want)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ type session struct {
 	// pidfd is the process itself, which a number may not be any more; -1 where the kernel has no such thing.
 	pidfd int
 	phase phase
+	seen  int64 // reload requests that it serves, see seenAtHello
 
 	staged  staged // before COMMIT
 	paused  bool   // nobody reads what it says, see pauseReaders
@@ -60,7 +61,7 @@ func (s *session) letGo() {
 // attempt is one reload, from the message to the master until it is committed or everything of it is gone.
 type attempt struct {
 	id        string
-	seen      int64 // requests that it serves
+	seen      int64 // requests that it serves: all that came before its exec, and perhaps before its hello
 	sponsor   *session
 	successor *session // nil before its hello, and after its end
 	reason    string   // why it failed, as the successor or the keeper said; the first word counts

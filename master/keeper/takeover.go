@@ -86,11 +86,13 @@ func (k *keeper) admit(s *session, f wire.Frame) error {
 		return fmt.Errorf("stopping")
 	case k.current == nil && k.starting != nil && k.starting.pid == s.pid && k.starting.conn == nil:
 		s.phase = k.starting.phase
+		s.seen = k.seenBy(s, 0)
 		k.starting = s
 	case a != nil && hello.Attempt == a.id && a.successor == nil && a.phase < attemptKilled:
 		s.phase = phaseSuccessor
 		a.successor = s
-		a.seen = k.count // it has not read its config yet
+		a.seen = k.seenBy(s, a.seen)
+		s.seen = a.seen
 		k.sayReloading()
 	default:
 		return fmt.Errorf("nobody waits for a master of attempt %q", hello.Attempt)
@@ -98,9 +100,24 @@ func (k *keeper) admit(s *session, f wire.Frame) error {
 	return nil
 }
 
+// seenBy returns how many reload requests a master serves that says hello, when before had come before it was executed.
+func (k *keeper) seenBy(s *session, before int64) int64 {
+	return seenAtHello(before, k.count, statFile(fmt.Sprintf("/proc/%d/exe", s.pid)), statFile(k.args[0]))
+}
+
+// seenAtHello returns before or now. The master has not read its config yet, so that it serves what has been asked for until
+// now; but if the executable at its path is not the one that it runs, it was replaced since, perhaps by those who asked, and
+// only what came before the exec is served.
+func seenAtHello(before, now int64, runs, there fileID) int64 {
+	if runs != there || runs == (fileID{}) {
+		return before
+	}
+	return now
+}
+
 func (k *keeper) welcome(s *session) {
 	w := wire.Welcome{
-		Role: s.phase.role(), Generation: k.generation, Seen: k.count, KeeperPID: k.pid,
+		Role: s.phase.role(), Generation: k.generation, Seen: s.seen, KeeperPID: k.pid,
 		Started: k.started.Unix(), Restarts: k.restarts, Stores: k.systemd.store.max > 0,
 	}
 	if s.phase != phaseRestart {
