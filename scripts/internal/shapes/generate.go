@@ -16,6 +16,7 @@ type generator struct {
 	machine
 	state    state
 	occupied bool
+	haste    int // one of so many steps comes together with the next
 }
 
 // machine is what a walk may do where it is.
@@ -35,7 +36,10 @@ func thisMachine() machine {
 
 // generate makes the n steps of a seed.
 func generate(seed uint64, leg, n int, m machine) (steps []step) {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(leg))), machine: m, state: newState()}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(leg))), machine: m, state: newState(), haste: 5}
+	if leg%3 == 2 {
+		g.haste = 2
+	}
 	for range n {
 		p := g.step()
 		g.state = g.state.after(p)
@@ -75,7 +79,7 @@ func choices() []choice {
 
 func pick[T any](g *generator, of ...T) T { return of[g.IntN(len(of))] }
 
-// step is the next step. One in five comes together with the one after it.
+// step is the next step. One in five, or in a hasty leg every other one, comes together with the one after it.
 func (g *generator) step() step {
 	sum := 0
 	for _, c := range choices() {
@@ -89,7 +93,7 @@ func (g *generator) step() step {
 			break
 		}
 	}
-	p.With = g.IntN(5) == 0 && p.Do != restart && p.Do != remove && p.Do != spoil
+	p.With = g.IntN(g.haste) == 0 && p.Do != restart && p.Do != remove && p.Do != spoil
 	return p
 }
 
