@@ -148,89 +148,17 @@ func (w *walk) judge(g []step, before master.Status) {
 	if w.gone() {
 		return
 	}
-	good, says := w.right()
-	code, out := w.outcome(g, before, good)
+	is, says := w.verdict()
+	code, out := w.outcome(g, before, is)
 	switch {
-	case code == 0 && good:
+	case code == 0 && is != broken:
 		w.committed(g)
-	case code == 1 && out != "" && !good:
-		w.refused(g)
-	case code == 1 && out != "" && w.guest.meets(w.state.served()):
+	case code == 1 && out != "" && is != sound:
 		w.refused(g)
 	case code < 0: // it has been said already
 	default:
 		w.findf("check and reload", "check says %q, and the reload ended with %d: %s", says, code, out)
 	}
-}
-
-// right is what `baton check` says of the file. There is no such command for a program of the library: it takes all
-// that it serves, but no address twice.
-func (w *walk) right() (good bool, says string) {
-	code, out := w.command(0, "check", "--config", "site.toml")
-	if code != 0 && code != 100 {
-		w.findf("check", "exit code %d: %s", code, out)
-	}
-	if foreign(w.state.program) {
-		served := w.state.served()
-		left, twice := served.targets(), served.twice()
-		return len(left) > 0 && !twice, fmt.Sprintf("%d targets for %s, one twice: %t", len(left), w.state.program, twice)
-	}
-	return code == 0, out
-}
-
-// outcome is how the reload ended that the group has asked for. Where several things happened at once one more is
-// asked for: the first one may have met any of them.
-func (w *walk) outcome(g []step, before master.Status, good bool) (code int, out string) {
-	p := g[0]
-	byItself := p.How == "watch" && w.force.file.get("watch") != 0 && !foreign(w.force.program)
-	byCommand := p.How == "command" || p.How == "wait" || p.How == "watch" && !byItself || p.Do == kill || p.Do == pause || p.Do == spoil
-	if byCommand || len(g) > 1 && !byHUP(g) {
-		args := []string{"reload"}
-		if p.How == "wait" && w.state.file.drain() < 10*time.Second {
-			args = append(args, "--wait")
-		}
-		for code, out = w.command(bound, args...); killed(g) && strings.Contains(out, "died"); {
-			time.Sleep(100 * time.Millisecond) // the attempt has met the death of the one that we killed
-			code, out = w.command(bound, args...)
-		}
-		return code, out
-	}
-	var st master.Status
-	err := w.until(patience, func() (err error) {
-		st, err = w.status()
-		last := st.LastReload
-		if err == nil && (last.ID <= before.LastReload.ID || last.OK != good || st.State == "reloading") {
-			err = fmt.Errorf("the last reload is %+v, %d before; generation %d, %s", last, before.LastReload.ID, st.Generation, st.State)
-		}
-		return err
-	})
-	switch {
-	case err != nil && st.LastReload.ID <= before.LastReload.ID:
-		w.findf("no reload", "by %s: %v", p.How, err)
-		return -1, ""
-	case st.LastReload.OK:
-		return 0, ""
-	default:
-		return 1, st.LastReload.Error
-	}
-}
-
-// killed reports whether a group kills a master.
-func killed(g []step) bool {
-	return slices.ContainsFunc(g, func(p step) bool { return p.Do == kill && p.Who == "master" })
-}
-
-// byHUP reports whether all that a group asks for is a reload by HUP, and nobody is killed or stopped: then its
-// outcome can be told from the status.
-func byHUP(g []step) bool {
-	return !slices.ContainsFunc(g, func(p step) bool {
-		switch p.Do {
-		case resize, more, fewer, rotate, rest:
-			return false
-		default:
-			return p.Do != reload || p.How != "hup"
-		}
-	})
 }
 
 // committed: what the files say is in force.
@@ -360,7 +288,7 @@ func (w *walk) remove(name string) {
 		return
 	}
 	_ = os.Remove(w.path(name))
-	if good, _ := w.right(); !good || w.guest.meets(w.state.served()) {
+	if is, _ := w.verdict(); is != sound {
 		w.back() // a reload that fails brings nothing back
 	}
 	w.signal(syscall.SIGHUP)

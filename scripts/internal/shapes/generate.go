@@ -134,22 +134,13 @@ func (g *generator) put(p *step) {
 	switch {
 	case l == nil:
 		p.Put[i] = &place{g.listener()}
-	case g.IntN(4) == 0 && g.count() > 1:
+	case g.IntN(4) == 0 && g.state.file.count() > 1:
 		p.Put[i] = &place{}
 	case g.IntN(4) == 0:
 		p.Put[i] = &place{g.listener()}
 	default:
 		p.Put[i] = &place{g.change(*l)}
 	}
-}
-
-func (g *generator) count() (n int) {
-	for _, l := range g.state.file.Listen {
-		if l != nil {
-			n++
-		}
-	}
-	return n
 }
 
 // listener is a new one, on one of the few ports.

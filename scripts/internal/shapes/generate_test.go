@@ -45,7 +45,8 @@ func TestEverythingIsWalked(t *testing.T) {
 		}
 	}
 	var want []string
-	for _, d := range []deed{edit, reload, resize, more, fewer, program, restart, remove, occupy, release, spoil, rotate, rest} {
+	deeds := []deed{edit, reload, resize, more, fewer, program, restart, remove, occupy, release, spoil, rotate, rest}
+	for _, d := range deeds {
 		want = append(want, string(d))
 	}
 	for _, who := range []string{"worker", "master", "keeper"} {

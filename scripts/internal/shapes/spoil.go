@@ -15,7 +15,8 @@ func saveSlowly(path string, content []byte, mode os.FileMode) error {
 	return os.WriteFile(path, content, mode)
 }
 
-// spoil breaks the file of the program that is installed. A reload must fail then, and say why; the file is mended afterwards.
+// spoil breaks the file of the program that is installed. A reload must fail then, and say why; the file is mended
+// afterwards.
 func (w *walk) spoil(how string) {
 	name := w.path("site.toml")
 	if foreign(w.state.program) {

@@ -140,9 +140,9 @@ func (w *walk) start() {
 	if w.failed() {
 		return
 	}
-	good, says := w.right()
+	is, says := w.verdict()
 	if err := w.launch(); err != nil {
-		if good && !w.guest.meets(w.state.served()) {
+		if is == sound {
 			w.findf("check and start", "check says %q, and the start: %v", says, err)
 			return
 		}
@@ -151,7 +151,7 @@ func (w *walk) start() {
 		if err := w.launch(); err != nil {
 			w.findf("check and start", "what was in force before does not start: %v", err)
 		}
-	} else if !good {
+	} else if is == broken {
 		w.findf("check and start", "check says %q, and it starts", says)
 	} else {
 		w.force = w.state
