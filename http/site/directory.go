@@ -7,27 +7,24 @@ import (
 	"time"
 )
 
-// lookPause is how long a directory's path may mean another one before that is noticed.
-const lookPause = time.Second
+// checkInterval is how long a directory's path may mean another directory before that is noticed.
+const checkInterval = time.Second
 
-// directory is what a path means: another directory when somebody has put one in its place, by a rename or with a symbolic link,
-// as deployments do.
+// directory is the directory that a path means: another one after a rename or a change of a symbolic link, with which
+// deployments replace it.
 type directory struct {
 	path string
 	root atomic.Pointer[os.Root]
+	next atomic.Int64 // when to check again, in Unix nanoseconds
 
-	mu   sync.Mutex // is held while looking
+	mu   sync.Mutex // is held while checking
 	info os.FileInfo
-	next atomic.Int64 // when to look again, in Unix nanoseconds
 }
 
 func openDirectory(path string) (*directory, error) {
 	d := &directory{path: path}
-	if err := d.open(); err != nil {
-		return nil, err
-	}
-	d.next.Store(time.Now().Add(lookPause).UnixNano())
-	return d, nil
+	d.next.Store(time.Now().Add(checkInterval).UnixNano())
+	return d, d.open()
 }
 
 func (d *directory) open() error {
@@ -35,22 +32,20 @@ func (d *directory) open() error {
 	if err != nil {
 		return err
 	}
-	info, err := root.Stat(".")
-	if err != nil {
+	if d.info, err = root.Stat("."); err != nil {
 		_ = root.Close()
 		return err
 	}
-	d.info = info
 	d.root.Store(root) // the one before closes itself when its last request has ended
 	return nil
 }
 
-// current is what the path means now, or what it has meant while there is nothing in its place.
+// current returns what the path means now, or what it has meant while there is nothing in its place.
 func (d *directory) current() *os.Root {
 	now := time.Now().UnixNano()
 	if now >= d.next.Load() && d.mu.TryLock() {
 		defer d.mu.Unlock()
-		d.next.Store(now + int64(lookPause))
+		d.next.Store(now + int64(checkInterval))
 		if info, err := os.Stat(d.path); err == nil && !os.SameFile(info, d.info) {
 			_ = d.open()
 		}

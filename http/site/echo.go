@@ -13,10 +13,10 @@ const bufferSize = 32 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// echo answers with the body of the request, as it comes. A body that breaks off breaks off the answer.
+// echo answers with the request's body as it comes. A body that breaks off breaks off the answer.
 func echo(w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
-	_ = rc.EnableFullDuplex() // HTTP/2 always is; where it is not possible the echo starts when the body has come
+	_ = rc.EnableFullDuplex() // where it is not possible the echo starts when the body has come
 	h := w.Header()
 	h.Set("Content-Type", cmp.Or(r.Header.Get("Content-Type"), "application/octet-stream"))
 	if r.ContentLength >= 0 {
@@ -35,7 +35,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// echoBody flushes what it has when there is more to wait for. begun: it has written something.
+// echoBody flushes when there is more to wait for. begun reports whether it has written something.
 func echoBody(w io.Writer, rc *http.ResponseController, r *http.Request, buf []byte) (begun bool, err error) {
 	left := r.ContentLength
 	for {

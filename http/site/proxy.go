@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// newTransport keeps connections to upstreams. It never uses a proxy of the environment, and hands bodies on as they
-// are encoded. An upstream has the timeout, if there is one, to begin its answer.
+// newTransport returns what keeps the connections to upstreams, with the limit of a [timeoutTransport]. It never uses a
+// proxy of the environment, and hands bodies on as they are encoded.
 func newTransport(timeout time.Duration) http.RoundTripper {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	return patient{&http.Transport{
+	return timeoutTransport{&http.Transport{
 		DialContext:           dialer.DialContext,
 		MaxIdleConnsPerHost:   1024,
 		IdleConnTimeout:       60 * time.Second,
@@ -46,16 +46,17 @@ func newProxy(to string, transport http.RoundTripper) (http.Handler, error) {
 		FlushInterval: -1, // at once: the upstream knows why it flushed
 		BufferPool:    bufferPool{},
 		ErrorHandler:  badGateway,
-		ErrorLog:      log.New(io.Discard, "", 0), // what it has to say is said in the answer
+		ErrorLog:      log.New(io.Discard, "", 0), // the answer says it
 	}, nil
 }
 
-// dropHTTP2 drops what asks to go on in HTTP/2: the upstream would obey, and the client would speak to it past all routes.
+// dropHTTP2 drops a request to go on in HTTP/2: the upstream would obey, and the client would speak to it past all routes.
 // Other upgrades, WebSocket for one, are the upstream's business.
 func dropHTTP2(h http.Header) {
 	h.Del("Http2-Settings")
 	for token := range strings.SplitSeq(h.Get("Upgrade"), ",") {
-		if name, _, _ := strings.Cut(strings.TrimSpace(token), "/"); strings.EqualFold(name, "h2c") || strings.EqualFold(name, "h2") {
+		name, _, _ := strings.Cut(strings.TrimSpace(token), "/")
+		if strings.EqualFold(name, "h2c") || strings.EqualFold(name, "h2") {
 			h.Del("Upgrade")
 			h.Del("Connection")
 			return
@@ -85,7 +86,7 @@ func badGateway(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &body):
 		body.answer(w, r)
 	case r.Context().Err() != nil:
-		panic(http.ErrAbortHandler) // the client is gone, or the deadline has come: there is nobody to tell
+		panic(http.ErrAbortHandler) // the client has gone, or the deadline has come
 	case isTimeout(err):
 		http.Error(w, "504 gateway timeout: "+errUpstreamTimeout.Error(), http.StatusGatewayTimeout)
 	default:
@@ -99,7 +100,7 @@ func isTimeout(err error) bool {
 		errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// reason is the innermost cause: the addresses around it are not for strangers.
+// reason returns the innermost cause: the addresses around it are not for strangers.
 func reason(err error) string {
 	var dns *net.DNSError
 	if errors.As(err, &dns) {

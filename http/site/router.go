@@ -1,51 +1,48 @@
 package site
 
 import (
-	"cmp"
 	"errors"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 )
 
 // router picks the route with the longest path.
 type router struct {
-	routes []route // the longest prefix first
+	routes  map[string]http.Handler // by clean path
+	longest int                     // bytes of a path in routes
 }
 
-type route struct {
-	prefix string // clean, and "" for "/"
-	http.Handler
-}
+// CleanPath returns the form in which route paths are compared: two routes are the same if their clean paths are.
+func CleanPath(p string) string { return path.Clean("/" + p) }
 
 func (rt *router) add(p string, h http.Handler) error {
-	if !strings.HasPrefix(p, "/") {
-		return errors.New("want a path that begins with /")
+	p = CleanPath(p)
+	if rt.routes[p] != nil {
+		return errors.New("there are two of this path")
 	}
-	prefix := strings.TrimSuffix(CleanPath(p), "/")
-	for _, r := range rt.routes {
-		if r.prefix == prefix {
-			return errors.New("there are two of this path")
-		}
-	}
-	rt.routes = append(rt.routes, route{prefix, h})
-	slices.SortStableFunc(rt.routes, func(a, b route) int { return cmp.Compare(len(b.prefix), len(a.prefix)) })
+	rt.routes[p], rt.longest = h, max(rt.longest, len(p))
 	return nil
 }
 
 // ServeHTTP hands the request on as it came.
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p := path.Clean(r.URL.Path)
-	for i := range rt.routes {
-		if rt.routes[i].matches(p) {
-			rt.routes[i].ServeHTTP(w, r)
+	for p := CleanPath(r.URL.Path); p != ""; p = parent(p) {
+		if len(p) > rt.longest {
+			continue
+		}
+		if h := rt.routes[p]; h != nil {
+			h.ServeHTTP(w, r)
 			return
 		}
 	}
 	http.NotFound(w, r)
 }
 
-func (r *route) matches(p string) bool {
-	return strings.HasPrefix(p, r.prefix) && (len(p) == len(r.prefix) || r.prefix == "" || p[len(r.prefix)] == '/')
+// parent returns the path above p: "/a" of "/a/b", "/" of "/a", and "" of "/".
+func parent(p string) string {
+	if p == "/" {
+		return ""
+	}
+	return p[:max(1, strings.LastIndexByte(p, '/'))]
 }

@@ -2,6 +2,7 @@ package site
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -124,7 +125,7 @@ func TestConfigSurvivesJSON(t *testing.T) {
 	if err != nil || string(again) != string(b) {
 		t.Errorf("%s, %v\nwant %s", again, err, b)
 	}
-	if r := out.Routes[4]; r.ways() != 1 || r.Delay != time.Second {
+	if r := out.Routes[4]; len(r.Actions()) != 1 || r.Delay != time.Second {
 		t.Errorf("%+v", r)
 	}
 }
@@ -158,5 +159,25 @@ func TestBuiltInPage(t *testing.T) {
 	}
 	if resp, _ := get(t, s.URL+"/other"); resp.StatusCode != http.StatusNotFound {
 		t.Error(resp.Status)
+	}
+}
+
+// TestManyRoutes: each of many routes is found, and adding them takes no time that grows with their square.
+func TestManyRoutes(t *testing.T) {
+	const n = 50_000
+	var cfg Config
+	for i := range n {
+		cfg.Routes = append(cfg.Routes, Route{Path: fmt.Sprintf("/%d/x", i), Respond: text(fmt.Sprint(i))})
+	}
+	h, err := New(cfg, self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 1, n / 2, n - 1} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", fmt.Sprintf("/%d/x/y", i), nil))
+		if got := w.Body.String(); got != fmt.Sprint(i) {
+			t.Errorf("route %d: %q", i, got)
+		}
 	}
 }

@@ -19,7 +19,7 @@ func newStatic(prefix, dir string) (http.Handler, error) {
 	}
 	files := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if unit, _, _ := strings.Cut(r.Header.Get("Range"), "="); unit != "bytes" {
-			r.Header.Del("Range") // one of a unit that nobody knows is to be ignored (RFC 9110, 14.2)
+			r.Header.Del("Range") // unknown units are to be ignored (RFC 9110, 14.2)
 		}
 		http.FileServer(rooted{d.current(), w.Header()}).ServeHTTP(w, r)
 	})
@@ -51,16 +51,14 @@ func redirectToDirectory(w http.ResponseWriter, r *http.Request) {
 }
 
 // rooted is a directory that nothing leads out of. The header of the answer gets the tag of the file that is opened.
-//
-// It is not root.FS() because http.FS wraps every file, and sendfile(2) needs the *os.File itself.
+// root.FS() would not do: http.FS wraps every file, and sendfile(2) needs the *os.File itself.
 type rooted struct {
 	root   *os.Root
 	header http.Header
 }
 
-// Open opens a regular file, or a directory that has an index.html; everything else it refuses.
-//
-// O_NONBLOCK: to open a named pipe would wait for its writer. For regular files the flag means nothing.
+// Open opens a regular file, or a directory that has an index.html, and refuses everything else. Without O_NONBLOCK
+// opening a named pipe would wait for its writer.
 func (d rooted) Open(name string) (http.File, error) {
 	name = strings.TrimPrefix(path.Clean("/"+name), "/")
 	if hidden(name) {
@@ -80,8 +78,8 @@ func (d rooted) Open(name string) (http.File, error) {
 	return f, nil
 }
 
-// hidden reports whether a path names what is not meant for the public: .git, .env, .htpasswd. What RFC 8615 puts into
-// .well-known is. Links may lead to hidden names: a ConfigMap is made of such.
+// hidden reports whether a path names something that is not meant for the public: .git, .env, .htpasswd, but not
+// .well-known (RFC 8615). Links may lead to hidden names: those of a ConfigMap do.
 func hidden(name string) bool {
 	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(part, ".") && part != ".well-known" {
@@ -109,24 +107,21 @@ func (d rooted) servable(f *os.File, name string) error {
 	return nil
 }
 
-// tag tells versions of a file apart: a time of modification in seconds does not, when two come in one second, or when a build
-// gives the same to all of its files.
+// tag returns an ETag that tells versions of a file apart. Its time of modification in seconds does not when two versions
+// come in one second.
 func tag(info fs.FileInfo) string {
 	return fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size())
 }
 
-// refuse turns what is no fault of the server into the two errors that http.FileServer has a status for: 403 for what
-// leads out of the directory (that error of os.Root is no errno), 404 for names that cannot be.
+// refuse turns an error of open into one for which http.FileServer has a status: 403 for a path that leads out of the
+// directory (that error of os.Root is no errno), 404 for names that cannot be, as a socket's (ENXIO).
 func refuse(name string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return err
-	}
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		return &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
 	}
 	switch errno {
-	case syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.EINVAL, syscall.ELOOP, syscall.ENXIO: // ENXIO: a socket
+	case syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.EINVAL, syscall.ELOOP, syscall.ENXIO:
 		return &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	return err

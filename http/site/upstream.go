@@ -10,26 +10,28 @@ import (
 	"time"
 )
 
-// errUpstreamTimeout is why an upstream is given up.
+// errUpstreamTimeout is the cause with which a request to an upstream is canceled.
 var errUpstreamTimeout = errors.New("the upstream does not answer in time")
 
-// patient is a RoundTripper whose upstreams begin to answer within the limit, if it is not 0. The time in which the client's
-// body is waited for is not the upstream's.
-type patient struct {
+// timeoutTransport is a RoundTripper whose upstreams may pause for up to the limit: before they begin to answer, and
+// between two reads of the answer's body. The time in which the client is waited for is not the upstream's. 0 is no limit.
+type timeoutTransport struct {
 	http.RoundTripper
 	limit time.Duration
 }
 
-// RoundTrip is that of http.RoundTripper.
-func (p patient) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx, wait := newUpstreamWait(r.Context(), p.limit)
+// RoundTrip sends a request to the upstream.
+func (t timeoutTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	client := r.Context()
-	r = r.WithContext(ctx)
+	ctx, cancel := context.WithCancelCause(client) // ends with the client's, as the answer's body needs it
+	wait := &upstreamTimer{limit: t.limit, expired: func() { cancel(errUpstreamTimeout) }}
 	body := &clientBody{ReadCloser: r.Body, wait: wait}
+	r = r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = body
 	}
-	resp, err := p.RoundTripper.RoundTrip(r)
+	wait.start()
+	resp, err := t.RoundTripper.RoundTrip(r)
 	wait.end()
 	switch {
 	case errors.Is(context.Cause(ctx), errUpstreamTimeout):
@@ -37,59 +39,77 @@ func (p patient) RoundTrip(r *http.Request) (*http.Response, error) {
 			_ = resp.Body.Close()
 		}
 		return nil, errUpstreamTimeout
-	case err != nil && client.Err() != nil && body.failed() != nil: // a body that fails ends the context, too
-		return nil, body.failed()
+	case err != nil:
+		cancel(nil)
+		if client.Err() != nil && body.failed() != nil { // a body that fails ends the client's context, too
+			return nil, body.failed()
+		}
+		return nil, err
+	case resp.StatusCode != http.StatusSwitchingProtocols: // that body is a tunnel
+		resp.Body = &upstreamBody{resp.Body, &upstreamTimer{limit: t.limit, expired: wait.expired}}
 	}
-	return resp, err
+	return resp, nil
 }
 
-// upstreamWait is the time that an upstream has. It stands still while the client is waited for.
-type upstreamWait struct {
-	limit time.Duration
+// upstreamTimer measures how long an upstream is waited for.
+type upstreamTimer struct {
+	limit   time.Duration
+	expired func()
+
 	mu    sync.Mutex
-	timer *time.Timer // nil: there is no limit any more
+	timer *time.Timer
+	ended bool
 }
 
-// newUpstreamWait begins it. The context ends with ctx, as the answer's body needs it, or when the time is up.
-func newUpstreamWait(ctx context.Context, limit time.Duration) (context.Context, *upstreamWait) {
-	w := &upstreamWait{limit: limit}
-	if limit > 0 {
-		var giveUp context.CancelCauseFunc
-		ctx, giveUp = context.WithCancelCause(ctx)
-		w.timer = time.AfterFunc(limit, func() { giveUp(errUpstreamTimeout) })
-	}
-	return ctx, w
-}
-
-func (w *upstreamWait) pause() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.timer != nil {
-		w.timer.Stop()
+// start begins a wait, which has the whole limit.
+func (t *upstreamTimer) start() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.ended || t.limit <= 0:
+	case t.timer == nil:
+		t.timer = time.AfterFunc(t.limit, t.expired)
+	default:
+		t.timer.Reset(t.limit)
 	}
 }
 
-func (w *upstreamWait) restart() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.timer != nil {
-		w.timer.Reset(w.limit)
+// stop ends a wait.
+func (t *upstreamTimer) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.timer != nil {
+		t.timer.Stop()
 	}
 }
 
-func (w *upstreamWait) end() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.timer != nil {
-		w.timer.Stop()
-		w.timer = nil
+// end ends a wait, and there will be no other.
+func (t *upstreamTimer) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	if t.timer != nil {
+		t.timer.Stop()
 	}
 }
 
-// clientBody is a request's body on its way to the upstream.
+// upstreamBody is the body of an answer on its way to the client.
+type upstreamBody struct {
+	io.ReadCloser
+	wait *upstreamTimer
+}
+
+// Read waits for the upstream.
+func (b *upstreamBody) Read(p []byte) (int, error) {
+	b.wait.start()
+	defer b.wait.stop()
+	return b.ReadCloser.Read(p)
+}
+
+// clientBody is the body of a request on its way to the upstream.
 type clientBody struct {
 	io.ReadCloser
-	wait *upstreamWait
+	wait *upstreamTimer
 
 	mu  sync.Mutex // is held while reading
 	err error
@@ -99,8 +119,8 @@ type clientBody struct {
 func (b *clientBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.wait.pause()
-	defer b.wait.restart()
+	b.wait.stop()
+	defer b.wait.start()
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = &bodyError{err}
@@ -109,7 +129,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// failed says how the body has failed. A Read in progress is waited for: ask only when it is about to end.
+// failed returns the error of the body. A Read in progress is waited for: call it only when Read is about to return.
 func (b *clientBody) failed() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -119,7 +139,7 @@ func (b *clientBody) failed() error {
 // bodyError is the client's fault: its body has not come, or is broken.
 type bodyError struct{ error }
 
-// Unwrap is for package errors.
+// Unwrap returns the error of the body's Read.
 func (e *bodyError) Unwrap() error { return e.error }
 
 // answer tells the client. What follows on the connection is no request.

@@ -145,8 +145,8 @@ type HTTP struct {
 	// Default "60s".
 	SendTimeout Duration `toml:"send_timeout"`
 
-	// UpstreamTimeout is how long an upstream may take until it begins to answer; beyond it the answer is 504. "0s": for
-	// ever. Default "60s".
+	// UpstreamTimeout is how long an upstream may take to begin its answer, beyond it the answer is 504; and how long it
+	// may pause within its answer, which is then broken off. "0s": for ever. Default "60s".
 	UpstreamTimeout Duration `toml:"upstream_timeout"`
 
 	// MaxHeaderSize is the largest header in bytes, exactly; a larger one is answered with 431. Default 8192.

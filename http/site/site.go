@@ -1,0 +1,112 @@
+// Package site answers the routes of the ready binary: whoami, static files, a proxy, a fixed text, and an echo.
+//
+// A [Config] is data: the master reads it from a file, and every worker makes a handler of it with [New].
+package site
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Config is what a site answers. Its zero value is a built-in page at "/" and whoami at "/whoami".
+type Config struct {
+	Routes []Route `json:"routes,omitempty"`
+
+	// UpstreamTimeout is how long an upstream may take to begin its answer; beyond it the answer is 504. It is also how
+	// long the upstream may pause within its answer, which is then broken off. If 0, for ever.
+	UpstreamTimeout time.Duration `json:"upstream_timeout,omitempty"`
+}
+
+// A Route is a path and one way to answer it: exactly one of Whoami, Static, Proxy, Respond and Echo is set. A resource
+// that can only be read has the methods GET, HEAD and OPTIONS, and no route has CONNECT and TRACE: other requests get 405.
+type Route struct {
+	// Path begins with "/". It answers itself and everything below it: "/api" answers "/api", "/api/" and "/api/v1", but
+	// not "/apix". The longest path wins. Paths are compared decoded and clean: "/x/../api/" is "/api".
+	Path string `json:"path"`
+
+	// Whoami answers with one line of JSON: generation, slot, pid, version.
+	Whoami bool `json:"whoami,omitempty"`
+
+	// Static is a directory, for which Path stands: with the path "/docs", "/docs/a.html" is its file "a.html". A
+	// directory is answered with its index.html, or with 403. Nothing outside of the directory is served, not even
+	// through symbolic links, and only regular files are. A directory that replaces it is served within a second.
+	Static string `json:"static,omitempty"`
+
+	// Proxy is the URL to which the whole path of a request is appended. The upstream sees its own name as Host, and
+	// the client's in X-Forwarded-Host, -For and -Proto, which are made here, whatever the client says.
+	Proxy string `json:"proxy,omitempty"`
+
+	// Respond is a text, sent with Status (if 0, 200) and after Delay. With a status of success the route can only be
+	// read; any other status answers every method.
+	Respond *string       `json:"respond,omitempty"`
+	Status  int           `json:"status,omitempty"`
+	Delay   time.Duration `json:"delay,omitempty"`
+
+	// Echo answers with the request's body, while it is still being read, whatever the method.
+	Echo bool `json:"echo,omitempty"`
+}
+
+// Self is the process that answers, as whoami tells it.
+type Self struct {
+	Generation int    `json:"generation"`
+	Slot       int    `json:"slot"`
+	PID        int    `json:"pid"`
+	Version    string `json:"version"`
+}
+
+// New returns the handler of cfg. It opens the directories, and leaves upstreams alone.
+func New(cfg Config, self Self) (http.Handler, error) {
+	if len(cfg.Routes) == 0 {
+		return builtIn(self)
+	}
+	rt := router{routes: map[string]http.Handler{}}
+	transport := newTransport(cfg.UpstreamTimeout)
+	for _, r := range cfg.Routes {
+		h, err := r.handler(self, transport)
+		if err == nil {
+			err = rt.add(r.Path, h)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("route %s: %w", r.Path, err)
+		}
+	}
+	return noTunnel(&rt), nil
+}
+
+func (r Route) handler(self Self, transport http.RoundTripper) (http.Handler, error) {
+	switch {
+	case !strings.HasPrefix(r.Path, "/"):
+		return nil, errors.New("want a path that begins with /")
+	case len(r.Actions()) != 1:
+		return nil, errors.New("want one of whoami, static, proxy, respond and echo")
+	case r.Whoami:
+		return newWhoami(self)
+	case r.Static != "":
+		return newStatic(CleanPath(r.Path), r.Static)
+	case r.Proxy != "":
+		return newProxy(r.Proxy, transport)
+	case r.Respond != nil:
+		return newRespond(*r.Respond, r.Status, r.Delay), nil
+	default:
+		return http.HandlerFunc(echo), nil
+	}
+}
+
+// Actions returns the names of the ways to answer that are set.
+func (r Route) Actions() []string {
+	var names []string
+	for _, a := range []struct {
+		name string
+		set  bool
+	}{
+		{"whoami", r.Whoami}, {"static", r.Static != ""}, {"proxy", r.Proxy != ""}, {"respond", r.Respond != nil}, {"echo", r.Echo},
+	} {
+		if a.set {
+			names = append(names, a.name)
+		}
+	}
+	return names
+}
