@@ -38,12 +38,11 @@ func (m *master) recallCounts() {
 	m.counts.Handed.Add(mine.Handed)
 	m.counts.CutRequests += mine.CutRequests
 	m.counts.CutConnections += mine.CutConnections
-	m.known = true
 	m.saveCounts()
 }
 
 func (m *master) saveCounts() {
-	if m.known {
+	if m.phase.isAlone() {
 		m.store(keeper.EntryStats, m.counts, -1)
 	}
 }

@@ -14,6 +14,26 @@
 // After COMMIT it is the master, whoever dies: its workers get GO, the predecessor exits, and the predecessor's workers
 // drain.
 //
+// # The takeover
+//
+// A master is in one phase; see the constants of type phase for what each means. An event leads to another one, or
+// nowhere. What the keeper says is written as its message; its own side of the conversation is in its takeover.go.
+//
+//	            preparing   asking      committed   leaving     current     stopping    orphaned
+//	READY       asking      -           -           -           -           -           -
+//	Committed   -           committed   -           -           -           -           -
+//	Refused     failed      failed      -           -           -           -           -
+//	Alone       -           -           current     stopping    -           -           -
+//	Superseded  -           -           superseded  -           superseded  -           -
+//	Stop        failed      failed      leaving     leaving     stopping    stopping    -
+//	hung up     failed      failed      orphaned    orphaned    orphaned    orphaned    -
+//	not ready   failed      -           -           -           -           -           -
+//	trouble     failed      failed      -           -           -           -           -
+//	no worker   -           -           -           -           -           stopped     stopped
+//	request     -           -           committed   -           current     -           -
+//
+// A superseded master exits with its workers left alone, a stopped one when they have gone, and a failed one with them.
+//
 // # Invariants
 //
 //   - One goroutine owns the state of a master ([master.loop]). Others wait for one thing and send it an event. What

@@ -114,7 +114,7 @@ func (m *master) giveLog(fd int, to func(*proc) bool) {
 // workerLog is what a worker writes to; -1 is standard error, which it has. Before COMMIT that is what the predecessor
 // writes to: a log file that an attempt has made goes with the attempt, and not with the reason of its failure.
 func (m *master) workerLog() int {
-	if m.committed && m.logFD >= 0 {
+	if m.phase.isMaster() && m.logFD >= 0 {
 		return m.logFD
 	}
 	if it, ok := m.inherited[keeper.EntryLog]; ok {
@@ -189,7 +189,7 @@ func (m *master) paths() []wire.Path {
 func (m *master) missingFiles() []string {
 	var all []string
 	for _, f := range m.paths() {
-		if !m.stopping && !ownfile.Is(f) {
+		if !m.phase.isStopping() && !ownfile.Is(f) {
 			all = append(all, f.Path+": somebody has removed or replaced this file; a reload makes it anew, unless another one is there")
 		}
 	}
@@ -213,7 +213,7 @@ func (m *master) missingLines() []string {
 // of a master, also of one that was restarted, everything.
 func (m *master) removePaths() {
 	all := m.createdPaths
-	if m.committed || m.welcome.Role == wire.RoleRestart {
+	if m.phase.isMaster() || m.welcome.Role == wire.RoleRestart {
 		all = m.paths()
 	}
 	for _, f := range all {

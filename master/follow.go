@@ -10,7 +10,7 @@ import (
 // compare asks for a reload if what is on disk is not what runs. The keeper wants to know when it may have lost a HUP.
 // Changed files are asked for by the watch, if there is one.
 func (m *master) compare(c wire.Compare) {
-	if m.stopping || !m.committed {
+	if !m.enter(eventRequest) {
 		return
 	}
 	cfg, path := m.cfg, m.args[0]

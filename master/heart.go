@@ -79,7 +79,7 @@ func (m *master) findHeartbeat(p *proc) {
 
 // dropHearts closes the files of generations that are gone.
 func (m *master) dropHearts() {
-	if !m.known {
+	if !m.phase.isAlone() {
 		return
 	}
 	live := map[int]bool{m.gen: true}

@@ -79,7 +79,7 @@ func (m *master) planRelisten() {
 
 // checkRelisten tries the sockets again that could not listen, and returns when to look again.
 func (m *master) checkRelisten(now monotime.Time) (next monotime.Time) {
-	if m.relisten.at == 0 || m.stopping || !m.committed {
+	if m.relisten.at == 0 || m.phase.isStopping() || !m.phase.isMaster() {
 		return 0
 	}
 	if now >= m.relisten.at {

@@ -85,7 +85,7 @@ func TestRelistenHasPauses(t *testing.T) {
 		before = monotime.Now()
 		m.checkRelisten(m.relisten.at)
 	}
-	if m.stopping = true; m.checkRelisten(m.relisten.at) != 0 {
+	if m.phase = phaseStopping; m.checkRelisten(m.relisten.at) != 0 {
 		t.Error("it is tried while everything stops")
 	}
 }

@@ -2,8 +2,6 @@ package master
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"syscall"
 	"time"
 
@@ -11,7 +9,6 @@ import (
 
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
-	"baton/master/internal/step"
 	"baton/master/keeper"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
@@ -22,10 +19,10 @@ func (m *master) loop() int {
 	go m.readKeeper()
 	timer := time.NewTimer(0)
 	timer.Stop()
-	m.maybeCommit()
-	for !m.over && m.failed == nil {
+	m.checkReady()
+	for !m.phase.isOver() {
 		setTimer(timer, m.reconcile(monotime.Now()))
-		if m.over || m.failed != nil {
+		if m.phase.isOver() {
 			break
 		}
 		select {
@@ -41,10 +38,10 @@ func (m *master) loop() int {
 			m.onUpgrade(err)
 		case <-timer.C:
 		}
-		m.maybeCommit()
+		m.checkReady()
 	}
-	if m.failed != nil {
-		return m.giveUp(m.failed)
+	if m.phase == phaseFailed {
+		return m.giveUp(m.cause)
 	}
 	return m.end()
 }
@@ -64,7 +61,7 @@ func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
 	m.checkHeartbeats(now)
 	next = m.carryOut(now)
 	m.shareOut()
-	if !m.committed {
+	if !m.phase.isMaster() {
 		next = m.checkReadyTimeout()
 	}
 	m.checkEmpty()
@@ -89,7 +86,7 @@ func (m *master) carryOut(now monotime.Time) (next monotime.Time) {
 
 // plan returns what must be done about the workers, and when to ask again; nothing before COMMIT.
 func (m *master) plan(now monotime.Time) (todo []plan.Action, next monotime.Time) {
-	if !m.committed || !m.workersKnown() {
+	if !m.phase.isMaster() || !m.workersKnown() {
 		return nil, 0
 	}
 	return m.snapshot(now).Plan()
@@ -97,7 +94,7 @@ func (m *master) plan(now monotime.Time) (todo []plan.Action, next monotime.Time
 
 func (m *master) snapshot(now monotime.Time) plan.View {
 	v := plan.View{
-		Now: now, Generation: m.gen, Slots: m.want, StopAt: m.stopAt, Reloading: m.upgrading != "" || !m.known,
+		Now: now, Generation: m.gen, Slots: m.want, StopAt: m.stopAt, Reloading: m.upgrading != "" || !m.phase.isAlone(),
 		DrainTimeout: m.cfg.drainTimeout(), ReadyTimeout: m.cfg.readyTimeout(), MaxAge: m.cfg.MaxAge,
 		DrainFrom: m.drainFrom(), MaxGenerations: m.cfg.maxGenerations(), Crashes: m.crashes, Recycling: m.recycling,
 	}
@@ -108,19 +105,12 @@ func (m *master) snapshot(now monotime.Time) plan.View {
 }
 
 // workersKnown is false while a restarted master has not been told which workers there are.
-func (m *master) workersKnown() bool { return m.known || m.welcome.Role != wire.RoleRestart }
-
-// failure ends a master that has not taken over.
-func (m *master) failure(err error) {
-	if m.failed == nil {
-		m.failed = err
-	}
-}
+func (m *master) workersKnown() bool { return m.phase.isAlone() || m.welcome.Role != wire.RoleRestart }
 
 // checkEmpty ends a stopping master when no worker is left.
 func (m *master) checkEmpty() {
-	if m.stopping && m.workersKnown() && len(m.procs) == 0 {
-		m.over = true
+	if len(m.procs) == 0 {
+		m.enter(eventEmpty)
 	}
 }
 
@@ -140,21 +130,9 @@ func (m *master) readKeeper() {
 	}
 }
 
-// outOfFiles: something that the keeper has given us is lost, and so maybe a worker that nobody would tell to drain.
-// Before COMMIT that is a failure; after it the next master is to have all of it, as if this one had crashed.
-func (m *master) outOfFiles(err error) {
-	if !m.committed {
-		m.failure(fmt.Errorf("master: %w", err))
-		return
-	}
-	m.log.Error("master: too few descriptors, the next master is to take over", "error", err)
-	m.sink.Flush(flushLimit)
-	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
-}
-
 func (m *master) onKeeper(p *seqpacket.Packet) {
 	if p == nil {
-		m.keeperGone()
+		m.onHungUp()
 		return
 	}
 	defer p.Close()
@@ -170,9 +148,9 @@ func (m *master) handleKeeper(p *seqpacket.Packet) error {
 	case wire.Committed{}.Kind():
 		return wire.On(f, m.onCommitted)
 	case wire.Refused{}.Kind():
-		return wire.On(f, func(r wire.Refused) { m.failure(errors.New("master: COMMIT refused: " + r.Error)) })
+		return wire.On(f, m.onRefused)
 	case wire.Superseded{}.Kind():
-		m.over = true
+		m.enter(eventSuperseded)
 	case wire.Alone{}.Kind():
 		m.forgetWorkers()
 	case wire.Item{}.Kind():
@@ -186,7 +164,7 @@ func (m *master) handleKeeper(p *seqpacket.Packet) error {
 	case wire.Exited{}.Kind():
 		return wire.On(f, m.onExited)
 	case wire.Stop{}.Kind():
-		return wire.On(f, m.stop)
+		return wire.On(f, m.onStop)
 	case wire.Resize{}.Kind():
 		return wire.On(f, m.onResize)
 	case wire.Reopen{}.Kind():
@@ -204,27 +182,10 @@ func (m *master) onExited(e wire.Exited) {
 	}
 }
 
-// stop drains everything, up to the deadline that the keeper has set.
-func (m *master) stop(s wire.Stop) {
-	if !m.committed {
-		m.failure(errors.New("master: stopping"))
-		return
-	}
-	if m.stopping && monotime.Time(s.Deadline) >= m.stopAt {
-		return
-	}
-	m.stopping = true
-	m.stopAt = monotime.Time(s.Deadline)
-	if m.stopWatch != nil {
-		m.stopWatch()
-	}
-	m.closeListeners()
-}
-
 // end is a master's last act.
 func (m *master) end() int {
 	m.letWorkersGo()
-	if m.stopping && m.keeper.HungUp() { // else it does it
+	if m.phase == phaseStopped && m.keeper.HungUp() { // else it does it
 		m.removePaths()
 	}
 	m.keeper.Flush()
@@ -234,7 +195,7 @@ func (m *master) end() int {
 // letWorkersGo ends the reading of the workers' control sockets, so that the next master misses nothing, and tells the
 // keeper. The exit itself may take much longer: the kernel waits when a change notification is closed.
 func (m *master) letWorkersGo() {
-	if m.stopping {
+	if m.phase == phaseStopped {
 		return
 	}
 	reading := 0
@@ -253,24 +214,6 @@ func (m *master) letWorkersGo() {
 		m.onWorker(ev)
 	}
 	_ = m.keeper.Post(wire.Left{})
-}
-
-// onAlone: no predecessor is left. Its workers are ours, and drain.
-func (m *master) onAlone() {
-	if m.orphaned {
-		return
-	}
-	m.adoptAll()
-	m.recallCounts()
-	m.dropHearts()
-	m.shareExtra()
-	if m.welcome.Role == wire.RoleRestart {
-		m.tellListening()
-		m.takersBy = monotime.Now().Add(takersWait)
-	}
-	m.startWatch()
-	m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
-	step.At(step.Alone)
 }
 
 // adoptAll takes over the workers of the store that are not ours.

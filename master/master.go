@@ -68,17 +68,12 @@ type master struct {
 
 	listenAt monotime.Time // the next look at the heartbeats; 0: nobody is watched
 
-	asked     bool // for COMMIT
-	committed bool
-	orphaned  bool          // the keeper is dead
-	known     bool          // no predecessor is left, and all workers are known
+	phase     phase
+	cause     error         // in phaseFailed
 	takersBy  monotime.Time // when a restarted master waits no more for its workers to say what they take
 	upgrading string        // the attempt that runs
 	warnings  warnings
-	stopping  bool
-	stopAt    monotime.Time
-	over      bool
-	failed    error
+	stopAt    monotime.Time // the deadline of a stop; 0 before one
 
 	stopWatch context.CancelFunc
 
@@ -104,7 +99,7 @@ func runMaster(opts Options) int {
 	worker.DropSignals()
 	step.At(step.Started)
 	m := &master{
-		opts: opts, inherited: map[string]entry{}, procs: map[int]*proc{}, steered: map[address]string{}, resolved: map[string]string{},
+		opts: opts, phase: phasePreparing, inherited: map[string]entry{}, procs: map[int]*proc{}, steered: map[address]string{}, resolved: map[string]string{},
 		hearts: map[int]int{}, logFD: -1, payload: -1,
 		packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
 		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), attempt: os.Getenv(keeper.AttemptEnv),
@@ -217,7 +212,7 @@ func (m *master) claim(name string) (entry, bool) {
 func (m *master) store(name string, v any, fd int) { m.put(wire.Put{Name: name}, v, fd) }
 
 func (m *master) put(p wire.Put, v any, fd int) {
-	if m.orphaned {
+	if m.phase == phaseOrphaned {
 		return // nobody keeps anything any more
 	}
 	m.createdPaths = append(m.createdPaths, p.Unlink, p.Undo)

@@ -67,7 +67,7 @@ func (m *master) startWorker(slot, replaces int) error {
 	}
 	step.At(step.Forked)
 	rec := wire.WorkerRecord{
-		Generation: m.gen, Slot: slot, Started: int64(monotime.Now()), Listeners: m.addressesOf(slot), Starting: m.committed, Replaces: replaces,
+		Generation: m.gen, Slot: slot, Started: int64(monotime.Now()), Listeners: m.addressesOf(slot), Starting: m.phase.isMaster(), Replaces: replaces,
 	}
 	p := &proc{Worker: plan.Worker{PID: pid, Generation: m.gen, Slot: slot, Started: monotime.Now()}, own: true, record: rec}
 	p.Replaces, p.Grown = replaces, m.grown[slot]
@@ -209,7 +209,7 @@ func (m *master) onWorker(ev procEvent) {
 			m.gone(p)
 		case p.own:
 			m.reap()
-		case m.orphaned:
+		case m.phase == phaseOrphaned:
 			m.gone(p)
 		default:
 			_ = m.keeper.Post(wire.Gone{PID: p.PID}) // answered when it is reaped
@@ -278,7 +278,7 @@ func (m *master) dead(p *proc, ws syscall.WaitStatus) {
 
 // bury remembers a worker of ours that has ended while the store may still name it: it is not to be adopted.
 func (m *master) bury(pid int) {
-	if m.known {
+	if m.phase.isAlone() {
 		return
 	}
 	if m.buried == nil {
@@ -306,7 +306,7 @@ func (m *master) gone(p *proc) {
 		// which is stopping, and its word to us is on the way; an older one also by a master that died then.
 		p.State = plan.Draining
 		if p.Generation == m.gen {
-			m.stop(wire.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
+			m.onStop(wire.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
 		}
 	}
 	if p.State == plan.Draining {
@@ -316,8 +316,7 @@ func (m *master) gone(p *proc) {
 		}
 		return
 	}
-	if !m.committed && !m.asked { // else COMMIT may have come about, and then it is a crash
-		m.failure(fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.Slot, p.PID, p.end()))
+	if m.fails(eventUnready, fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.Slot, p.PID, p.end())) {
 		return
 	}
 	m.counts.Crashes++
@@ -326,7 +325,7 @@ func (m *master) gone(p *proc) {
 	if m.replacementFailed(p) {
 		return
 	}
-	if p.Generation == m.gen && !m.stopping {
+	if p.Generation == m.gen && !m.phase.isStopping() {
 		m.slotCrashed(p.Slot, time.Duration(monotime.Now()-p.Started), p.end())
 		m.coverSlot(p.Slot)
 	}
@@ -387,7 +386,7 @@ func (m *master) kill(p *proc) {
 		_ = unix.Kill(p.PID, unix.SIGKILL) // not reaped, so the number is still its own
 		return
 	}
-	if m.orphaned {
+	if m.phase == phaseOrphaned {
 		m.killAdopted(p)
 		return
 	}
@@ -397,7 +396,7 @@ func (m *master) kill(p *proc) {
 func (m *master) drain(p *proc, deadline monotime.Time) {
 	p.State, p.Deadline = plan.Draining, deadline
 	m.tellTakers()
-	d := wire.Drain{Deadline: int64(deadline), Stop: m.stopping, Ends: m.endedAddresses(p.record.Listeners, p.Generation)}
+	d := wire.Drain{Deadline: int64(deadline), Stop: m.phase.isStopping(), Ends: m.endedAddresses(p.record.Listeners, p.Generation)}
 	_ = p.conn.Post(d)
 	p.record.Draining, p.record.Deadline = true, int64(deadline)
 	m.store(keeper.WorkerEntry(p.PID), p.record, -1)

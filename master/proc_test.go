@@ -57,33 +57,32 @@ func TestMadeIn(t *testing.T) {
 func TestGone(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name      string
-		p         plan.Worker
-		stopping  bool
-		committed bool
-		crashes   int64
-		inSlot    int
-		failed    string
+		name    string
+		p       plan.Worker
+		phase   phase
+		crashes int64
+		inSlot  int
+		failed  string
 	}{
-		{"serving", plan.Worker{Generation: 5, Slot: 1, State: plan.Serving}, false, true, 1, 1, ""},
-		{"starting", plan.Worker{Generation: 5, Slot: 1, State: plan.Starting}, false, true, 1, 1, ""},
-		{"of an old generation", plan.Worker{Generation: 4, Slot: 1, State: plan.Serving}, false, true, 1, 0, ""},
-		{"draining", plan.Worker{Generation: 5, Slot: 1, State: plan.Draining}, false, true, 0, 0, ""},
-		{"at a stop", plan.Worker{Generation: 5, Slot: 1, State: plan.Serving}, true, true, 1, 0, ""},
-		{"before COMMIT", plan.Worker{Generation: 5, Slot: 1, PID: 50}, false, false, 0, 0, "worker 1 (pid 50): ended before it was ready: late, exit status 3"},
+		{"serving", plan.Worker{Generation: 5, Slot: 1, State: plan.Serving}, phaseCommitted, 1, 1, ""},
+		{"starting", plan.Worker{Generation: 5, Slot: 1, State: plan.Starting}, phaseCommitted, 1, 1, ""},
+		{"of an old generation", plan.Worker{Generation: 4, Slot: 1, State: plan.Serving}, phaseCommitted, 1, 0, ""},
+		{"draining", plan.Worker{Generation: 5, Slot: 1, State: plan.Draining}, phaseCommitted, 0, 0, ""},
+		{"at a stop", plan.Worker{Generation: 5, Slot: 1, State: plan.Serving}, phaseLeaving, 1, 0, ""},
+		{"before COMMIT", plan.Worker{Generation: 5, Slot: 1, PID: 50}, phasePreparing, 0, 0, "worker 1 (pid 50): ended before it was ready: late, exit status 3"},
 	} {
 		p := &proc{Worker: tt.p, why: "late", status: 3 << 8}
 		m := &master{
 			gen: 5, want: 2, log: slog.New(slog.DiscardHandler), procs: map[int]*proc{tt.p.PID: p},
-			committed: tt.committed, stopping: tt.stopping,
+			phase: tt.phase,
 		}
 		m.gone(p)
 		m.gone(p) // that was all
 		if m.counts.Crashes != tt.crashes || m.crashes.Count(1) != tt.inSlot || len(m.procs) != 0 {
 			t.Errorf("%s: %d crashes, %d of the slot", tt.name, m.counts.Crashes, m.crashes.Count(1))
 		}
-		if m.failed == nil && tt.failed != "" || m.failed != nil && m.failed.Error() != tt.failed {
-			t.Errorf("%s: failed with %v, want %q", tt.name, m.failed, tt.failed)
+		if m.cause == nil && tt.failed != "" || m.cause != nil && m.cause.Error() != tt.failed {
+			t.Errorf("%s: failed with %v, want %q", tt.name, m.cause, tt.failed)
 		}
 	}
 }
@@ -95,11 +94,11 @@ func TestGoneAfterADrain(t *testing.T) {
 	for gen, stops := range map[int]bool{4: false, 5: true} {
 		p := &proc{Worker: plan.Worker{PID: 50, Generation: gen, State: plan.Serving}, bye: true}
 		m := &master{
-			gen: 5, want: 2, log: slog.New(slog.DiscardHandler), procs: map[int]*proc{50: p}, committed: true,
+			gen: 5, want: 2, log: slog.New(slog.DiscardHandler), procs: map[int]*proc{50: p}, phase: phaseCommitted,
 		}
 		m.gone(p)
-		if m.stopping != stops || m.counts.Crashes != 0 || len(m.procs) != 0 {
-			t.Errorf("generation %d: stopping %t, %d crashes", gen, m.stopping, m.counts.Crashes)
+		if m.phase.isStopping() != stops || m.counts.Crashes != 0 || len(m.procs) != 0 {
+			t.Errorf("generation %d: stopping %t, %d crashes", gen, m.phase.isStopping(), m.counts.Crashes)
 		}
 	}
 }

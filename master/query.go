@@ -49,7 +49,7 @@ func (m *master) checkQueries(next monotime.Time) monotime.Time {
 				delete(q.waiting, pid)
 			}
 		}
-		if len(q.waiting) == 0 || m.over || q.end <= monotime.Now() {
+		if len(q.waiting) == 0 || m.phase.isOver() || q.end <= monotime.Now() {
 			if err := m.answerQuery(q); err != nil {
 				m.log.Error("master: status", "error", err)
 			}

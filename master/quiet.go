@@ -32,7 +32,7 @@ func (m *master) noteQuiet(s *sock, quiet bool) {
 // closeQuiet closes the extra sockets whose time has come, and returns when to look again. It leaves all as they are
 // while a successor starts, which has counted them.
 func (m *master) closeQuiet(now monotime.Time) (next monotime.Time) {
-	if !m.committed || !m.known || m.stopping || m.orphaned || m.upgrading != "" {
+	if m.phase != phaseCurrent || m.upgrading != "" {
 		return 0
 	}
 	retired := false

@@ -76,7 +76,7 @@ func (m *master) replacementOf(p *proc) *proc {
 
 // measure looks at the memory of the workers, once a second where there is a limit.
 func (m *master) measure(now monotime.Time) {
-	if m.cfg.MaxMemory == 0 || !m.committed || m.stopping {
+	if m.cfg.MaxMemory == 0 || !m.phase.isMaster() || m.phase.isStopping() {
 		m.measureAt = 0
 		return
 	}

@@ -13,7 +13,7 @@ import (
 // startUpgrade starts the successor. Nothing of the user's runs until it has taken over or has gone, for Load would see
 // its arguments. startWorker may replace a crashed worker: it uses m.args, and drops the mark of the attempt.
 func (m *master) startUpgrade(attempt string) {
-	if m.stopping || m.upgrading != "" {
+	if m.upgrading != "" || !m.enter(eventRequest) {
 		_ = m.keeper.Post(wire.UpgradeFailed{Attempt: attempt, Error: "the master is busy"})
 		return
 	}
@@ -41,7 +41,7 @@ func (m *master) onUpgrade(err error) {
 // reportOldest tells the keeper which generation the oldest worker is of. Those who wait for older ones to be gone are
 // answered then.
 func (m *master) reportOldest() {
-	if !m.known || m.over {
+	if !m.phase.isAlone() || m.phase.isOver() {
 		return // the predecessor's workers are not known yet, or not ours any more
 	}
 	oldest := m.gen

@@ -81,9 +81,9 @@ func (m *master) listenerStatus() (all []ListenerStatus) {
 
 func (m *master) state() string {
 	switch {
-	case m.stopping:
+	case m.phase.isStopping():
 		return "stopping"
-	case m.upgrading != "" || !m.known: // the predecessor's workers serve still, and are not in the list yet
+	case m.upgrading != "" || !m.phase.isAlone(): // the predecessor's workers serve still, and are not in the list yet
 		return "reloading"
 	}
 	return "serving"

@@ -28,7 +28,7 @@ func (m *master) onResize(r wire.Resize) {
 // error nothing has changed.
 func (m *master) resize(n int) error {
 	switch {
-	case m.stopping:
+	case m.phase.isStopping():
 		return errors.New("baton is stopping")
 	case n < 1 || n > MaxWorkers:
 		return fmt.Errorf("%d workers: want 1 to %d", n, MaxWorkers)

@@ -32,7 +32,7 @@ func fakeMaster(t *testing.T, cfg Config) (m *master, said func() []wire.Message
 		t.Cleanup(func() { _ = ends[i].Close() })
 	}
 	m = &master{
-		cfg: cfg, gen: 1, want: cfg.Workers, committed: true, known: true, keeper: ends[0], log: slog.New(slog.DiscardHandler),
+		cfg: cfg, gen: 1, want: cfg.Workers, phase: phaseCurrent, keeper: ends[0], log: slog.New(slog.DiscardHandler),
 		sink:      logsink.New(2),
 		inherited: map[string]entry{}, procs: map[int]*proc{}, resolved: map[string]string{}, steered: map[address]string{},
 		dir: t.TempDir(),
@@ -141,7 +141,7 @@ func TestResizeTellsTheTruth(t *testing.T) {
 			t.Errorf("%d: %v; %d", n, err, m.want)
 		}
 	}
-	m.stopping = true
+	m.phase = phaseStopping
 	if err := m.resize(2); err == nil || m.want != MaxWorkers {
 		t.Errorf("while stopping: %v; %d", err, m.want)
 	}

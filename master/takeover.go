@@ -1,96 +1,137 @@
 package master
 
 import (
+	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
-	"baton/master/internal/spawn"
 	"baton/master/internal/step"
-	"baton/master/keeper"
 	"baton/worker/wire"
 )
 
-// maybeCommit asks for COMMIT when every worker is ready. A restarted master has nothing to wait for.
-func (m *master) maybeCommit() {
-	if m.committed || m.asked || m.failed != nil {
-		return
+// phase is how far this process has come in being the master. The table [takeover] says what leads from one to another.
+type phase uint8
+
+const (
+	phaseNone       phase = iota // in the table: nothing happens
+	phasePreparing               // loads, binds, starts workers, and waits until all of them are READY
+	phaseAsking                  // has asked for COMMIT
+	phaseCommitted               // is the master; its predecessor may still be there
+	phaseLeaving                 // stops everything; its predecessor may still be there
+	phaseCurrent                 // is the master; nobody else meddles, and all workers are known
+	phaseStopping                // stops everything
+	phaseOrphaned                // stops everything, and the keeper is dead
+	phaseStopped                 // exits: no worker is left
+	phaseSuperseded              // exits: another process is the master
+	phaseFailed                  // exits: it has not become the master
+)
+
+// event is what may move a master to another phase.
+type event uint8
+
+const (
+	eventReady      event = iota // all workers are READY
+	eventCommitted               // COMMIT
+	eventRefused                 // no COMMIT
+	eventAlone                   // no predecessor is left, and the registry's workers were told
+	eventSuperseded              // COMMIT, of the successor
+	eventStop                    // the keeper wants everything to end
+	eventHungUp                  // end-of-file: the keeper is dead
+	eventUnready                 // a worker has exited before it was READY, or was not READY in time
+	eventTrouble                 // this process cannot go on
+	eventEmpty                   // no worker is left
+	eventRequest                 // a reload, a resize, a comparison
+)
+
+// takeover says to which phase an event leads. Where it leads nowhere nothing happens; a request is refused then.
+var takeover = map[phase]map[event]phase{
+	phasePreparing: {
+		eventReady: phaseAsking, eventRefused: phaseFailed, eventStop: phaseFailed, eventHungUp: phaseFailed,
+		eventUnready: phaseFailed, eventTrouble: phaseFailed,
+	},
+	phaseAsking: { // a worker that exits has crashed, for COMMIT may have come about
+		eventCommitted: phaseCommitted, eventRefused: phaseFailed, eventStop: phaseFailed, eventHungUp: phaseFailed,
+		eventTrouble: phaseFailed,
+	},
+	phaseCommitted: {
+		eventAlone: phaseCurrent, eventSuperseded: phaseSuperseded, eventStop: phaseLeaving, eventHungUp: phaseOrphaned,
+		eventRequest: phaseCommitted,
+	},
+	phaseLeaving: { // another stop is an earlier deadline
+		eventAlone: phaseStopping, eventStop: phaseLeaving, eventHungUp: phaseOrphaned,
+	},
+	phaseCurrent: {
+		eventSuperseded: phaseSuperseded, eventStop: phaseStopping, eventHungUp: phaseOrphaned, eventRequest: phaseCurrent,
+	},
+	phaseStopping:   {eventStop: phaseStopping, eventHungUp: phaseOrphaned, eventEmpty: phaseStopped},
+	phaseOrphaned:   {eventEmpty: phaseStopped},
+	phaseStopped:    {},
+	phaseSuperseded: {},
+	phaseFailed:     {},
+}
+
+// isMaster reports whether COMMIT has come about.
+func (p phase) isMaster() bool { return p >= phaseCommitted && p != phaseFailed }
+
+// isAlone reports whether no predecessor is left, and all workers are known.
+func (p phase) isAlone() bool { return p >= phaseCurrent && p != phaseFailed }
+
+// isStopping reports whether everything ends.
+func (p phase) isStopping() bool {
+	return p == phaseLeaving || p == phaseStopping || p == phaseOrphaned || p == phaseStopped
+}
+
+// isOver reports whether the process exits.
+func (p phase) isOver() bool { return p >= phaseStopped }
+
+// enter goes to the phase that an event leads to, and reports whether there is one.
+func (m *master) enter(e event) bool {
+	next := takeover[m.phase][e]
+	if next != phaseNone {
+		m.phase = next
 	}
+	return next != phaseNone
+}
+
+// fails is enter for what ends a master that is none yet, and reports whether it does so. err is what it exits with.
+func (m *master) fails(e event, err error) bool {
+	if m.phase.isMaster() || !m.enter(e) {
+		return false
+	}
+	m.cause = err
+	return true
+}
+
+// checkReady asks for COMMIT when every worker is READY. A restarted master has nothing to wait for.
+func (m *master) checkReady() {
 	for _, p := range m.procs {
 		if p.State != plan.Ready {
 			return
 		}
 	}
-	m.asked = true
-	step.At(step.Ready)
-	if err := m.stage(); err != nil {
-		m.failure(err)
+	if !m.enter(eventReady) {
 		return
 	}
-	if err := m.keeper.Post(wire.Commit{Seen: m.welcome.Seen}); err != nil {
-		m.failure(fmt.Errorf("master: commit: %w", err))
+	step.At(step.Ready)
+	err := m.stage()
+	if err == nil {
+		err = m.keeper.Post(wire.Commit{Seen: m.welcome.Seen})
 	}
-}
-
-// stage puts into the store what a master that takes our place would need: the executable and the config as bytes.
-func (m *master) stage() error {
-	if m.welcome.Role == wire.RoleRestart {
-		return m.keeper.Post(m.timeouts())
-	}
-	exe, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("master: executable: %w", err)
+		m.fails(eventTrouble, fmt.Errorf("master: commit: %w", err))
 	}
-	m.store(keeper.EntryExe, m.opts.Version, exe)
-	_ = unix.Close(exe)
-
-	b, err := wire.Marshal(storedConfig{Config: m.cfg, Sum: m.sum[:], Resolved: m.resolved})
-	if err != nil {
-		return fmt.Errorf("master: config: %w", err)
-	}
-	fd, err := spawn.Memory("config", b)
-	if err != nil {
-		return err
-	}
-	m.store(entryConfig, "", fd)
-	_ = unix.Close(fd)
-	if m.want == m.cfg.workers() {
-		m.storeCount()
-	}
-	return nil
-}
-
-func (m *master) storeCount() { m.putCount(wire.Put{Resized: m.resized}) }
-
-func (m *master) putCount(p wire.Put) {
-	p.Name = keeper.EntryCount
-	m.put(p, wire.Slots{Count: m.want, Config: m.cfg.workers()}, -1)
-}
-
-// checkReadyTimeout fails a reload whose workers are late, and returns when to look again.
-func (m *master) checkReadyTimeout() (next monotime.Time) {
-	for _, p := range m.procs {
-		if p.State != plan.Starting {
-			continue
-		}
-		end := p.Started.Add(m.cfg.readyTimeout())
-		if end <= monotime.Now() {
-			m.failure(fmt.Errorf("worker %d (pid %d): not ready within %v", p.Slot, p.PID, m.cfg.readyTimeout()))
-			return 0
-		}
-		if next == 0 || end < next {
-			next = end
-		}
-	}
-	return next
 }
 
 // onCommitted: this process is the master. Its workers may accept; then the rest, for which nobody waits.
 func (m *master) onCommitted(c wire.Committed) {
+	if !m.enter(eventCommitted) {
+		return
+	}
 	step.At(step.Committed)
-	m.committed = true
 	m.gen = c.Generation
 	if m.welcome.Role != wire.RoleRestart {
 		m.crashes.Committed = monotime.Now()
@@ -112,5 +153,76 @@ func (m *master) onCommitted(c wire.Committed) {
 	m.warnUnused()
 }
 
-// serving tells the keeper, and through it systemd, that whoever connects now is served.
-func (m *master) serving() { _ = m.keeper.Post(wire.Serving{Workers: m.want}) }
+func (m *master) onRefused(r wire.Refused) {
+	m.fails(eventRefused, errors.New("master: COMMIT refused: "+r.Error))
+}
+
+// onAlone: no predecessor is left. Its workers are ours, and drain.
+func (m *master) onAlone() {
+	if !m.enter(eventAlone) {
+		return
+	}
+	m.adoptAll()
+	m.recallCounts()
+	m.dropHearts()
+	if m.phase == phaseCurrent {
+		m.shareExtra()
+		m.startWatch()
+		m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
+	}
+	if m.welcome.Role == wire.RoleRestart {
+		m.tellListening()
+		m.takersBy = monotime.Now().Add(takersWait)
+	}
+	step.At(step.Alone)
+}
+
+// onStop drains everything, up to the deadline that the keeper has set.
+func (m *master) onStop(s wire.Stop) {
+	if m.fails(eventStop, errors.New("master: stopping")) || !m.enter(eventStop) {
+		return
+	}
+	m.stop(monotime.Time(s.Deadline))
+}
+
+// stop has all workers drain. Of two deadlines the earlier one counts.
+func (m *master) stop(deadline monotime.Time) {
+	if m.stopAt != 0 {
+		m.stopAt = min(m.stopAt, deadline)
+		return
+	}
+	m.stopAt = deadline
+	if m.stopWatch != nil {
+		m.stopWatch()
+	}
+	m.closeListeners()
+}
+
+// onHungUp: the process that the user started is dead, so everything ends, by itself and gracefully. Nobody else removes
+// the paths of Unix sockets then, and nobody says any more which adopted worker has exited.
+func (m *master) onHungUp() {
+	was := m.phase
+	if m.fails(eventHungUp, errors.New("master: the keeper is gone")) || !m.enter(eventHungUp) {
+		return
+	}
+	if !was.isAlone() { // the predecessor is about to go, or has gone: which workers it had was last told with the welcome
+		m.adoptAll()
+	}
+	m.trackAdopted()
+	m.removePaths()
+	if !was.isStopping() {
+		m.log.Error("master: the keeper is gone, stopping everything")
+		m.stop(monotime.Now().Add(m.cfg.stopTimeout()))
+	}
+}
+
+// outOfFiles: something that the keeper has given us is lost, and so maybe a worker that nobody would tell to drain.
+// Before COMMIT that is a failure; after it the next master is to have all of it, as if this one had crashed.
+func (m *master) outOfFiles(err error) {
+	if m.fails(eventTrouble, fmt.Errorf("master: %w", err)) {
+		return
+	}
+	m.log.Error("master: too few descriptors, the next master is to take over", "error", err)
+	m.sink.Flush(flushLimit)
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+}

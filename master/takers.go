@@ -54,7 +54,7 @@ func (m *master) notTaking(p *proc) {
 // tellTakers says to every worker that drains who takes its connections, if that is news. Until a restarted master
 // knows of somebody, what its predecessor has said holds.
 func (m *master) tellTakers() {
-	if m.stopping {
+	if m.phase.isStopping() {
 		return
 	}
 	v := m.snapshot(monotime.Now())

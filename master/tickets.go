@@ -85,7 +85,7 @@ func (m *master) hasTLS() bool {
 // checkTickets gives all workers a new key when it is time, and returns when to look again. While a successor starts
 // there is none: it would not know of it.
 func (m *master) checkTickets(next monotime.Time) monotime.Time {
-	if len(m.tickets) == 0 || !m.committed || m.stopping || m.upgrading != "" {
+	if len(m.tickets) == 0 || !m.phase.isMaster() || m.phase.isStopping() || m.upgrading != "" {
 		return next
 	}
 	if m.tickets.rotate(time.Now()) {
