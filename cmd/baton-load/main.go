@@ -1,5 +1,5 @@
 // Command baton-load puts load on an HTTP server and tells the truth about what failed. It never retries, compares
-// every body that it sent, and counts each way to fail apart; see package baton/master/mastertest/load.
+// every body that it sent, and counts each way to fail apart; see package baton/scripts/load.
 //
 //	baton-load -c new=4,reader=16,writer=16 -d 30s 127.0.0.1:8080
 //
@@ -22,7 +22,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 func main() {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 func TestRun(t *testing.T) {

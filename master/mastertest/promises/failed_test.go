@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // crashing is an init function that makes workers crash before they are ready: all of them, or all but the first.

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // follows waits until the keeper is of this version.

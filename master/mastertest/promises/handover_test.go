@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // TestConnectionsLiveThroughEverything is P10: reloads, other binaries, other sizes, a killed master; every client, of

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // hangTimeout is long enough for a busy machine and short enough for a test.

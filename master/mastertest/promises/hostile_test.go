@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // TestSlowClients: clients that send as slowly as they may keep nobody from being served: half headers until a worker's

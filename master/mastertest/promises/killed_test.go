@@ -12,7 +12,7 @@ import (
 
 	"baton/master/keeper"
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // TestWorkerKilled is P6 for workers: under load, one is killed at a random moment, again and again. It is replaced in its

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // fickle is an init function that notes every start of a worker, and makes it crash if it is told to: at once, or as soon

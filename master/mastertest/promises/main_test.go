@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // repeat makes the tests that count reloads longer: go test -run Leaks ./master/mastertest/promises -repeat 10.

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // withSteps starts a baton whose masters can be held and killed at the steps of a takeover.

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // TestPIDStays is P3: the process that was started is the one that is there after all reloads and upgrades, and

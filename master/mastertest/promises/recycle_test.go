@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // awaitRecycled waits until n workers have been recycled. All the time each slot has a worker that serves, and there is at

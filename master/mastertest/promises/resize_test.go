@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // quickly is a load of new connections without a pause, and of kept ones.

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // TestSuccessorKilledAtAnyMoment: the reload has failed and nothing has changed, or it is done; `baton reload` says which.

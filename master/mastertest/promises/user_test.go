@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // TestUser: the master binds a low port, and the workers are somebody who may do nothing. Root's own directory, which

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 const (

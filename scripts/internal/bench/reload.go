@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // compareReloads measures HUP to the first answer of a new process, at rest and under load.

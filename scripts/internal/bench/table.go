@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 const (

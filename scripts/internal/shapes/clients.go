@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // bound is how long any wait of a client may be. Workers are stopped for less.

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // facts are what is known of a request that failed and of its connection.

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // TestExcuse is the tables in master/README.md of what may happen to a connection.

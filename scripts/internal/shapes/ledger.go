@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // ledger is what has happened so far, as far as it is an excuse for a client's failure.

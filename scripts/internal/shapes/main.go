@@ -23,7 +23,7 @@ import (
 	"syscall"
 	"time"
 
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // options are the flags.

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"baton/master"
-	"baton/master/mastertest/load"
+	"baton/scripts/load"
 )
 
 // settle waits until nothing is going on but draining. Then the status must say what it has to, and what it says must

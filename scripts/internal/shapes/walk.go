@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
 	"baton/scripts/internal/harness"
+	"baton/scripts/load"
 )
 
 // finding is something that must not be.

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"baton/master/mastertest"
-	"baton/master/mastertest/load"
 	"baton/scripts/internal/harness"
+	"baton/scripts/load"
 )
 
 // What killed processes are an excuse for.

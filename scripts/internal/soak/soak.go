@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"baton/master/mastertest/load"
 	"baton/scripts/internal/harness"
+	"baton/scripts/load"
 )
 
 // soak is one run.
