@@ -8,20 +8,20 @@ import (
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/spawn"
-	"baton/master/keeper"
+	"baton/master/internal/supervisor"
 	"baton/worker/wire"
 )
 
-// stage puts into the store what a master that takes our place would need: the executable and the config as bytes.
+// stage puts into the registry what a master that takes our place would need: the executable and the config as bytes.
 func (m *master) stage() error {
 	if m.welcome.Role == wire.RoleRestart {
-		return m.keeper.Post(m.timeouts())
+		return m.supervisor.Post(m.timeouts())
 	}
 	exe, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("master: executable: %w", err)
 	}
-	m.store(keeper.EntryExe, m.opts.Version, exe)
+	m.store(supervisor.EntryExe, m.opts.Version, exe)
 	_ = unix.Close(exe)
 
 	b, err := wire.Marshal(storedConfig{Config: m.cfg, Sum: m.sum[:], Resolved: m.resolved})
@@ -43,7 +43,7 @@ func (m *master) stage() error {
 func (m *master) storeCount() { m.putCount(wire.Put{Resized: m.resized}) }
 
 func (m *master) putCount(p wire.Put) {
-	p.Name = keeper.EntryCount
+	p.Name = supervisor.EntryCount
 	m.put(p, wire.Slots{Count: m.want, Config: m.cfg.workers()}, -1)
 }
 
@@ -65,5 +65,5 @@ func (m *master) checkReadyTimeout() (next monotime.Time) {
 	return next
 }
 
-// serving tells the keeper, and through it systemd, that whoever connects now is served.
-func (m *master) serving() { _ = m.keeper.Post(wire.Serving{Workers: m.want}) }
+// serving tells the supervisor, and through it systemd, that whoever connects now is served.
+func (m *master) serving() { _ = m.supervisor.Post(wire.Serving{Workers: m.want}) }

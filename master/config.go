@@ -6,7 +6,7 @@ import (
 )
 
 // Config is what one generation serves, and how. It is the config of the running generation until the
-// next one is committed, lives in the keeper's store in between, and must therefore be complete in
+// next one is committed, lives in the supervisor's registry in between, and must therefore be complete in
 // itself: what workers need of a file is in Payload as bytes, never as a path to be read later
 // (directories that are served are the exception).
 //
@@ -59,7 +59,7 @@ type Config struct {
 	// Control is the path of the control socket. If empty, there is none.
 	Control string
 
-	// PIDFile is where the keeper's PID is written. If empty, nowhere.
+	// PIDFile is where the supervisor's PID is written. If empty, nowhere.
 	PIDFile string
 
 	// LogFile is what the log is appended to. If empty, standard error.

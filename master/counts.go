@@ -3,7 +3,7 @@ package master
 import (
 	"encoding/json"
 
-	"baton/master/keeper"
+	"baton/master/internal/supervisor"
 	"baton/worker/wire"
 )
 
@@ -13,7 +13,7 @@ type cuts struct {
 	CutConnections int64 `json:"cut_connections"`
 }
 
-// counts outlive the masters that count, in the keeper's store.
+// counts outlive the masters that count, in the supervisor's registry.
 type counts struct {
 	cuts
 	Crashes  int64 `json:"crashes"`
@@ -26,7 +26,7 @@ type counts struct {
 // recallCounts takes over what the predecessors have counted.
 func (m *master) recallCounts() {
 	mine := m.counts
-	if it, ok := m.claim(keeper.EntryStats); ok {
+	if it, ok := m.claim(supervisor.EntryStats); ok {
 		var c counts
 		if json.Unmarshal([]byte(it.data), &c) == nil {
 			m.counts = c
@@ -43,7 +43,7 @@ func (m *master) recallCounts() {
 
 func (m *master) saveCounts() {
 	if m.phase.isAlone() {
-		m.store(keeper.EntryStats, m.counts, -1)
+		m.store(supervisor.EntryStats, m.counts, -1)
 	}
 }
 
@@ -53,7 +53,7 @@ func (m *master) countCut(gen int, b wire.Bye) {
 	}
 	m.counts.Handed.Add(b.Handed)
 	if b.CutRequests+b.CutConns > 0 {
-		_ = m.keeper.Post(wire.Cut{Generation: gen, Requests: b.CutRequests, Connections: b.CutConns})
+		_ = m.supervisor.Post(wire.Cut{Generation: gen, Requests: b.CutRequests, Connections: b.CutConns})
 	}
 	m.counts.CutRequests += b.CutRequests
 	m.counts.CutConnections += b.CutConns

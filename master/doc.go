@@ -3,13 +3,13 @@
 //
 // # Processes
 //
-//	keeper                 the process that the user started; package keeper
+//	supervisor                 the process that the user started; package supervisor
 //	 └─ master             this package: decides, holds the listening sockets, never accepts
 //	     ├─ worker 0       package worker
 //	     └─ worker 1
 //
-// A reload is a new master, the successor, that is started beside the running one. It takes the sockets from the keeper's
-// store, loads the configuration, starts its workers, and asks the keeper for COMMIT when all of them are ready. Before
+// A reload is a new master, the successor, that is started beside the running one. It takes the sockets from the supervisor's
+// store, loads the configuration, starts its workers, and asks the supervisor for COMMIT when all of them are ready. Before
 // COMMIT nothing has happened: whatever fails, the successor goes, with everything of it, and the old generation serves on.
 // After COMMIT it is the master, whoever dies: its workers get GO, the predecessor exits, and the predecessor's workers
 // drain.
@@ -17,7 +17,7 @@
 // # The takeover
 //
 // A master is in one phase; see the constants of type phase for what each means. An event leads to another one, or
-// nowhere. What the keeper says is written as its message; its own side of the conversation is in its takeover.go.
+// nowhere. What the supervisor says is written as its message; its own side of the conversation is in its takeover.go.
 //
 //	            preparing   asking      committed   leaving     current     stopping    orphaned
 //	READY       asking      -           -           -           -           -           -
@@ -43,5 +43,5 @@
 //     mixed.
 //   - A worker of the running generation is replaced by one that is ready before it drains, one slot at a time; only one
 //     that has hung is killed first.
-//   - What must outlive a master is in the keeper's store before anybody relies on it.
+//   - What must outlive a master is in the supervisor's registry before anybody relies on it.
 package master

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/sockets"
-	"baton/master/keeper"
+	"baton/master/internal/supervisor"
 	"baton/worker/logsink"
 	"baton/worker/ownfile"
 	"baton/worker/seqpacket"
@@ -22,11 +22,11 @@ import (
 // files are those that a master has besides the listening sockets; each is zero if there is none.
 type files struct{ control, pid wire.Path }
 
-// stands reports whether a file of the store can stay: it is at its path, or its master is dead and this one changes
+// stands reports whether a file of the registry can stay: it is at its path, or its master is dead and this one changes
 // nothing.
 func (m *master) stands(f wire.Path) bool { return m.welcome.Role == wire.RoleRestart || ownfile.Is(f) }
 
-// file is the one that an entry of the store is about.
+// file is the one that an entry of the registry is about.
 func (it entry) file() (f wire.Path) {
 	_ = wire.Unmarshal([]byte(it.data), &f)
 	return f
@@ -34,17 +34,17 @@ func (it entry) file() (f wire.Path) {
 
 // openControl takes over the control socket, or makes it.
 func (m *master) openControl() error {
-	it, had := m.inherited[keeper.EntryControl]
+	it, had := m.inherited[supervisor.EntryControl]
 	if m.cfg.Control == "" {
 		if had {
-			_ = m.keeper.Post(wire.Drop{Name: keeper.EntryControl})
-			m.discard(keeper.EntryControl)
+			_ = m.supervisor.Post(wire.Drop{Name: supervisor.EntryControl})
+			m.discard(supervisor.EntryControl)
 		}
 		return nil
 	}
 	path := m.path(m.cfg.Control)
 	m.cfg.Control = path
-	m.discard(keeper.EntryControl) // the keeper has it, and answers there
+	m.discard(supervisor.EntryControl) // the supervisor has it, and answers there
 	if m.files.control = it.file(); had && m.files.control.Path == path && m.stands(m.files.control) {
 		return nil
 	}
@@ -57,7 +57,7 @@ func (m *master) openControl() error {
 		return fmt.Errorf("control socket: %w%s", err, whoRuns(path, err))
 	}
 	m.files.control, _ = ownfile.At(path)
-	m.put(wire.Put{Name: keeper.EntryControl, Unlink: m.files.control}, m.files.control, fd)
+	m.put(wire.Put{Name: supervisor.EntryControl, Unlink: m.files.control}, m.files.control, fd)
 	return unix.Close(fd)
 }
 
@@ -68,8 +68,8 @@ func (m *master) openLog() error {
 	}
 	path := m.path(m.cfg.LogFile)
 	fd, made, err := logsink.Create(path)
-	if it, ok := m.inherited[keeper.EntryLog]; err != nil && ok && m.welcome.Role == wire.RoleRestart {
-		delete(m.inherited, keeper.EntryLog)
+	if it, ok := m.inherited[supervisor.EntryLog]; err != nil && ok && m.welcome.Role == wire.RoleRestart {
+		delete(m.inherited, supervisor.EntryLog)
 		fd, err = it.fd, nil // what is open stays so; a restart needs no file
 	}
 	if err != nil {
@@ -78,7 +78,7 @@ func (m *master) openLog() error {
 	m.logFD = fd
 	if made {
 		f, _ := ownfile.Of(fd, path)
-		m.put(wire.Put{Name: keeper.EntryLog, Undo: f}, m.cfg.LogFormat, fd)
+		m.put(wire.Put{Name: supervisor.EntryLog, Undo: f}, m.cfg.LogFormat, fd)
 	}
 	return nil
 }
@@ -87,9 +87,9 @@ func (m *master) openLog() error {
 func (m *master) startLogging() {
 	m.log = logsink.Logger(m.sink, m.cfg.LogFormat)
 	if m.logFD < 0 {
-		_ = m.keeper.Post(wire.Drop{Name: keeper.EntryLog})
+		_ = m.supervisor.Post(wire.Drop{Name: supervisor.EntryLog})
 	}
-	m.store(keeper.EntryLog, m.cfg.LogFormat, m.logFD)
+	m.store(supervisor.EntryLog, m.cfg.LogFormat, m.logFD)
 	fd := m.logFD
 	if fd >= 0 {
 		if fd, err := seqpacket.Dup(fd); err == nil {
@@ -98,7 +98,7 @@ func (m *master) startLogging() {
 	} else if m.workerLog() >= 0 {
 		fd = 2
 	}
-	m.discard(keeper.EntryLog)
+	m.discard(supervisor.EntryLog)
 	m.giveLog(fd, func(p *proc) bool { return p.Generation == m.gen })
 }
 
@@ -117,7 +117,7 @@ func (m *master) workerLog() int {
 	if m.phase.isMaster() && m.logFD >= 0 {
 		return m.logFD
 	}
-	if it, ok := m.inherited[keeper.EntryLog]; ok {
+	if it, ok := m.inherited[supervisor.EntryLog]; ok {
 		return it.fd
 	}
 	return -1
@@ -145,7 +145,7 @@ func (m *master) checkPIDFile() error {
 	m.discard(entryPID)
 	if m.cfg.PIDFile == "" || had && it.file().Path != m.path(m.cfg.PIDFile) {
 		if had {
-			_ = m.keeper.Post(wire.Drop{Name: entryPID})
+			_ = m.supervisor.Post(wire.Drop{Name: entryPID})
 		}
 		had = false
 	}
@@ -155,15 +155,15 @@ func (m *master) checkPIDFile() error {
 	if m.cfg.PIDFile == "" || m.welcome.Role == wire.RoleRestart {
 		return nil
 	}
-	return checkPIDFile(m.path(m.cfg.PIDFile), m.welcome.KeeperPID, m.files.pid)
+	return checkPIDFile(m.path(m.cfg.PIDFile), m.welcome.SupervisorPID, m.files.pid)
 }
 
-// writePIDFile writes the keeper's PID, unless it is there. The keeper removes the file in the end.
+// writePIDFile writes the supervisor's PID, unless it is there. The supervisor removes the file in the end.
 func (m *master) writePIDFile() {
 	if m.cfg.PIDFile == "" || ownfile.Is(m.files.pid) {
 		return
 	}
-	fd, f, err := writePIDFile(m.path(m.cfg.PIDFile), m.welcome.KeeperPID, m.files.pid)
+	fd, f, err := writePIDFile(m.path(m.cfg.PIDFile), m.welcome.SupervisorPID, m.files.pid)
 	if err != nil {
 		m.warn(err.Error())
 		return
@@ -209,7 +209,7 @@ func (m *master) missingLines() []string {
 	return []string{fmt.Sprintf("log: %d lines of the running processes are lost: %s", n, cmp.Or(why, "nobody reads it"))}
 }
 
-// removePaths removes what the keeper would have removed: of a process that was about to be the master what it has made,
+// removePaths removes what the supervisor would have removed: of a process that was about to be the master what it has made,
 // of a master, also of one that was restarted, everything.
 func (m *master) removePaths() {
 	all := m.createdPaths

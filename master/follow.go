@@ -7,7 +7,7 @@ import (
 	"baton/worker/wire"
 )
 
-// compare asks for a reload if what is on disk is not what runs. The keeper wants to know when it may have lost a HUP.
+// compare asks for a reload if what is on disk is not what runs. The supervisor wants to know when it may have lost a HUP.
 // Changed files are asked for by the watch, if there is one.
 func (m *master) compare(c wire.Compare) {
 	if !m.enter(eventRequest) {
@@ -16,9 +16,9 @@ func (m *master) compare(c wire.Compare) {
 	cfg, path := m.cfg, m.args[0]
 	go func() {
 		if otherBinary(path) || (c.Whole || len(cfg.Watch) == 0) && m.otherConfig(cfg) {
-			_ = m.keeper.Post(wire.Request{Source: wire.SourceCompare})
+			_ = m.supervisor.Post(wire.Request{Source: wire.SourceCompare})
 		}
-		_ = m.keeper.Post(wire.Compared{})
+		_ = m.supervisor.Post(wire.Compared{})
 	}()
 }
 

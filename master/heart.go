@@ -14,14 +14,14 @@ import (
 )
 
 // With hang_timeout every worker has a heartbeat in a memory file: 8 bytes that change four times in that time. The file
-// is in the keeper's store, one for each generation, and where in it the worker's bytes are is in its record, so that
+// is in the supervisor's registry, one for each generation, and where in it the worker's bytes are is in its record, so that
 // whoever adopts the worker hears it as well. A worker is watched from GO to its end, also while it drains, and by the
 // timeout of its own generation.
 //
 // The master looks four times in a hang_timeout. If it comes too late for a look it did not run itself: then the machine
 // was suspended, or all of us were stopped, and every worker gets a full timeout from now on.
 
-// entryHeart is the store's entry of a generation's memory file: heart/<generation>.
+// entryHeart is the registry's entry of a generation's memory file: heart/<generation>.
 const entryHeart = "heart/"
 
 const cell = 8 // bytes
@@ -89,14 +89,14 @@ func (m *master) dropHearts() {
 	for name := range m.inherited {
 		if gen, err := strconv.Atoi(strings.TrimPrefix(name, entryHeart)); err == nil && strings.HasPrefix(name, entryHeart) && !live[gen] {
 			m.discard(name)
-			_ = m.keeper.Post(wire.Drop{Name: name})
+			_ = m.supervisor.Post(wire.Drop{Name: name})
 		}
 	}
 	for gen, fd := range m.hearts {
 		if !live[gen] {
 			_ = unix.Close(fd)
 			delete(m.hearts, gen)
-			_ = m.keeper.Post(wire.Drop{Name: entryHeart + strconv.Itoa(gen)})
+			_ = m.supervisor.Post(wire.Drop{Name: entryHeart + strconv.Itoa(gen)})
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 	"baton/master/internal/monotime"
 	"baton/master/internal/sockets"
-	"baton/master/keeper"
+	"baton/master/internal/supervisor"
 	"baton/worker/ownfile"
 	"baton/worker/wire"
 )
@@ -32,7 +32,7 @@ type sock struct {
 	extra bool
 }
 
-// sockRecord is the line of data that goes with a socket in the store.
+// sockRecord is the line of data that goes with a socket in the registry.
 type sockRecord struct {
 	Group string `json:"group"`
 	Slot  int    `json:"slot"` // or sockets.Shared
@@ -50,7 +50,7 @@ type sockRecord struct {
 	Passed string `json:"passed,omitempty"`
 }
 
-func (s sock) entry() string { return keeper.EntryListen + "/" + s.key }
+func (s sock) entry() string { return supervisor.EntryListen + "/" + s.key }
 
 func (s sock) isTCP() bool { return strings.HasPrefix(s.Group, "tcp/") }
 
@@ -108,7 +108,7 @@ func (m *master) openListeners() error {
 		}
 	}
 	for name, it := range m.inherited {
-		if key, ok := strings.CutPrefix(name, keeper.EntryListen+"/"); ok {
+		if key, ok := strings.CutPrefix(name, supervisor.EntryListen+"/"); ok {
 			delete(m.inherited, name)
 			m.leave(key, it)
 		}
@@ -164,9 +164,9 @@ func (m *master) openListener(l Listen, addr sockets.Addr) error {
 // perSlot reports whether each slot has a socket of its own: with TCP only, as the others have one queue for all.
 func (l Listen) perSlot(addr sockets.Addr) bool { return l.ReusePort && addr.Network == "tcp" }
 
-// drop closes a socket, here and in the store.
+// drop closes a socket, here and in the registry.
 func (m *master) drop(s sock) {
-	_ = m.keeper.Post(wire.Drop{Name: s.entry()})
+	_ = m.supervisor.Post(wire.Drop{Name: s.entry()})
 	_ = unix.Close(s.fd)
 }
 
@@ -212,7 +212,7 @@ func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
 	return nil
 }
 
-// inheritSocket takes s from the store. A Unix socket that is not at its path any more is left to the workers who
+// inheritSocket takes s from the registry. A Unix socket that is not at its path any more is left to the workers who
 // have it: they serve what is in its queue, and a new one is to be made.
 func (m *master) inheritSocket(s *sock) bool {
 	it, ok := m.claim(s.entry())
@@ -285,11 +285,11 @@ func (m *master) shareOwn(at address) bool {
 	return found
 }
 
-// eachInherited calls f for the sockets in the store that no listener has taken yet.
+// eachInherited calls f for the sockets in the registry that no listener has taken yet.
 func (m *master) eachInherited(f func(fd int, r sockRecord)) {
 	for name, it := range m.inherited {
 		var r sockRecord
-		if strings.HasPrefix(name, keeper.EntryListen+"/") && wire.Unmarshal([]byte(it.data), &r) == nil {
+		if strings.HasPrefix(name, supervisor.EntryListen+"/") && wire.Unmarshal([]byte(it.data), &r) == nil {
 			f(it.fd, r)
 		}
 	}

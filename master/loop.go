@@ -9,14 +9,14 @@ import (
 
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
-	"baton/master/keeper"
+	"baton/master/internal/supervisor"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
 
 // loop owns the state from here on, until the process is to end.
 func (m *master) loop() int {
-	go m.readKeeper()
+	go m.readSupervisor()
 	timer := time.NewTimer(0)
 	timer.Stop()
 	m.checkReady()
@@ -27,7 +27,7 @@ func (m *master) loop() int {
 		}
 		select {
 		case p := <-m.packets:
-			m.onKeeper(p)
+			m.onSupervisor(p)
 		case ev := <-m.workers:
 			m.onWorker(ev)
 		case f := <-m.calls:
@@ -114,10 +114,10 @@ func (m *master) checkEmpty() {
 	}
 }
 
-// readKeeper turns what the keeper says into events.
-func (m *master) readKeeper() {
+// readSupervisor turns what the supervisor says into events.
+func (m *master) readSupervisor() {
 	for {
-		p, err := m.keeper.Recv()
+		p, err := m.supervisor.Recv()
 		if errors.Is(err, seqpacket.ErrCut) {
 			m.calls <- func() { m.outOfFiles(err) }
 			continue
@@ -130,19 +130,19 @@ func (m *master) readKeeper() {
 	}
 }
 
-func (m *master) onKeeper(p *seqpacket.Packet) {
+func (m *master) onSupervisor(p *seqpacket.Packet) {
 	if p == nil {
 		m.onHungUp()
 		return
 	}
 	defer p.Close()
-	if err := m.handleKeeper(p); err != nil {
-		m.log.Error("master: message of the keeper", "kind", p.Frame.T, "error", err)
+	if err := m.handleSupervisor(p); err != nil {
+		m.log.Error("master: message of the supervisor", "kind", p.Frame.T, "error", err)
 	}
 }
 
-// handleKeeper obeys one message. What it does not know is dropped: it may be a newer release's.
-func (m *master) handleKeeper(p *seqpacket.Packet) error {
+// handleSupervisor obeys one message. What it does not know is dropped: it may be a newer release's.
+func (m *master) handleSupervisor(p *seqpacket.Packet) error {
 	f := p.Frame
 	switch f.T {
 	case wire.Committed{}.Kind():
@@ -169,7 +169,7 @@ func (m *master) handleKeeper(p *seqpacket.Packet) error {
 		return wire.On(f, m.onResize)
 	case wire.Reopen{}.Kind():
 		m.reopenLog()
-		_ = m.keeper.Post(wire.Reopened{})
+		_ = m.supervisor.Post(wire.Reopened{})
 	case wire.Compare{}.Kind():
 		return wire.On(f, m.compare)
 	}
@@ -185,15 +185,15 @@ func (m *master) onExited(e wire.Exited) {
 // end is a master's last act.
 func (m *master) end() int {
 	m.letWorkersGo()
-	if m.phase == phaseStopped && m.keeper.HungUp() { // else it does it
+	if m.phase == phaseStopped && m.supervisor.HungUp() { // else it does it
 		m.removePaths()
 	}
-	m.keeper.Flush()
+	m.supervisor.Flush()
 	return exitOK
 }
 
 // letWorkersGo ends the reading of the workers' control sockets, so that the next master misses nothing, and tells the
-// keeper. The exit itself may take much longer: the kernel waits when a change notification is closed.
+// supervisor. The exit itself may take much longer: the kernel waits when a change notification is closed.
 func (m *master) letWorkersGo() {
 	if m.phase == phaseStopped {
 		return
@@ -213,13 +213,13 @@ func (m *master) letWorkersGo() {
 		}
 		m.onWorker(ev)
 	}
-	_ = m.keeper.Post(wire.Left{})
+	_ = m.supervisor.Post(wire.Left{})
 }
 
-// adoptAll takes over the workers of the store that are not ours.
+// adoptAll takes over the workers of the registry that are not ours.
 func (m *master) adoptAll() {
 	for name, it := range m.inherited {
-		pid := keeper.WorkerPID(name)
+		pid := supervisor.WorkerPID(name)
 		if pid == 0 {
 			continue
 		}
@@ -237,7 +237,7 @@ func (m *master) adoptAll() {
 // forgetWorkers drops what the welcome said of the workers: newer words follow.
 func (m *master) forgetWorkers() {
 	for name, it := range m.inherited {
-		if keeper.WorkerPID(name) != 0 {
+		if supervisor.WorkerPID(name) != 0 {
 			_ = unix.Close(it.fd)
 			delete(m.inherited, name)
 		}

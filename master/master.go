@@ -16,9 +16,9 @@ import (
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/step"
+	"baton/master/internal/supervisor"
 	"baton/master/internal/upgrade"
 	"baton/master/internal/watch"
-	"baton/master/keeper"
 	"baton/worker"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
@@ -30,23 +30,23 @@ const flushLimit = 200 * time.Millisecond
 
 // master is owned by the goroutine of loop.
 type master struct {
-	opts      Options
-	log       *slog.Logger
-	sink      *logsink.Sink
-	upg       *upgrade.Upgrader
-	keeper    *seqpacket.Conn
-	welcome   wire.Welcome
-	inherited map[string]entry // of the store, until they are used
-	dir       string           // the user's
-	args      []string         // as typed; os.Args are another's while a successor starts
-	attempt   string           // of which reload this process is the successor
+	opts       Options
+	log        *slog.Logger
+	sink       *logsink.Sink
+	upg        *upgrade.Upgrader
+	supervisor *seqpacket.Conn
+	welcome    wire.Welcome
+	inherited  map[string]entry // of the registry, until they are used
+	dir        string           // the user's
+	args       []string         // as typed; os.Args are another's while a successor starts
+	attempt    string           // of which reload this process is the successor
 
 	cfg          Config
 	sum          watch.Sum // of the files of cfg
 	gen          int
 	want         int          // slots
 	grown        map[int]bool // slots that are new in this generation, and had no worker yet
-	resized      int64        // requests of the keeper's that are in want
+	resized      int64        // requests of the supervisor's that are in want
 	sockets      []sock
 	resolved     map[string]string  // addresses, as they are written and as they were found
 	createdPaths []wire.Path        // files, by this process
@@ -59,7 +59,7 @@ type master struct {
 	files        files
 
 	procs     map[int]*proc
-	buried    map[int]bool // workers of ours that ended before known: the store may still name them
+	buried    map[int]bool // workers of ours that ended before known: the registry may still name them
 	crashes   plan.Crashes
 	counts    counts
 	recycling plan.Recycling
@@ -79,16 +79,16 @@ type master struct {
 
 	loading sync.Mutex // Options.Load is called by one goroutine at a time, and not while os.Args are the successor's
 	queries []*query
-	oldest  int // the generation of the oldest worker, as the keeper was told
+	oldest  int // the generation of the oldest worker, as the supervisor was told
 
-	packets chan *seqpacket.Packet // of the keeper; nil at end-of-file
+	packets chan *seqpacket.Packet // of the supervisor; nil at end-of-file
 	workers chan procEvent
 	calls   chan func() // run on the loop
 	signals chan os.Signal
 	upgrade chan error // what has become of the successor
 }
 
-// entry is an entry of the keeper's store.
+// entry is an entry of the supervisor's registry.
 type entry struct {
 	data string
 	fd   int
@@ -102,7 +102,7 @@ func runMaster(opts Options) int {
 		opts: opts, phase: phasePreparing, inherited: map[string]entry{}, procs: map[int]*proc{}, steered: map[address]string{}, resolved: map[string]string{},
 		hearts: map[int]int{}, logFD: -1, payload: -1,
 		packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
-		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), attempt: os.Getenv(keeper.AttemptEnv),
+		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), attempt: os.Getenv(supervisor.AttemptEnv),
 		args: os.Args,
 	}
 	m.sink = logsink.New(2)
@@ -121,9 +121,9 @@ func runMaster(opts Options) int {
 	return m.loop()
 }
 
-// connect says hello to the keeper, and reads the store.
+// connect says hello to the supervisor, and reads the registry.
 func (m *master) connect() error {
-	upg, door, err := upgrade.Open(keeper.DoorEnv)
+	upg, door, err := upgrade.Open(supervisor.DoorEnv)
 	if err != nil {
 		return fmt.Errorf("master: %w", err)
 	}
@@ -142,16 +142,16 @@ func (m *master) connect() error {
 		_ = unix.Close(ours)
 		return fmt.Errorf("master: hello: %w", err)
 	}
-	if m.keeper, err = seqpacket.New(ours); err != nil {
+	if m.supervisor, err = seqpacket.New(ours); err != nil {
 		return fmt.Errorf("master: %w", err)
 	}
 	return m.readWelcome()
 }
 
-// readWelcome waits for the keeper's answer and the whole store.
+// readWelcome waits for the supervisor's answer and the whole store.
 func (m *master) readWelcome() error {
 	for {
-		p, err := m.keeper.Recv()
+		p, err := m.supervisor.Recv()
 		if err != nil {
 			return fmt.Errorf("master: welcome: %w", err)
 		}
@@ -172,7 +172,7 @@ func (m *master) onWelcome(p *seqpacket.Packet) (done bool, err error) {
 		err = p.Frame.Into(&m.welcome)
 	case wire.Refused{}.Kind():
 		var r wire.Refused
-		err = errors.Join(p.Frame.Into(&r), fmt.Errorf("master: the keeper refused: %s", r.Error))
+		err = errors.Join(p.Frame.Into(&r), fmt.Errorf("master: the supervisor refused: %s", r.Error))
 	case wire.Item{}.Kind():
 		m.addInherited(p)
 	case wire.End{}.Kind():
@@ -184,7 +184,7 @@ func (m *master) onWelcome(p *seqpacket.Packet) (done bool, err error) {
 func (m *master) addInherited(p *seqpacket.Packet) {
 	var it wire.Item
 	if err := p.Frame.Into(&it); err != nil {
-		m.log.Error("master: store", "error", err)
+		m.log.Error("master: registry", "error", err)
 		return
 	}
 	fd := -1
@@ -207,7 +207,7 @@ func (m *master) claim(name string) (entry, bool) {
 	return it, ok
 }
 
-// store puts an entry into the keeper's store: v as a line of JSON unless it is a string, and a duplicate of fd unless
+// store puts an entry into the supervisor's registry: v as a line of JSON unless it is a string, and a duplicate of fd unless
 // that is -1.
 func (m *master) store(name string, v any, fd int) { m.put(wire.Put{Name: name}, v, fd) }
 
@@ -223,29 +223,29 @@ func (m *master) put(p wire.Put, v any, fd int) {
 	}
 	var err error
 	if fd >= 0 {
-		err = m.keeper.Post(p, fd)
+		err = m.supervisor.Post(p, fd)
 	} else {
-		err = m.keeper.Post(p)
+		err = m.supervisor.Post(p)
 	}
 	if err != nil {
-		m.log.Error("master: store", "entry", p.Name, "error", err)
+		m.log.Error("master: registry", "entry", p.Name, "error", err)
 	}
 }
 
 // giveUp ends a master that has not taken over.
 func (m *master) giveUp(err error) int {
 	m.abandon()
-	if m.keeper != nil && m.keeper.HungUp() { // else it does it
+	if m.supervisor != nil && m.supervisor.HungUp() { // else it does it
 		m.removePaths()
 	}
 	code := exitCode(err)
-	if m.welcome.Role != wire.RoleSuccessor { // of which the keeper says it
+	if m.welcome.Role != wire.RoleSuccessor { // of which the supervisor says it
 		m.sink.Flush(flushLimit)
 		fmt.Fprintln(os.Stderr, m.opts.explain(err))
 	}
-	if m.keeper != nil {
-		_ = m.keeper.Post(wire.Fail{Error: m.opts.reason(err), Code: code})
-		m.keeper.Flush()
+	if m.supervisor != nil {
+		_ = m.supervisor.Post(wire.Fail{Error: m.opts.reason(err), Code: code})
+		m.supervisor.Flush()
 	}
 	return code
 }

@@ -23,7 +23,7 @@ func (m *master) trackAdopted() {
 	}
 }
 
-// killAdopted kills a worker that is not our child, and whose parent is not the keeper any more.
+// killAdopted kills a worker that is not our child, and whose parent is not the supervisor any more.
 func (m *master) killAdopted(p *proc) {
 	if p.handle != 0 {
 		_ = unix.PidfdSendSignal(p.handle, unix.SIGKILL, nil, 0)

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/sockets"
-	"baton/master/keeper"
+	"baton/master/internal/supervisor"
 	"baton/worker/seqpacket"
 )
 
 // passedSocket is a socket of a systemd socket unit. Its descriptor stays among the items: the listener gets a duplicate.
 type passedSocket struct {
-	keeper.Passed
+	supervisor.Passed
 	sockets.Made
 	fd int
 }
@@ -26,7 +26,7 @@ type passedSocket struct {
 func (m *master) passedSockets() []passedSocket {
 	var all []passedSocket
 	for name, it := range m.inherited {
-		if !strings.HasPrefix(name, keeper.EntryPassed+"/") {
+		if !strings.HasPrefix(name, supervisor.EntryPassed+"/") {
 			continue
 		}
 		p := passedSocket{Made: sockets.Inspect(it.fd), fd: it.fd}
@@ -99,7 +99,7 @@ func (m *master) hintPassed(err error, group string) error {
 	return err
 }
 
-// warnUnused names the passed descriptors that the configuration has no use for. The keeper keeps them for one that has.
+// warnUnused names the passed descriptors that the configuration has no use for. The supervisor keeps them for one that has.
 func (m *master) warnUnused() {
 	for _, p := range m.passedSockets() {
 		if !slices.ContainsFunc(m.sockets, func(s sock) bool { return s.Passed != "" && p.sameAs(s.fd) }) {

@@ -10,14 +10,14 @@ import (
 
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
+	"baton/master/internal/supervisor"
 	"baton/master/internal/watch"
-	"baton/master/keeper"
 	"baton/worker"
 	workersock "baton/worker/sock"
 	"baton/worker/wire"
 )
 
-// Entries of the store that only masters look at.
+// Entries of the registry that only masters look at.
 const (
 	entryConfig = "config" // the config of the last COMMIT, and the sum of its files
 	entryPID    = "pidfile"
@@ -43,7 +43,7 @@ type storedConfig struct {
 	Resolved map[string]string // see master.resolve
 }
 
-// prepare does everything that can fail, and nothing that anybody notices. What it puts into the store is staged.
+// prepare does everything that can fail, and nothing that anybody notices. What it puts into the registry is staged.
 func (m *master) prepare() error {
 	m.gen = m.welcome.Generation
 	worker.SetTitle(worker.RoleMaster, m.gen)
@@ -72,7 +72,7 @@ func (m *master) prepare() error {
 func (m *master) prepareRestart() error {
 	it, ok := m.inherited[entryConfig]
 	if !ok {
-		return fmt.Errorf("master: restart: the store has no config")
+		return fmt.Errorf("master: restart: the registry has no config")
 	}
 	b, err := spawn.ReadMemory(it.fd)
 	if err != nil {
@@ -120,7 +120,7 @@ func (m *master) load() error {
 		return err
 	}
 	m.chooseCount()
-	return m.keeper.Post(m.timeouts())
+	return m.supervisor.Post(m.timeouts())
 }
 
 func sameJSON(a, b any) bool {
@@ -139,7 +139,7 @@ func (m *master) timeouts() wire.Preparing {
 func (m *master) chooseCount() {
 	m.want = m.cfg.workers()
 	var sc wire.Slots
-	if it, ok := m.inherited[keeper.EntryCount]; ok && json.Unmarshal([]byte(it.data), &sc) == nil && sc.Config == m.cfg.workers() {
+	if it, ok := m.inherited[supervisor.EntryCount]; ok && json.Unmarshal([]byte(it.data), &sc) == nil && sc.Config == m.cfg.workers() {
 		m.want = sc.Count
 	}
 }

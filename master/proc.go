@@ -14,7 +14,7 @@ import (
 	"baton/master/internal/plan"
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
-	"baton/master/keeper"
+	"baton/master/internal/supervisor"
 	"baton/worker"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
@@ -24,8 +24,8 @@ import (
 type proc struct {
 	plan.Worker
 	conn   *seqpacket.Conn
-	own    bool // our child: we reap it; else the keeper does
-	handle int  // a pidfd, of one that is not our child, when the keeper is dead
+	own    bool // our child: we reap it; else the supervisor does
+	handle int  // a pidfd, of one that is not our child, when the supervisor is dead
 	record wire.WorkerRecord
 	eof    bool // its control socket is closed: it has said all
 	reaped bool // it has ended, with status
@@ -91,7 +91,7 @@ func (m *master) startWorker(slot, replaces int) error {
 	}
 	m.shareExtra()
 	// Not before the setup: if this master dies in between, the worker sees the end and goes, and else it is complete.
-	m.store(keeper.WorkerEntry(pid), p.record, raw)
+	m.store(supervisor.WorkerEntry(pid), p.record, raw)
 	go m.readWorker(p)
 	return nil
 }
@@ -102,20 +102,20 @@ func (m *master) unstart(p *proc) {
 	_ = unix.Kill(p.PID, unix.SIGKILL)
 	var ws unix.WaitStatus
 	_, _ = unix.Wait4(p.PID, &ws, 0, nil)
-	_ = m.keeper.Post(wire.Drop{Name: keeper.WorkerEntry(p.PID)})
+	_ = m.supervisor.Post(wire.Drop{Name: supervisor.WorkerEntry(p.PID)})
 }
 
-// workerEnv is explicit: nothing that is between keeper and masters reaches a worker.
+// workerEnv is explicit: nothing that is between supervisor and masters reaches a worker.
 func (m *master) workerEnv() []string {
 	var env []string
-	for _, kv := range keeper.Scrub(os.Environ()) {
+	for _, kv := range supervisor.Scrub(os.Environ()) {
 		if len(kv) < len("GOMAXPROCS=") || kv[:len("GOMAXPROCS=")] != "GOMAXPROCS=" {
 			env = append(env, kv)
 		}
 	}
 	env = append(env, worker.RoleEnv+"="+worker.RoleWorker, "GOMAXPROCS="+strconv.Itoa(m.cfg.workerCPUs(m.want)))
 	if m.attempt != "" {
-		env = append(env, keeper.AttemptEnv+"="+m.attempt)
+		env = append(env, supervisor.AttemptEnv+"="+m.attempt)
 	}
 	return env
 }
@@ -212,7 +212,7 @@ func (m *master) onWorker(ev procEvent) {
 		case m.phase == phaseOrphaned:
 			m.gone(p)
 		default:
-			_ = m.keeper.Post(wire.Gone{PID: p.PID}) // answered when it is reaped
+			_ = m.supervisor.Post(wire.Gone{PID: p.PID}) // answered when it is reaped
 		}
 		return
 	}
@@ -249,7 +249,7 @@ func (m *master) isReady(p *proc) {
 	p.State = plan.Ready
 	if p.record.Starting {
 		p.record.Starting = false
-		m.store(keeper.WorkerEntry(p.PID), p.record, -1)
+		m.store(supervisor.WorkerEntry(p.PID), p.record, -1)
 	}
 }
 
@@ -262,7 +262,7 @@ func (m *master) reap() {
 		var ws unix.WaitStatus
 		got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil)
 		if got == pid || err == unix.ECHILD {
-			_ = m.keeper.Post(wire.Drop{Name: keeper.WorkerEntry(pid)})
+			_ = m.supervisor.Post(wire.Drop{Name: supervisor.WorkerEntry(pid)})
 			m.dead(p, syscall.WaitStatus(ws))
 		}
 	}
@@ -276,7 +276,7 @@ func (m *master) dead(p *proc, ws syscall.WaitStatus) {
 	}
 }
 
-// bury remembers a worker of ours that has ended while the store may still name it: it is not to be adopted.
+// bury remembers a worker of ours that has ended while the registry may still name it: it is not to be adopted.
 func (m *master) bury(pid int) {
 	if m.phase.isAlone() {
 		return
@@ -302,7 +302,7 @@ func (m *master) gone(p *proc) {
 	}
 	attrs := []any{"generation", p.Generation, "slot", p.Slot, "pid", p.PID}
 	if p.bye && p.status.ExitStatus() == 0 && p.State != plan.Draining {
-		// Somebody has told it to drain, and it was not us. One of our own generation can only have been told by the keeper,
+		// Somebody has told it to drain, and it was not us. One of our own generation can only have been told by the supervisor,
 		// which is stopping, and its word to us is on the way; an older one also by a master that died then.
 		p.State = plan.Draining
 		if p.Generation == m.gen {
@@ -390,7 +390,7 @@ func (m *master) kill(p *proc) {
 		m.killAdopted(p)
 		return
 	}
-	_ = m.keeper.Post(wire.Kill{PID: p.PID})
+	_ = m.supervisor.Post(wire.Kill{PID: p.PID})
 }
 
 func (m *master) drain(p *proc, deadline monotime.Time) {
@@ -399,7 +399,7 @@ func (m *master) drain(p *proc, deadline monotime.Time) {
 	d := wire.Drain{Deadline: int64(deadline), Stop: m.phase.isStopping(), Ends: m.endedAddresses(p.record.Listeners, p.Generation)}
 	_ = p.conn.Post(d)
 	p.record.Draining, p.record.Deadline = true, int64(deadline)
-	m.store(keeper.WorkerEntry(p.PID), p.record, -1)
+	m.store(supervisor.WorkerEntry(p.PID), p.record, -1)
 }
 
 // endedAddresses are those of the addresses that this generation does not serve any more, as a worker of generation gen

@@ -11,7 +11,7 @@ import (
 	"baton/worker/wire"
 )
 
-// query is the keeper's question for the status, and the workers that have not answered yet.
+// query is the supervisor's question for the status, and the workers that have not answered yet.
 type query struct {
 	id      int64
 	waiting map[int]bool // by PID
@@ -64,7 +64,7 @@ func (m *master) checkQueries(next monotime.Time) monotime.Time {
 	return next
 }
 
-// answerQuery gives the keeper a memory file: a message would be too small for many workers.
+// answerQuery gives the supervisor a memory file: a message would be too small for many workers.
 func (m *master) answerQuery(q *query) error {
 	b, err := json.Marshal(m.status(q))
 	if err != nil {
@@ -75,5 +75,5 @@ func (m *master) answerQuery(q *query) error {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	return m.keeper.Post(wire.StatusAnswer{ID: q.id}, fd)
+	return m.supervisor.Post(wire.StatusAnswer{ID: q.id}, fd)
 }

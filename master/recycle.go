@@ -9,7 +9,7 @@ import (
 
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
-	"baton/master/keeper"
+	"baton/master/internal/supervisor"
 )
 
 // measureEvery is how often the memory of the workers is looked at, where max_memory is set.
@@ -60,7 +60,7 @@ func (m *master) forgetReplaced() {
 			continue
 		}
 		p.Replaces, p.record.Replaces = 0, 0
-		m.store(keeper.WorkerEntry(p.PID), p.record, -1)
+		m.store(supervisor.WorkerEntry(p.PID), p.record, -1)
 	}
 }
 

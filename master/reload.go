@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"baton/master/internal/supervisor"
 	"baton/master/internal/watch"
-	"baton/master/keeper"
 	"baton/worker"
 	"baton/worker/wire"
 )
@@ -14,13 +14,13 @@ import (
 // its arguments. startWorker may replace a crashed worker: it uses m.args, and drops the mark of the attempt.
 func (m *master) startUpgrade(attempt string) {
 	if m.upgrading != "" || !m.enter(eventRequest) {
-		_ = m.keeper.Post(wire.UpgradeFailed{Attempt: attempt, Error: "the master is busy"})
+		_ = m.supervisor.Post(wire.UpgradeFailed{Attempt: attempt, Error: "the master is busy"})
 		return
 	}
 	m.upgrading = attempt
-	_ = m.keeper.Post(wire.Upgrading{Attempt: attempt})
+	_ = m.supervisor.Post(wire.Upgrading{Attempt: attempt})
 	title := fmt.Sprintf("%s %d", worker.RoleMaster, m.gen+1)
-	env := map[string]string{worker.RoleEnv: worker.RoleMaster, keeper.AttemptEnv: attempt}
+	env := map[string]string{worker.RoleEnv: worker.RoleMaster, supervisor.AttemptEnv: attempt}
 	go func() {
 		m.loading.Lock()
 		defer m.loading.Unlock()
@@ -35,10 +35,10 @@ func (m *master) onUpgrade(err error) {
 	if err == nil {
 		return // Superseded comes, or has come
 	}
-	_ = m.keeper.Post(wire.UpgradeFailed{Attempt: attempt, Error: fmt.Sprintf("successor: %s: %v before it was ready", m.args[0], err)})
+	_ = m.supervisor.Post(wire.UpgradeFailed{Attempt: attempt, Error: fmt.Sprintf("successor: %s: %v before it was ready", m.args[0], err)})
 }
 
-// reportOldest tells the keeper which generation the oldest worker is of. Those who wait for older ones to be gone are
+// reportOldest tells the supervisor which generation the oldest worker is of. Those who wait for older ones to be gone are
 // answered then.
 func (m *master) reportOldest() {
 	if !m.phase.isAlone() || m.phase.isOver() {
@@ -50,7 +50,7 @@ func (m *master) reportOldest() {
 	}
 	if oldest != m.oldest {
 		m.oldest = oldest
-		_ = m.keeper.Post(wire.Oldest{Generation: oldest})
+		_ = m.supervisor.Post(wire.Oldest{Generation: oldest})
 	}
 }
 
@@ -64,7 +64,7 @@ func (m *master) startWatch() {
 	go watch.Run(ctx, watch.Options{
 		Files: m.cfg.Watch, Loaded: m.sum, Log: m.log,
 		Valid:   func() error { _, err := m.loadConfig(ctx); return err },
-		Changed: func() { _ = m.keeper.Post(wire.Request{Source: wire.SourceWatch}) },
+		Changed: func() { _ = m.supervisor.Post(wire.Request{Source: wire.SourceWatch}) },
 	})
 }
 

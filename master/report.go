@@ -36,7 +36,7 @@ type (
 	ReloadAnswer = wire.ReloadAnswer
 )
 
-// status is the answer to a query. The keeper adds what it knows itself.
+// status is the answer to a query. The supervisor adds what it knows itself.
 func (m *master) status(q *query) Status {
 	st := Status{
 		Generation: m.gen, Version: m.opts.Version, MasterPID: os.Getpid(), State: m.state(),

@@ -9,7 +9,7 @@ import (
 	"baton/worker/wire"
 )
 
-// onResize obeys the keeper, and answers with the number of slots that there are then.
+// onResize obeys the supervisor, and answers with the number of slots that there are then.
 func (m *master) onResize(r wire.Resize) {
 	n := r.Workers
 	if n == 0 { // TTIN or TTOU, whom nobody would tell that there is a limit
@@ -62,7 +62,7 @@ func (m *master) resize(n int) error {
 const warnResize = "resize"
 
 // Descriptors that a successor has open when it takes over: of each worker of its own (two) and of its predecessor, and
-// besides the sockets, the configuration and the like. The keeper has the same limit, and fewer.
+// besides the sockets, the configuration and the like. The supervisor has the same limit, and fewer.
 const (
 	filesOfWorkers = 4
 	filesBesides   = 24

@@ -11,13 +11,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/master/keeper"
+	"baton/master/internal/supervisor"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
 
-// fakeMaster is a master without workers whose keeper never answers; said returns what it was told since the last call.
+// fakeMaster is a master without workers whose supervisor never answers; said returns what it was told since the last call.
 func fakeMaster(t *testing.T, cfg Config) (m *master, said func() []wire.Message) {
 	t.Helper()
 	ours, theirs, err := seqpacket.Pair()
@@ -32,7 +32,7 @@ func fakeMaster(t *testing.T, cfg Config) (m *master, said func() []wire.Message
 		t.Cleanup(func() { _ = ends[i].Close() })
 	}
 	m = &master{
-		cfg: cfg, gen: 1, want: cfg.Workers, phase: phaseCurrent, keeper: ends[0], log: slog.New(slog.DiscardHandler),
+		cfg: cfg, gen: 1, want: cfg.Workers, phase: phaseCurrent, supervisor: ends[0], log: slog.New(slog.DiscardHandler),
 		sink:      logsink.New(2),
 		inherited: map[string]entry{}, procs: map[int]*proc{}, resolved: map[string]string{}, steered: map[address]string{},
 		dir: t.TempDir(),
@@ -41,13 +41,13 @@ func fakeMaster(t *testing.T, cfg Config) (m *master, said func() []wire.Message
 	return m, func() []wire.Message { return m.heard(t, ends[1]) }
 }
 
-// heard reads what was posted to the keeper, up to now.
-func (m *master) heard(t *testing.T, keeper *seqpacket.Conn) []wire.Message {
+// heard reads what was posted to the supervisor, up to now.
+func (m *master) heard(t *testing.T, supervisor *seqpacket.Conn) []wire.Message {
 	t.Helper()
-	_ = m.keeper.Post(wire.End{})
+	_ = m.supervisor.Post(wire.End{})
 	var all []wire.Message
 	for {
-		p, err := keeper.Recv()
+		p, err := supervisor.Recv()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,13 +65,13 @@ func (m *master) heard(t *testing.T, keeper *seqpacket.Conn) []wire.Message {
 	}
 }
 
-// entries are the listening sockets that are in the store after what was said.
+// entries are the listening sockets that are in the registry after what was said.
 func entries(said []wire.Message) map[string]bool {
 	left := map[string]bool{}
 	for _, m := range said {
 		switch m := m.(type) {
 		case wire.Put:
-			if strings.HasPrefix(m.Name, keeper.EntryListen+"/") {
+			if strings.HasPrefix(m.Name, supervisor.EntryListen+"/") {
 				left[m.Name] = true
 			}
 		case wire.Drop:
@@ -87,7 +87,7 @@ func freeAddress() string {
 }
 
 // TestFailedGrowthIsUndone: one of the listeners cannot grow. The sockets of the others are closed again, here and
-// in the store, and the size stays; so do the sockets of slots that went before.
+// in the registry, and the size stays; so do the sockets of slots that went before.
 func TestFailedGrowthIsUndone(t *testing.T) {
 	t.Parallel()
 	one, two := freeAddress(), freeAddress()

@@ -9,8 +9,8 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"baton/master/internal/supervisor"
 	"baton/master/internal/upgrade"
-	"baton/master/keeper"
 	"baton/worker"
 )
 
@@ -22,7 +22,7 @@ const (
 )
 
 // A master is started in /, and lives where the user was before anybody's main runs.
-var _ = worker.Role() == worker.RoleMaster && upgrade.Chdir(os.Getenv(keeper.DirEnv))
+var _ = worker.Role() == worker.RoleMaster && upgrade.Chdir(os.Getenv(supervisor.DirEnv))
 
 // Main serves w on the given addresses, with one worker process for each CPU, and returns the exit code for os.Exit. It is
 // a whole program: HUP starts a new generation from the binary as it is then, INT and TERM stop everything.
@@ -55,29 +55,29 @@ func Run(opts Options, w worker.Worker) int {
 		return worker.Run(w)
 	case worker.RoleMaster:
 		return runMaster(opts)
-	case worker.RoleKeeper:
-		return keeper.Run(keeper.Options{Version: opts.Version})
+	case worker.RoleSupervisor:
+		return supervisor.Run(supervisor.Options{Version: opts.Version})
 	}
-	err := becomeKeeper()
+	err := becomeSupervisor()
 	fmt.Fprintln(os.Stderr, opts.explain(err))
 	return exitCode(err)
 }
 
-// becomeKeeper executes the program once more, under a name that ps shows. The PID stays.
-func becomeKeeper() error {
+// becomeSupervisor executes the program once more, under a name that ps shows. The PID stays.
+func becomeSupervisor() error {
 	if r := worker.Role(); r != "" {
 		return userError(fmt.Sprintf("start: the environment has %s=%s, by which this program knows its own processes: unset it", worker.RoleEnv, r))
 	}
 	if _, err := os.Readlink("/proc/self/exe"); err != nil {
 		return fmt.Errorf("start: %w: /proc is to be mounted, it is how this program finds its executable and its processes", err)
 	}
-	path, err := keeper.Executable(os.Args[0])
+	path, err := supervisor.Executable(os.Args[0])
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	argv := append([]string{path, worker.RoleKeeper}, os.Args[1:]...)
-	env := append(os.Environ(), worker.RoleEnv+"="+worker.RoleKeeper)
-	keeper.HoldSignals()
+	argv := append([]string{path, worker.RoleSupervisor}, os.Args[1:]...)
+	env := append(os.Environ(), worker.RoleEnv+"="+worker.RoleSupervisor)
+	supervisor.HoldSignals()
 	if err := syscall.Exec("/proc/self/exe", argv, env); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}

@@ -24,7 +24,7 @@ const (
 	phaseLeaving                 // stops everything; its predecessor may still be there
 	phaseCurrent                 // is the master; nobody else meddles, and all workers are known
 	phaseStopping                // stops everything
-	phaseOrphaned                // stops everything, and the keeper is dead
+	phaseOrphaned                // stops everything, and the supervisor is dead
 	phaseStopped                 // exits: no worker is left
 	phaseSuperseded              // exits: another process is the master
 	phaseFailed                  // exits: it has not become the master
@@ -39,8 +39,8 @@ const (
 	eventRefused                 // no COMMIT
 	eventAlone                   // no predecessor is left, and the registry's workers were told
 	eventSuperseded              // COMMIT, of the successor
-	eventStop                    // the keeper wants everything to end
-	eventHungUp                  // end-of-file: the keeper is dead
+	eventStop                    // the supervisor wants everything to end
+	eventHungUp                  // end-of-file: the supervisor is dead
 	eventUnready                 // a worker has exited before it was READY, or was not READY in time
 	eventTrouble                 // this process cannot go on
 	eventEmpty                   // no worker is left
@@ -119,7 +119,7 @@ func (m *master) checkReady() {
 	step.At(step.Ready)
 	err := m.stage()
 	if err == nil {
-		err = m.keeper.Post(wire.Commit{Seen: m.welcome.Seen})
+		err = m.supervisor.Post(wire.Commit{Seen: m.welcome.Seen})
 	}
 	if err != nil {
 		m.fails(eventTrouble, fmt.Errorf("master: commit: %w", err))
@@ -177,7 +177,7 @@ func (m *master) onAlone() {
 	step.At(step.Alone)
 }
 
-// onStop drains everything, up to the deadline that the keeper has set.
+// onStop drains everything, up to the deadline that the supervisor has set.
 func (m *master) onStop(s wire.Stop) {
 	if m.fails(eventStop, errors.New("master: stopping")) || !m.enter(eventStop) {
 		return
@@ -202,7 +202,7 @@ func (m *master) stop(deadline monotime.Time) {
 // the paths of Unix sockets then, and nobody says any more which adopted worker has exited.
 func (m *master) onHungUp() {
 	was := m.phase
-	if m.fails(eventHungUp, errors.New("master: the keeper is gone")) || !m.enter(eventHungUp) {
+	if m.fails(eventHungUp, errors.New("master: the supervisor is gone")) || !m.enter(eventHungUp) {
 		return
 	}
 	if !was.isAlone() { // the predecessor is about to go, or has gone: which workers it had was last told with the welcome
@@ -211,12 +211,12 @@ func (m *master) onHungUp() {
 	m.trackAdopted()
 	m.removePaths()
 	if !was.isStopping() {
-		m.log.Error("master: the keeper is gone, stopping everything")
+		m.log.Error("master: the supervisor is gone, stopping everything")
 		m.stop(monotime.Now().Add(m.cfg.stopTimeout()))
 	}
 }
 
-// outOfFiles: something that the keeper has given us is lost, and so maybe a worker that nobody would tell to drain.
+// outOfFiles: something that the supervisor has given us is lost, and so maybe a worker that nobody would tell to drain.
 // Before COMMIT that is a failure; after it the next master is to have all of it, as if this one had crashed.
 func (m *master) outOfFiles(err error) {
 	if m.fails(eventTrouble, fmt.Errorf("master: %w", err)) {

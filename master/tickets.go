@@ -9,7 +9,7 @@ import (
 	"baton/worker/wire"
 )
 
-// entryTickets is the store's entry of the keys of TLS session tickets: workers of all generations have the same.
+// entryTickets is the registry's entry of the keys of TLS session tickets: workers of all generations have the same.
 const entryTickets = "tickets"
 
 // A new key is made every ticketRotation; tickets of old ones are good for ticketLife, which is what TLS allows.

@@ -38,7 +38,7 @@ func whoRuns(path string, err error) string {
 		},
 	}}
 	if id, err := identify(ctx, c); err == nil {
-		return fmt.Sprintf(": baton is running already, keeper PID %d", id.KeeperPID)
+		return fmt.Sprintf(": baton is running already, supervisor PID %d", id.SupervisorPID)
 	}
 	if ctx.Err() != nil {
 		return ": " + peer.Look(holder.PID).Silence()
@@ -57,7 +57,7 @@ func identify(ctx context.Context, c http.Client) (id wire.Identity, err error) 
 		return id, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if err := json.NewDecoder(resp.Body).Decode(&id); err != nil || id.KeeperPID == 0 {
+	if err := json.NewDecoder(resp.Body).Decode(&id); err != nil || id.SupervisorPID == 0 {
 		return id, errors.Join(err, errors.New("it is not baton"))
 	}
 	return id, nil

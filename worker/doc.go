@@ -6,6 +6,6 @@
 //
 // The life of a worker: it gets its [Env]; it prepares and says [Env.Ready]; GO comes, and its listeners begin to
 // accept; the context ends, its listeners stop, it finishes what it has, and its process exits with code 0.
-// End-of-file on the control socket means that all masters and the keeper are dead: before GO the process exits at
+// End-of-file on the control socket means that all masters and the supervisor are dead: before GO the process exits at
 // once, after it, it drains.
 package worker

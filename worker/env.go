@@ -55,7 +55,7 @@ type world struct {
 	generation, slot int
 	version          string
 	payload          []byte
-	stopTimeout      int64       // nanoseconds, for a worker whose keeper and master died
+	stopTimeout      int64       // nanoseconds, for a worker whose supervisor and master died
 	paths            []wire.Path // that it removes then
 	pidFile          wire.Path   // so is this one
 	sockets          []socket

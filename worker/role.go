@@ -5,14 +5,14 @@ import (
 )
 
 // RoleEnv is the environment variable by which a process of the tree knows what it is. It is not a security measure:
-// it lets the same binary be keeper, master and worker.
+// it lets the same binary be supervisor, master and worker.
 const RoleEnv = "BATON_ROLE"
 
 // The values of RoleEnv.
 const (
-	RoleKeeper = "keeper"
-	RoleMaster = "master"
-	RoleWorker = "worker"
+	RoleSupervisor = "supervisor"
+	RoleMaster     = "master"
+	RoleWorker     = "worker"
 )
 
 // role is read before anybody's main: it is taken out of the environment, so that no program which this one starts
@@ -23,7 +23,7 @@ var role = takeRole()
 func takeRole() string {
 	r := os.Getenv(RoleEnv)
 	_ = os.Unsetenv(RoleEnv)
-	if known := r == RoleKeeper || r == RoleMaster || r == RoleWorker; known && len(os.Args) > 1 {
+	if known := r == RoleSupervisor || r == RoleMaster || r == RoleWorker; known && len(os.Args) > 1 {
 		os.Args = append(os.Args[:1:1], os.Args[2:]...)
 	}
 	return r

@@ -36,7 +36,7 @@ const (
 )
 
 // Run serves w in a process that a master has started, until the worker has drained, and returns the exit code.
-// It takes over the process's signals: only the keeper obeys them.
+// It takes over the process's signals: only the supervisor obeys them.
 func Run(w Worker) int {
 	if !Spawned() {
 		fmt.Fprintln(os.Stderr, "baton: a worker is started by a master, not by hand")
@@ -68,7 +68,7 @@ func Run(w Worker) int {
 
 // DropSignals catches what a terminal, systemd or tini send to every process of the tree, and SIGPIPE, so that a write to a
 // broken pipe fails and does not kill. Caught, not ignored: an ignored signal stays ignored in every program that a handler
-// starts. Masters and workers call it; only the keeper obeys.
+// starts. Masters and workers call it; only the supervisor obeys.
 func DropSignals() {
 	drop := []os.Signal{
 		syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTTIN,
@@ -287,10 +287,10 @@ func (p *process) sayTakes() {
 // orphanGrace is how long an orphan may take after its deadline to say what was cut.
 const orphanGrace = time.Second
 
-// orphaned: keeper and masters are dead. Nobody is left who would tell this process to stop, kill it if it does not, or
+// orphaned: supervisor and masters are dead. Nobody is left who would tell this process to stop, kill it if it does not, or
 // remove the paths of sockets. What the last drain said still holds, if it ends earlier.
 func (p *process) orphaned() {
-	p.env.Log.Warn("worker: keeper and master are gone, stopping")
+	p.env.Log.Warn("worker: supervisor and master are gone, stopping")
 	for _, f := range append(p.env.paths, p.env.pidFile) {
 		ownfile.Remove(f)
 	}

@@ -395,7 +395,7 @@ func TestEndOfFileAfterGoDrains(t *testing.T) {
 	}
 	_ = c.Close()
 	c.exits(exitOK)
-	c.logs("keeper and master are gone")
+	c.logs("supervisor and master are gone")
 }
 
 func TestCrashes(t *testing.T) {

@@ -114,7 +114,7 @@ func (c *client) hello(ctx context.Context) (id master.Identity, err error) {
 	}
 	var r *refusal
 	switch {
-	case err == nil && id.KeeperPID > 0:
+	case err == nil && id.SupervisorPID > 0:
 		return id, nil
 	case ctx.Err() != nil || errors.Is(err, syscall.EAGAIN):
 		return id, &trouble{err: fmt.Errorf("control socket %s: %s", c.path, peer.Look(int(c.peer.Load())).Silence())}

@@ -29,7 +29,7 @@ func newFake(t *testing.T) *fake {
 	t.Helper()
 	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
 	f.listen(t, f.path)
-	f.json("GET /version", 200, master.Identity{KeeperPID: os.Getpid(), Version: "v2"})
+	f.json("GET /version", 200, master.Identity{SupervisorPID: os.Getpid(), Version: "v2"})
 	return f
 }
 
@@ -168,7 +168,7 @@ func TestSignsOfLife(t *testing.T) {
 		if signs.Add(1) > 5 {
 			<-release
 		}
-		_ = json.NewEncoder(w).Encode(master.Identity{KeeperPID: os.Getpid()})
+		_ = json.NewEncoder(w).Encode(master.Identity{SupervisorPID: os.Getpid()})
 	})
 	f.HandleFunc("POST /reload", func(http.ResponseWriter, *http.Request) { <-release })
 	var out, errs bytes.Buffer
@@ -241,22 +241,22 @@ func TestRefusals(t *testing.T) {
 	expect(t, []string{"resize", "5", "--control", f.path}, exitSystem, "", "baton: as JSON\n")
 }
 
-// stop returns when the keeper is gone, and not before. It asks once: to stop twice would be another wish.
+// stop returns when the supervisor is gone, and not before. It asks once: to stop twice would be another wish.
 func TestStop(t *testing.T) {
-	keeper := exec.Command("cat")
-	stdin, err := keeper.StdinPipe()
+	supervisor := exec.Command("cat")
+	stdin, err := supervisor.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := keeper.Start(); err != nil {
+	if err := supervisor.Start(); err != nil {
 		t.Fatal(err)
 	}
 	reaped := make(chan error, 1)
-	f := newStopping(t, keeper.Process.Pid)
+	f := newStopping(t, supervisor.Process.Pid)
 	f.script("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(202)
 		_ = stdin.Close()
-		go func() { reaped <- keeper.Wait() }()
+		go func() { reaped <- supervisor.Wait() }()
 	}, func(http.ResponseWriter, *http.Request) { t.Error("asked twice") })
 	expect(t, []string{"stop", "--control", f.path}, exitOK, "stopped\n", "")
 	if err := <-reaped; err != nil {
@@ -264,63 +264,63 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// newStopping is a fake whose keeper is another process.
-func newStopping(t *testing.T, keeper int) *fake {
+// newStopping is a fake whose supervisor is another process.
+func newStopping(t *testing.T, supervisor int) *fake {
 	t.Helper()
 	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
 	f.listen(t, f.path)
-	f.json("GET /version", 200, master.Identity{KeeperPID: keeper})
+	f.json("GET /version", 200, master.Identity{SupervisorPID: supervisor})
 	return f
 }
 
-// A keeper that is stopped by SIGSTOP while everything is to stop is not waited for.
-func TestStopOfAStoppedKeeper(t *testing.T) {
-	keeper := exec.Command("sleep", "100")
-	if err := keeper.Start(); err != nil {
+// A supervisor that is stopped by SIGSTOP while everything is to stop is not waited for.
+func TestStopOfAStoppedSupervisor(t *testing.T) {
+	supervisor := exec.Command("sleep", "100")
+	if err := supervisor.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _, _ = keeper.Process.Kill(), keeper.Wait() }()
-	f := newStopping(t, keeper.Process.Pid)
+	defer func() { _, _ = supervisor.Process.Kill(), supervisor.Wait() }()
+	f := newStopping(t, supervisor.Process.Pid)
 	f.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
-		_ = keeper.Process.Signal(syscall.SIGSTOP)
+		_ = supervisor.Process.Signal(syscall.SIGSTOP)
 		_, _ = w.Write([]byte("{}"))
 	})
 	var out, errs bytes.Buffer
-	want := fmt.Sprintf("(pid %d) does not answer: it is stopped", keeper.Process.Pid)
+	want := fmt.Sprintf("(pid %d) does not answer: it is stopped", supervisor.Process.Pid)
 	if code := f.quick().stop(t.Context(), &ui{&out, &errs}); code != exitSystem || !strings.Contains(errs.String(), want) {
 		t.Errorf("%d %s%s", code, &out, &errs)
 	}
 }
 
-// A keeper that ends before it could answer has stopped all the same.
+// A supervisor that ends before it could answer has stopped all the same.
 func TestStopWithoutAnswer(t *testing.T) {
-	keeper := exec.Command("cat")
-	stdin, err := keeper.StdinPipe()
+	supervisor := exec.Command("cat")
+	stdin, err := supervisor.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := keeper.Start(); err != nil {
+	if err := supervisor.Start(); err != nil {
 		t.Fatal(err)
 	}
-	f := newStopping(t, keeper.Process.Pid)
+	f := newStopping(t, supervisor.Process.Pid)
 	f.HandleFunc("POST /stop", func(http.ResponseWriter, *http.Request) {
 		_ = stdin.Close()
-		_ = keeper.Wait()
+		_ = supervisor.Wait()
 		panic(http.ErrAbortHandler)
 	})
 	expect(t, []string{"stop", "--control", f.path}, exitOK, "stopped\n", "")
 }
 
-// A keeper that has just said that it is there may be gone before anybody could ask it to stop.
-func TestStopOfAKeeperThatHasJustGone(t *testing.T) {
-	keeper := exec.Command("true")
-	if err := keeper.Run(); err != nil {
+// A supervisor that has just said that it is there may be gone before anybody could ask it to stop.
+func TestStopOfASupervisorThatHasJustGone(t *testing.T) {
+	supervisor := exec.Command("true")
+	if err := supervisor.Run(); err != nil {
 		t.Fatal(err)
 	}
 	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
 	stop := f.listen(t, f.path)
 	f.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(master.Identity{KeeperPID: keeper.Process.Pid})
+		_ = json.NewEncoder(w).Encode(master.Identity{SupervisorPID: supervisor.Process.Pid})
 		go stop() // waits for this answer
 		for mayConnect(f.path) {
 			time.Sleep(time.Millisecond)
@@ -348,7 +348,7 @@ func TestLongSocketPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &fake{filepath.Join(long, "c.sock"), http.NewServeMux()}
-	f.json("GET /version", 200, master.Identity{KeeperPID: os.Getpid()})
+	f.json("GET /version", 200, master.Identity{SupervisorPID: os.Getpid()})
 	f.listen(t, filepath.Join(short, "c.sock"))
 	f.json("POST /resize", 200, 1)
 	expect(t, []string{"resize", "5", "--control", f.path}, exitOK, "5 workers\n", "")

@@ -13,12 +13,12 @@ import (
 )
 
 // main runs in every process of the tree. A worker's start pays for nothing that only the command line needs, and a
-// keeper reads no flags: it has to go on as any later release, whatever that thinks of them.
+// supervisor reads no flags: it has to go on as any later release, whatever that thinks of them.
 func main() {
 	switch worker.Role() {
 	case worker.RoleWorker:
 		os.Exit(worker.Run(siteWorker()))
-	case worker.RoleKeeper:
+	case worker.RoleSupervisor:
 		os.Exit(master.Run(master.Options{Version: programVersion()}, siteWorker()))
 	}
 	os.Exit(run(os.Args[1:], &ui{out: os.Stdout, err: os.Stderr}))

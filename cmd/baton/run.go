@@ -61,7 +61,7 @@ func noCommand(typed string) error {
 	return &mistake{What: fmt.Sprintf("there is no command %q", typed), Hint: hint}
 }
 
-// serve is `baton run`. It is what keeper and master do, too.
+// serve is `baton run`. It is what supervisor and master do, too.
 func serve(args []string, u *ui) int {
 	r := newRunFlags("run")
 	var showVer bool

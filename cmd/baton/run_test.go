@@ -91,8 +91,8 @@ func TestExplain(t *testing.T) {
 	}{
 		{errors.New("start: why"), "baton: start: why", exitSystem},
 		{
-			fmt.Errorf("control socket: listen unix:/b.sock: bind: %w: baton is running already, keeper PID 7", syscall.EADDRINUSE),
-			"baton: control socket: listen unix:/b.sock: bind: address already in use: baton is running already, keeper PID 7\n" +
+			fmt.Errorf("control socket: listen unix:/b.sock: bind: %w: baton is running already, supervisor PID 7", syscall.EADDRINUSE),
+			"baton: control socket: listen unix:/b.sock: bind: address already in use: baton is running already, supervisor PID 7\n" +
 				"hint: stop the other one, or give this one a control socket of its own (--control)", exitSystem,
 		},
 		{

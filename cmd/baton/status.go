@@ -65,7 +65,7 @@ func statusHead(s master.Status, now time.Time) [][2]string {
 	head := [][2]string{
 		{"generation", fmt.Sprintf("%d, %s", s.Generation, s.State)},
 		{"version", versions(s)},
-		{"keeper", fmt.Sprintf("pid %d, up %s", s.KeeperPID, age(now.Sub(s.Started)))},
+		{"supervisor", fmt.Sprintf("pid %d, up %s", s.SupervisorPID, age(now.Sub(s.Started)))},
 		{"master", masterText(s)},
 		{"workers", workersText(s)},
 		{"last reload", reloadText(s.LastReload, now)},
@@ -98,8 +98,8 @@ func statusHead(s master.Status, now time.Time) [][2]string {
 }
 
 func versions(s master.Status) string {
-	if s.Keeper != "" && s.Keeper != s.Version {
-		return fmt.Sprintf("%s (keeper %s)", s.Version, s.Keeper)
+	if s.Supervisor != "" && s.Supervisor != s.Version {
+		return fmt.Sprintf("%s (supervisor %s)", s.Version, s.Supervisor)
 	}
 	return s.Version
 }

@@ -9,7 +9,7 @@ import (
 )
 
 var testStatus = master.Status{
-	Generation: 3, Version: "v2", KeeperPID: 100, MasterPID: 207, Keeper: "v1", WorkersWanted: 5, WorkersConfig: 2, State: "serving",
+	Generation: 3, Version: "v2", SupervisorPID: 100, MasterPID: 207, Supervisor: "v1", WorkersWanted: 5, WorkersConfig: 2, State: "serving",
 	Workers: []master.WorkerStatus{
 		{Generation: 3, Slot: 0, PID: 210, State: "serving", Age: 12.3, Requests: 123456, Connections: 17, Active: 2},
 		{Generation: 3, Slot: 1, PID: 211, State: "starting", Age: 0.2, Silent: true},
@@ -19,7 +19,7 @@ var testStatus = master.Status{
 	LastReload: master.ReloadStatus{
 		ID: 4, Error: `/site.toml:1:1: unknown key "x"`,
 	},
-	Warnings: []string{"the keeper stays v1: dry run failed"}, CutRequests: 1, CutConnections: 2, Crashes: 12, Hung: 1, Recycled: 3,
+	Warnings: []string{"the supervisor stays v1: dry run failed"}, CutRequests: 1, CutConnections: 2, Crashes: 12, Hung: 1, Recycled: 3,
 	Crashing: []master.CrashingSlot{
 		{Slot: 2, Crashes: 8, Within: 6.4, Last: "exit status 3", Looping: true, Empty: true, NextStart: 3.21},
 		{Slot: 1, Crashes: 4, Within: 1.5, Last: "signal killed", Looping: true},
@@ -27,8 +27,8 @@ var testStatus = master.Status{
 }
 
 const testStatusText = `generation   3, serving
-version      v2 (keeper v1)
-keeper       pid 100, up 1h01m
+version      v2 (supervisor v1)
+supervisor   pid 100, up 1h01m
 master       pid 207
 workers      5 (config 2)
 last reload  failed, 1m05s ago: /site.toml:1:1: unknown key "x"
@@ -38,7 +38,7 @@ cut          1 request, 2 connections
 crashes      12
 hung         1 worker
 recycled     3 workers
-warning      the keeper stays v1: dry run failed
+warning      the supervisor stays v1: dry run failed
 
   generation  slot  pid     state     age  requests  open  active
            3     2    -  starts in 3.2s    -         -     -       -

@@ -25,13 +25,13 @@ func stop(args []string, u *ui) int {
 	return c.stop(context.Background(), u)
 }
 
-// stop holds the keeper by a pidfd before it asks, so that the number cannot become another process's.
+// stop holds the supervisor by a pidfd before it asks, so that the number cannot become another process's.
 func (c *client) stop(ctx context.Context, u *ui) int {
 	id, err := c.hello(ctx)
 	if err != nil {
 		return u.fail(err)
 	}
-	keeper, err := openProcess(id.KeeperPID)
+	supervisor, err := openProcess(id.SupervisorPID)
 	if errors.Is(err, unix.ESRCH) && c.gone(ctx) {
 		u.say("stopped") // while we asked
 		return exitOK
@@ -39,19 +39,19 @@ func (c *client) stop(ctx context.Context, u *ui) int {
 	if err != nil {
 		return u.fail(&trouble{err: err, hint: "`baton stop` must run where it sees baton's processes: the same container"})
 	}
-	defer keeper.close()
+	defer supervisor.close()
 	var ignored []byte
-	if err := c.ask(ctx, http.MethodPost, "/stop", &ignored); err != nil && !keeper.goneWithin(c.limit) {
+	if err := c.ask(ctx, http.MethodPost, "/stop", &ignored); err != nil && !supervisor.goneWithin(c.limit) {
 		return u.fail(err)
 	}
-	if err := keeper.wait(c.every); err != nil {
+	if err := supervisor.wait(c.every); err != nil {
 		return u.fail(err)
 	}
 	u.say("stopped")
 	return exitOK
 }
 
-// gone reports whether nobody listens any more. The number of a keeper in another container is nobody's here, too.
+// gone reports whether nobody listens any more. The number of a supervisor in another container is nobody's here, too.
 func (c *client) gone(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()

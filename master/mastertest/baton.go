@@ -43,7 +43,7 @@ type Options struct {
 	Terminal bool
 
 	// Shell is a script for /bin/sh that starts the program, which it finds as "$BATON" with "$@" as arguments. The
-	// keeper is then what status says it is. If empty, the program is started directly.
+	// supervisor is then what status says it is. If empty, the program is started directly.
 	Shell string
 
 	// Namespace makes the program PID 1 of a PID namespace. [Baton.PID] and what takes a PID mean the number outside of it;
@@ -75,12 +75,12 @@ type Baton struct {
 	exited chan struct{}
 	code   int // once exited is closed
 
-	mu        sync.Mutex
-	keeper    int
-	held      bool // as Options say
-	replaced  bool // the binary, at least once
-	killed    bool // nobody waits for the processes: they end when they notice
-	addresses map[string]bool
+	mu         sync.Mutex
+	supervisor int
+	held       bool // as Options say
+	replaced   bool // the binary, at least once
+	killed     bool // nobody waits for the processes: they end when they notice
+	addresses  map[string]bool
 }
 
 // Start starts a baton of its own for the test and returns when its first generation serves. At the end of the test
@@ -166,7 +166,7 @@ func (b *Baton) start(opts Options) error {
 	}
 	b.log = newLogBook(ours)
 	if opts.Shell == "" && !b.inside {
-		b.keeper = b.cmd.Process.Pid
+		b.supervisor = b.cmd.Process.Pid
 	}
 	go func() {
 		defer close(b.exited)
@@ -191,36 +191,36 @@ func environment() []string {
 // Path is a file in the directory.
 func (b *Baton) Path(name string) string { return filepath.Join(b.Dir, name) }
 
-// PID is the keeper: the process that was started, unless a shell did that.
+// PID is the supervisor: the process that was started, unless a shell did that.
 func (b *Baton) PID() int {
 	b.tb.Helper()
 	b.mu.Lock()
-	pid := b.keeper
+	pid := b.supervisor
 	b.mu.Unlock()
 	if pid == 0 && b.inside {
 		Await(b.tb, Says("the first process of the namespace"), func() bool { pid = b.first(); return pid != 0 })
 	} else if pid == 0 {
-		pid = b.Status().KeeperPID
+		pid = b.Status().SupervisorPID
 	}
 	return pid
 }
 
-// Signal signals the keeper. What would end it waits until it has followed to a new binary.
+// Signal signals the supervisor. What would end it waits until it has followed to a new binary.
 func (b *Baton) Signal(sig unix.Signal) {
 	b.tb.Helper()
 	if ends(sig) {
-		b.awaitKeeper()
+		b.awaitSupervisor()
 	}
 	if err := unix.Kill(b.PID(), sig); err != nil {
-		b.tb.Errorf("cannot send %v to the keeper: %v", sig, err)
+		b.tb.Errorf("cannot send %v to the supervisor: %v", sig, err)
 	}
 }
 
-// Kill kills a process of the tree, the keeper as well.
+// Kill kills a process of the tree, the supervisor as well.
 func (b *Baton) Kill(pid int) {
 	b.tb.Helper()
 	b.mu.Lock()
-	b.killed = b.killed || pid == b.keeper
+	b.killed = b.killed || pid == b.supervisor
 	b.mu.Unlock()
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		b.tb.Errorf("cannot kill %d: %v", pid, err)
@@ -230,7 +230,7 @@ func (b *Baton) Kill(pid int) {
 // KillAll kills the whole tree at one moment, as far as it can be told: nobody sees the end of another one.
 func (b *Baton) KillAll(st Status) {
 	b.tb.Helper()
-	if err := unix.Kill(st.KeeperPID, unix.SIGSTOP); err != nil {
+	if err := unix.Kill(st.SupervisorPID, unix.SIGSTOP); err != nil {
 		b.tb.Fatal(err)
 	}
 	others := append(st.PIDs(""), st.MasterPID)
@@ -240,7 +240,7 @@ func (b *Baton) KillAll(st Status) {
 	for _, pid := range others {
 		Await(b.tb, Says("the end of what was killed"), func() bool { return ended(pid) })
 	}
-	b.Kill(st.KeeperPID)
+	b.Kill(st.SupervisorPID)
 }
 
 // Exited is closed when the process that was started has ended.
@@ -339,7 +339,7 @@ func (b *Baton) cleanup() {
 	case <-b.exited:
 	default:
 		b.noteAddresses()
-		b.awaitKeeper()
+		b.awaitSupervisor()
 		_ = unix.Kill(b.PIDOrStarted(), unix.SIGTERM)
 		select {
 		case <-b.exited:
@@ -371,13 +371,13 @@ func (b *Baton) clear() {
 	}
 }
 
-// PIDOrStarted is the keeper if it is known, else the process that was started.
+// PIDOrStarted is the supervisor if it is known, else the process that was started.
 func (b *Baton) PIDOrStarted() int {
 	if pid := b.first(); b.inside && pid > 0 {
 		return pid
 	}
-	if s, err := askStatus(b.Path("baton.sock")); err == nil && s.KeeperPID > 0 && !b.inside {
-		return s.KeeperPID
+	if s, err := askStatus(b.Path("baton.sock")); err == nil && s.SupervisorPID > 0 && !b.inside {
+		return s.SupervisorPID
 	}
 	return b.cmd.Process.Pid
 }
@@ -426,8 +426,8 @@ func (b *Baton) TryStatus() (Status, error) {
 	s, err := askStatus(b.Path("baton.sock"))
 	if err == nil {
 		b.mu.Lock()
-		if b.keeper = s.KeeperPID; b.inside {
-			b.keeper = b.first()
+		if b.supervisor = s.SupervisorPID; b.inside {
+			b.supervisor = b.first()
 		}
 		for _, l := range s.Listeners {
 			b.addresses[l.Address] = true

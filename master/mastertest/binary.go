@@ -57,35 +57,35 @@ func (b *Baton) renameBinary() {
 	b.mu.Unlock()
 }
 
-// ends reports whether a signal ends a keeper that is just executing another binary, with an exit code that is not 0. No
-// Go program can do better in those few milliseconds, see keeper.holdSignals.
+// ends reports whether a signal ends a supervisor that is just executing another binary, with an exit code that is not 0. No
+// Go program can do better in those few milliseconds, see supervisor.holdSignals.
 func ends(sig unix.Signal) bool {
 	return sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT
 }
 
-// awaitKeeper waits while a keeper at rest has still to follow to the binary that serves. It is for those who are about to
+// awaitSupervisor waits while a supervisor at rest has still to follow to the binary that serves. It is for those who are about to
 // stop it and want to see exit code 0.
-func (b *Baton) awaitKeeper() {
+func (b *Baton) awaitSupervisor() {
 	b.mu.Lock()
 	replaced := b.replaced
 	b.mu.Unlock()
 	for end := time.Now().Add(Patience / 3); replaced && time.Now().Before(end); time.Sleep(interval) {
 		st, err := b.TryStatus()
-		if err != nil || st.State != "serving" || st.Followed() || strings.Contains(fmt.Sprint(st.Warnings), "the keeper stays") {
+		if err != nil || st.State != "serving" || st.Followed() || strings.Contains(fmt.Sprint(st.Warnings), "the supervisor stays") {
 			return
 		}
 	}
 }
 
-// Followed says that the keeper executes the same file as the master, and has come so far as to give itself its name.
+// Followed says that the supervisor executes the same file as the master, and has come so far as to give itself its name.
 func (s Status) Followed() bool {
-	keeper, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.KeeperPID))
+	supervisor, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.SupervisorPID))
 	master, err2 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.MasterPID))
-	if err1 != nil || err2 != nil || !os.SameFile(keeper, master) {
+	if err1 != nil || err2 != nil || !os.SameFile(supervisor, master) {
 		return false
 	}
-	p, err := ReadProc(s.KeeperPID) // after the other look: before it, this may still be the name of the old program
-	return err == nil && p.Comm == "baton keeper"
+	p, err := ReadProc(s.SupervisorPID) // after the other look: before it, this may still be the name of the old program
+	return err == nil && p.Comm == "baton superviso"
 }
 
 // linkOrCopy makes the same file in another place.

@@ -13,7 +13,7 @@ import (
 //	func TestMain(m *testing.M) { os.Exit(mastertest.Main(m)) }
 //
 // It builds the given binaries first, so that what does not build is one error and not one for each test; it makes the
-// test process the reaper of orphans, so that what a killed keeper leaves behind stays in sight; and it removes the
+// test process the reaper of orphans, so that what a killed supervisor leaves behind stays in sight; and it removes the
 // built binaries at the end.
 func Main(m *testing.M, needed ...BuildOptions) int {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {

@@ -33,7 +33,7 @@ func main() {
 		term := make(chan os.Signal, 1)
 		signal.Notify(term, syscall.SIGTERM, syscall.SIGINT)
 		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintf(w, "{\"generation\":1,\"keeper_pid\":%d,\"state\":\"serving\",\"version\":%q}", os.Getpid(), version)
+			fmt.Fprintf(w, "{\"generation\":1,\"supervisor_pid\":%d,\"state\":\"serving\",\"version\":%q}", os.Getpid(), version)
 		}))
 		fmt.Println("serving")
 		<-term
@@ -78,8 +78,8 @@ func (r *recorder) end() string {
 func TestStartAndStop(t *testing.T) {
 	t.Parallel()
 	b := Start(t, Options{Binary: BuildProgram(t, standIn), Args: []string{"serve"}})
-	if got := b.Status().KeeperPID; got != b.PID() {
-		t.Errorf("keeper %d, started %d", got, b.PID())
+	if got := b.Status().SupervisorPID; got != b.PID() {
+		t.Errorf("supervisor %d, started %d", got, b.PID())
 	}
 	if tree := b.Tree(); len(tree) != 1 || tree[0].PID != b.PID() {
 		t.Errorf("tree: %v", tree)

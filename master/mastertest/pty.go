@@ -43,7 +43,7 @@ const CtrlC = "\x03"
 func (b *Baton) Type(keys string) {
 	b.tb.Helper()
 	if keys == CtrlC {
-		b.awaitKeeper()
+		b.awaitSupervisor()
 	}
 	if _, err := b.ptmx.WriteString(keys); err != nil {
 		b.tb.Fatal(err)

@@ -12,26 +12,26 @@ import (
 
 // Status is the part of GET /status that tests look at.
 type Status struct {
-	Generation     int              `json:"generation"`
-	Version        string           `json:"version"`
-	KeeperPID      int              `json:"keeper_pid"`
-	MasterPID      int              `json:"master_pid"`
-	KeeperVersion  string           `json:"keeper_version"`
-	State          string           `json:"state"`
-	WorkersWanted  int              `json:"workers_wanted"`
-	WorkersConfig  int              `json:"workers_config"`
-	Workers        []WorkerStatus   `json:"workers"`
-	Listeners      []ListenerStatus `json:"listeners"`
-	LastReload     ReloadStatus     `json:"last_reload"`
-	Warnings       []string         `json:"warnings"`
-	CutRequests    int64            `json:"cut_requests"`
-	CutConnections int64            `json:"cut_connections"`
-	Crashes        int64            `json:"crashes"`
-	Recycled       int64            `json:"recycled"`
-	Hung           int64            `json:"hung"`
-	MasterRestarts int64            `json:"master_restarts"`
-	Handover       HandoverStatus   `json:"handover"`
-	Crashing       []CrashingSlot   `json:"crashing"`
+	Generation        int              `json:"generation"`
+	Version           string           `json:"version"`
+	SupervisorPID     int              `json:"supervisor_pid"`
+	MasterPID         int              `json:"master_pid"`
+	SupervisorVersion string           `json:"supervisor_version"`
+	State             string           `json:"state"`
+	WorkersWanted     int              `json:"workers_wanted"`
+	WorkersConfig     int              `json:"workers_config"`
+	Workers           []WorkerStatus   `json:"workers"`
+	Listeners         []ListenerStatus `json:"listeners"`
+	LastReload        ReloadStatus     `json:"last_reload"`
+	Warnings          []string         `json:"warnings"`
+	CutRequests       int64            `json:"cut_requests"`
+	CutConnections    int64            `json:"cut_connections"`
+	Crashes           int64            `json:"crashes"`
+	Recycled          int64            `json:"recycled"`
+	Hung              int64            `json:"hung"`
+	MasterRestarts    int64            `json:"master_restarts"`
+	Handover          HandoverStatus   `json:"handover"`
+	Crashing          []CrashingSlot   `json:"crashing"`
 }
 
 // CrashingSlot is a slot whose workers crash one after the other, or that is empty because one has.

@@ -56,8 +56,8 @@ func parse(pid int, stat string) Process {
 
 // titles are the names of baton's processes, see worker.SetTitle.
 const (
-	keeperTitle = "baton keeper"
-	titlePrefix = "baton "
+	supervisorTitle = "baton superviso"
+	titlePrefix     = "baton "
 )
 
 // Silence says that the process does not answer on the control socket, and why as far as that can be seen.
@@ -65,7 +65,7 @@ func (p Process) Silence() string {
 	switch {
 	case p.PID == 0:
 		return "no answer, and the process that listens cannot be seen from here"
-	case p.Name == keeperTitle:
+	case p.Name == supervisorTitle:
 		return NoAnswer("supervisor", p)
 	case strings.HasPrefix(p.Name, titlePrefix):
 		return NoAnswer("starting baton", p)

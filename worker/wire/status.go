@@ -9,12 +9,12 @@ import (
 // Status is what `baton status --json` prints and GET /status on the control socket answers. What only the master knows is
 // missing where there is none, or where it does not answer; Warnings says so.
 type Status struct {
-	Generation int       `json:"generation"`
-	Version    string    `json:"version"` // of the master
-	KeeperPID  int       `json:"keeper_pid"`
-	MasterPID  int       `json:"master_pid"` // 0: there is none
-	Keeper     string    `json:"keeper_version"`
-	Started    time.Time `json:"started"` // of the keeper
+	Generation    int       `json:"generation"`
+	Version       string    `json:"version"` // of the master
+	SupervisorPID int       `json:"supervisor_pid"`
+	MasterPID     int       `json:"master_pid"` // 0: there is none
+	Supervisor    string    `json:"supervisor_version"`
+	Started       time.Time `json:"started"` // of the supervisor
 
 	// WorkersWanted is the number of slots, WorkersConfig what the configuration says: they differ after a resize.
 	WorkersWanted int `json:"workers_wanted"`
@@ -50,7 +50,7 @@ type Status struct {
 	// Crashing are the slots whose workers crash one after the other, and those that are empty until their next start.
 	Crashing []CrashingSlot `json:"crashing"`
 
-	// MasterRestarts is how often the keeper has started a master in the place of one that died, since the start.
+	// MasterRestarts is how often the supervisor has started a master in the place of one that died, since the start.
 	MasterRestarts int64 `json:"master_restarts"`
 }
 
@@ -66,7 +66,7 @@ type CrashingSlot struct {
 }
 
 // Slots is the number of slots, and the number that the config said when it was chosen. It is the line of data of an entry
-// in the keeper's store.
+// in the supervisor's registry.
 type Slots struct {
 	Count  int `json:"count"`
 	Config int `json:"config"`
@@ -103,7 +103,7 @@ type ListenerStatus struct {
 	Name    string `json:"name"`
 	Address string `json:"address"` // the socket's own, with the port that the kernel chose
 	// State is "listening", or "failed" if somebody else took the address just before; that is tried again, and Error is
-	// how the last try has ended. It is empty while the keeper answers.
+	// how the last try has ended. It is empty while the supervisor answers.
 	State string `json:"state,omitempty"`
 	Error string `json:"error,omitempty"`
 }
@@ -118,10 +118,10 @@ type ReloadStatus struct {
 
 // Identity is what GET /version on the control socket answers, at once and whatever the master does.
 type Identity struct {
-	KeeperPID  int    `json:"keeper_pid"`
-	Keeper     string `json:"keeper_version"`
-	Version    string `json:"version"` // of the master
-	Generation int    `json:"generation"`
+	SupervisorPID int    `json:"supervisor_pid"`
+	Supervisor    string `json:"supervisor_version"`
+	Version       string `json:"version"` // of the master
+	Generation    int    `json:"generation"`
 }
 
 // ReloadAnswer answers POST /reload and GET /reload/ID.

@@ -4,7 +4,7 @@ package wire
 
 // A Listener is one socket that a worker gets: what it is called and what is to be served on it.
 type Listener struct {
-	Key       string `json:"key"`               // the socket's name in the keeper's store
+	Key       string `json:"key"`               // the socket's name in the supervisor's registry
 	At        string `json:"at,omitempty"`      // the address in Key, as Drain.Ends has it, if Key says more than that
 	Name      string `json:"name"`              // the user's name for it
 	Address   string `json:"address"`           // as the user wrote it
@@ -182,7 +182,7 @@ func (Bye) Kind() string          { return "bye" }
 func (LogFile) Kind() string      { return "log" }
 func (Tickets) Kind() string      { return "tickets" }
 
-// A WorkerRecord is the line of data that goes with a worker's control socket in the keeper's store: all that a master
+// A WorkerRecord is the line of data that goes with a worker's control socket in the supervisor's registry: all that a master
 // needs to adopt the worker.
 type WorkerRecord struct {
 	Generation int      `json:"generation"`
@@ -197,7 +197,7 @@ type WorkerRecord struct {
 	// Replaces is the PID of the worker in the same slot that is to drain when this one serves. 0: none, or it has gone.
 	Replaces int `json:"replaces,omitempty"`
 
-	// HangTimeout and Heart are those of Setup. The memory file is in the store, one for a generation.
+	// HangTimeout and Heart are those of Setup. The memory file is in the registry, one for a generation.
 	HangTimeout int64 `json:"hang_timeout,omitempty"`
 	Heart       int64 `json:"heart,omitempty"`
 }

@@ -1,4 +1,4 @@
-// Package control is HTTP on the control socket: a few routes, each one call of the backend, which is the keeper.
+// Package control is HTTP on the control socket: a few routes, each one call of the backend, which is the supervisor.
 //
 //	GET  /version                    who answers here: at once, whatever the master does
 //	GET  /status                     what `baton status --json` prints
@@ -89,7 +89,7 @@ func Serve(ln net.Listener, b Backend) *Server {
 		Handler: few(ownerOnly(mux)), ReadHeaderTimeout: headerTime, MaxHeaderBytes: headerBytes, ConnState: s.count,
 		ConnContext: notePeer, ErrorLog: log.New(io.Discard, "", 0), // or a client could fill the log
 	}
-	// A kept connection would be cut when the keeper executes another binary.
+	// A kept connection would be cut when the supervisor executes another binary.
 	s.http.SetKeepAlivesEnabled(false)
 	go func() {
 		_ = s.http.Serve(ln)

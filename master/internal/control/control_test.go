@@ -31,7 +31,7 @@ func (f *fake) note(words ...string) error {
 }
 
 func (f *fake) Version(context.Context) (any, error) {
-	return map[string]int{"keeper_pid": 4711}, f.err
+	return map[string]int{"supervisor_pid": 4711}, f.err
 }
 
 func (f *fake) Status(context.Context) (any, error) {
@@ -53,7 +53,7 @@ func (f *fake) Resize(_ context.Context, n int) (any, error) {
 }
 
 func (f *fake) Stop(_ context.Context, quit, now bool) (any, error) {
-	return map[string]int{"keeper_pid": 4711}, f.note("stop", map[bool]string{true: "quit"}[quit], map[bool]string{true: "now"}[now])
+	return map[string]int{"supervisor_pid": 4711}, f.note("stop", map[bool]string{true: "quit"}[quit], map[bool]string{true: "now"}[now])
 }
 
 // serve serves f on a Unix socket, and returns a client.
@@ -111,7 +111,7 @@ func TestRoutes(t *testing.T) {
 		code        int
 		body        string
 	}{
-		{"GET /version", "", 200, `{"keeper_pid":4711}`},
+		{"GET /version", "", 200, `{"supervisor_pid":4711}`},
 		{"GET /status", "status", 200, `{"generation":3}`},
 		{"POST /reload", "reload", 200, `{"drained":false,"id":7}`},
 		{"POST /reload?wait=drained", "reload", 200, `{"drained":true,"id":7}`},
@@ -128,9 +128,9 @@ func TestRoutes(t *testing.T) {
 		{"POST /resize?workers=1025", "", 400, ""},
 		{"POST /resize?workers=100000", "", 400, ""},
 		{"POST /resize", "", 400, ""},
-		{"POST /stop", "stop  ", 202, `{"keeper_pid":4711}`},
-		{"POST /stop?quit=1", "stop quit ", 202, `{"keeper_pid":4711}`},
-		{"POST /stop?now=1", "stop  now", 202, `{"keeper_pid":4711}`},
+		{"POST /stop", "stop  ", 202, `{"supervisor_pid":4711}`},
+		{"POST /stop?quit=1", "stop quit ", 202, `{"supervisor_pid":4711}`},
+		{"POST /stop?now=1", "stop  now", 202, `{"supervisor_pid":4711}`},
 		{"GET /stop", "", 405, ""},
 		{"GET /reload", "", 405, ""},
 		{"POST /status", "", 405, ""},

@@ -164,7 +164,7 @@ const Shared = -1
 // longestKey is that of a [Addr.Key] without its slot. Longer ones are digests, so that a message has room for many.
 const longestKey = 56
 
-// Key names the socket of a slot, or the Shared one, in the store: the same address is the same key, however it is
+// Key names the socket of a slot, or the Shared one, in the registry: the same address is the same key, however it is
 // written. With port 0 the kernel chooses, so there the listener's name takes part.
 func (a Addr) Key(name string, slot int) string {
 	where := a.Path

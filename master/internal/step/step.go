@@ -8,7 +8,7 @@ type Step string
 // The steps, in their order.
 const (
 	Started   Step = "started"   // the process runs
-	Welcomed  Step = "welcomed"  // the keeper has given it the store
+	Welcomed  Step = "welcomed"  // the supervisor has given it the registry
 	Loaded    Step = "loaded"    // the config is read
 	Bound     Step = "bound"     // new sockets are bound
 	Spawned   Step = "spawned"   // the workers are started
@@ -19,7 +19,7 @@ const (
 	Alone     Step = "alone"     // the predecessor is gone, its workers are told to drain
 )
 
-// Moments of a keeper that follows a new binary. They are not in All.
+// Moments of a supervisor that follows a new binary. They are not in All.
 const (
 	Checking  Step = "checking"  // the dry run has read the state, and has not said so
 	Following Step = "following" // signals are held, the next thing is execve

@@ -20,14 +20,14 @@ import (
 )
 
 const (
-	noTimeout = 24 * time.Hour // the keeper limits the time
+	noTimeout = 24 * time.Hour // the supervisor limits the time
 
 	hasParent = "TABLEFLIP_HAS_PARENT_7DIU3" // is set in the environment of a successor
 	doorName  = "door"
 )
 
 // A just installed binary is busy for a moment if a forked child still holds it open for writing, and tableflip notices
-// the end of the predecessor a moment after the keeper does. Neither sends an event.
+// the end of the predecessor a moment after the supervisor does. Neither sends an event.
 const (
 	maxTries   = 100
 	retryPause = 2 * time.Millisecond
@@ -64,7 +64,7 @@ func Open(doorEnv string) (u *Upgrader, door int, err error) {
 	return &Upgrader{flip}, door, nil
 }
 
-// openDoor returns a duplicate of the door that the keeper has passed, or else the predecessor.
+// openDoor returns a duplicate of the door that the supervisor has passed, or else the predecessor.
 func openDoor(flip *tableflip.Upgrader, passed int) (fd int, err error) {
 	var f *os.File
 	if passed >= 0 {

@@ -162,7 +162,7 @@ func TestSocketActivation(t *testing.T) {
 	}
 	wantEcho(t, udp)
 	st = b.AwaitSettled()
-	b.Kill(st.KeeperPID) // its master would remove the path of a socket of its own
+	b.Kill(st.SupervisorPID) // its master would remove the path of a socket of its own
 	b.WantGone()
 	if !mastertest.Exists(path) {
 		t.Error("the path of a socket that was passed has been removed")

@@ -112,7 +112,7 @@ func TestMaxGenerations(t *testing.T) {
 		b.Reload()
 		b.AwaitStatus("the oldest to go", func(st mastertest.Status) bool {
 			generations, tree := len(drainingGens(st)), len(b.Tree())
-			if generations > 2*limit || tree > 2+2*(2*limit+1) { // keeper, master, two workers of each generation
+			if generations > 2*limit || tree > 2+2*(2*limit+1) { // supervisor, master, two workers of each generation
 				return false
 			}
 			most, processes = max(most, generations), max(processes, tree)
@@ -143,7 +143,7 @@ func TestMaxGenerations(t *testing.T) {
 		})
 	}
 	after, grown := look(t, b), rss(t, b)
-	if !maps.Equal(before.keeperFDs, after.keeperFDs) || !maps.Equal(before.masterFDs, after.masterFDs) || len(before.tree) != len(after.tree) {
+	if !maps.Equal(before.supervisorFDs, after.supervisorFDs) || !maps.Equal(before.masterFDs, after.masterFDs) || len(before.tree) != len(after.tree) {
 		t.Errorf("%v\nthen\n%v", before, after)
 	}
 	for who := range memory {

@@ -16,7 +16,7 @@ import (
 func TestFDStore(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, b *mastertest.Baton){
 		"stop": func(_ *testing.T, b *mastertest.Baton) { b.Stop() },
-		"the keeper is killed": func(_ *testing.T, b *mastertest.Baton) {
+		"the supervisor is killed": func(_ *testing.T, b *mastertest.Baton) {
 			b.Kill(b.PID())
 			b.WantGone()
 		},

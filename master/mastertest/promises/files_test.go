@@ -240,8 +240,8 @@ func TestTwoWithOnePIDFile(t *testing.T) {
 	}
 }
 
-// TestKeeperKilledWhileStopping: who is left removes the files.
-func TestKeeperKilledWhileStopping(t *testing.T) {
+// TestSupervisorKilledWhileStopping: who is left removes the files.
+func TestSupervisorKilledWhileStopping(t *testing.T) {
 	t.Parallel()
 	s := withFiles(quiet(t))
 	b := start(t, s)

@@ -14,10 +14,10 @@ import (
 	"baton/scripts/load"
 )
 
-// follows waits until the keeper is of this version.
+// follows waits until the supervisor is of this version.
 func follows(b *mastertest.Baton, version string) mastertest.Status {
-	return b.AwaitStatus("a keeper of version "+version, func(st mastertest.Status) bool {
-		return st.KeeperVersion == version && st.Settled()
+	return b.AwaitStatus("a supervisor of version "+version, func(st mastertest.Status) bool {
+		return st.SupervisorVersion == version && st.Settled()
 	})
 }
 
@@ -27,11 +27,11 @@ func wantExe(tb testing.TB, b *mastertest.Baton, pid int) {
 	installed, err1 := os.Stat(b.Path("baton"))
 	executed, err2 := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
 	if err1 != nil || err2 != nil || !os.SameFile(installed, executed) {
-		tb.Errorf("the keeper does not execute the new file: %v, %v", err1, err2)
+		tb.Errorf("the supervisor does not execute the new file: %v, %v", err1, err2)
 	}
 }
 
-// wantObeyed fails the test unless the keeper still does what signals and commands ask for.
+// wantObeyed fails the test unless the supervisor still does what signals and commands ask for.
 func wantObeyed(tb testing.TB, b *mastertest.Baton) {
 	tb.Helper()
 	st := b.AwaitSettled()
@@ -48,13 +48,13 @@ func wantObeyed(tb testing.TB, b *mastertest.Baton) {
 		b.AwaitGeneration(st.Generation + 1 + i)
 	}
 	b.Reload("--wait")
-	if now := b.AwaitSettled(); now.Generation != st.Generation+3 || now.KeeperPID != st.KeeperPID {
-		tb.Errorf("generation %d of keeper %d, want %d of %d", now.Generation, now.KeeperPID, st.Generation+3, st.KeeperPID)
+	if now := b.AwaitSettled(); now.Generation != st.Generation+3 || now.SupervisorPID != st.SupervisorPID {
+		tb.Errorf("generation %d of supervisor %d, want %d of %d", now.Generation, now.SupervisorPID, st.Generation+3, st.SupervisorPID)
 	}
 }
 
-// TestKeeperFollows: some time after an upgrade no old code is left, under the same PID, and no request has noticed.
-func TestKeeperFollows(t *testing.T) {
+// TestSupervisorFollows: some time after an upgrade no old code is left, under the same PID, and no request has noticed.
+func TestSupervisorFollows(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := quiet(t)
@@ -71,14 +71,14 @@ func TestKeeperFollows(t *testing.T) {
 	wantObeyed(t, b)
 	wantNoLoss(t, clients)
 	p, err := mastertest.ReadProc(pid)
-	if err != nil || p.Comm != "baton keeper" || mastertest.CommandLine(pid) != b.Path("baton")+" keeper run --config site.toml" {
+	if err != nil || p.Comm != "baton superviso" || mastertest.CommandLine(pid) != b.Path("baton")+" supervisor run --config site.toml" {
 		t.Errorf("%+v, %v, %q", p, err, mastertest.CommandLine(pid))
 	}
 	b.Stop()
 }
 
-// TestKeeperFollowsLeaksNothing: ten follows leave no descriptor and no process behind.
-func TestKeeperFollowsLeaksNothing(t *testing.T) {
+// TestSupervisorFollowsLeaksNothing: ten follows leave no descriptor and no process behind.
+func TestSupervisorFollowsLeaksNothing(t *testing.T) {
 	t.Parallel()
 	b := start(t, quiet(t))
 	version := b.Upgrade(0)
@@ -91,7 +91,7 @@ func TestKeeperFollowsLeaksNothing(t *testing.T) {
 		follows(b, version)
 	}
 	after := look(t, b)
-	if !maps.Equal(before.keeperFDs, after.keeperFDs) || len(before.tree) != len(after.tree) {
+	if !maps.Equal(before.supervisorFDs, after.supervisorFDs) || len(before.tree) != len(after.tree) {
 		t.Errorf("then %s\nnow %s", before, after)
 	}
 	for _, pid := range after.tree { // in the order of the PIDs, which start again at the largest
@@ -106,7 +106,7 @@ func TestKeeperFollowsLeaksNothing(t *testing.T) {
 	b.Stop()
 }
 
-// followSteps is a baton at rest whose keeper is about to follow, and comes to the step.
+// followSteps is a baton at rest whose supervisor is about to follow, and comes to the step.
 func followSteps(t *testing.T, s site, step string) (b *mastertest.Baton, await func() *mastertest.Held) {
 	t.Helper()
 	steps := mastertest.NewSteps(t)
@@ -122,17 +122,17 @@ func followSteps(t *testing.T, s site, step string) (b *mastertest.Baton, await 
 }
 
 func awaitFollowed(b *mastertest.Baton) mastertest.Status {
-	return b.AwaitStatus("the keeper to follow", func(st mastertest.Status) bool { return st.Followed() && st.Settled() })
+	return b.AwaitStatus("the supervisor to follow", func(st mastertest.Status) bool { return st.Followed() && st.Settled() })
 }
 
-// TestFollowingHoldsSignals: what comes while the keeper executes the new binary is obeyed after it.
+// TestFollowingHoldsSignals: what comes while the supervisor executes the new binary is obeyed after it.
 func TestFollowingHoldsSignals(t *testing.T) {
 	t.Parallel()
 	s := quiet(t)
 	b, await := followSteps(t, s, "following")
-	keeper := await()
-	if keeper.PID != b.PID() {
-		t.Errorf("%d is held, the keeper is %d", keeper.PID, b.PID())
+	supervisor := await()
+	if supervisor.PID != b.PID() {
+		t.Errorf("%d is held, the supervisor is %d", supervisor.PID, b.PID())
 	}
 	s.text = "two"
 	b.WriteConfig(s.String())
@@ -141,7 +141,7 @@ func TestFollowingHoldsSignals(t *testing.T) {
 	}
 	b.Signal(unix.SIGTTIN)
 	b.Signal(unix.SIGUSR2)
-	keeper.Release()
+	supervisor.Release()
 	b.AwaitStatus("the third worker and the third generation", func(st mastertest.Status) bool {
 		return st.WorkersWanted == 3 && st.Generation >= 3 && st.Settled() && st.Followed()
 	})
@@ -173,12 +173,12 @@ func TestDeathsWhileFollowing(t *testing.T) {
 			t.Parallel()
 			b, await := followSteps(t, quiet(t), step)
 			before := b.AwaitSettled()
-			keeper := await()
+			supervisor := await()
 			b.Kill(before.PIDs("serving")[0])
 			b.Kill(before.MasterPID)
-			keeper.Release()
+			supervisor.Release()
 			after := awaitFollowed(b)
-			if after.MasterPID == before.MasterPID || after.KeeperPID != before.KeeperPID || after.Generation != before.Generation {
+			if after.MasterPID == before.MasterPID || after.SupervisorPID != before.SupervisorPID || after.Generation != before.Generation {
 				t.Errorf("then %+v, now %+v", before, after)
 			}
 			mastertest.Await(t, func() string { return "nobody dead and not reaped: " + fmt.Sprint(mastertest.Children(b.PID())) }, func() bool {
@@ -199,7 +199,7 @@ func TestStopWhileFollowing(t *testing.T) {
 			s := quiet(t)
 			b, await := followSteps(t, s, step)
 			held := await()
-			var requests []heldRequest // the keeper cannot say now how many there are
+			var requests []heldRequest // the supervisor cannot say now how many there are
 			for range 4 {
 				requests = append(requests, hold(t, s.listen[0]))
 			}
@@ -218,8 +218,8 @@ func TestStopWhileFollowing(t *testing.T) {
 	}
 }
 
-// TestKeeperStays: a binary whose dry run fails is not followed, is not tried again, and everything works.
-func TestKeeperStays(t *testing.T) {
+// TestSupervisorStays: a binary whose dry run fails is not followed, is not tried again, and everything works.
+func TestSupervisorStays(t *testing.T) {
 	t.Parallel()
 	steps := mastertest.NewSteps(t)
 	b := mastertest.Start(t, mastertest.Options{
@@ -231,11 +231,11 @@ func TestKeeperStays(t *testing.T) {
 	b.Reinstall()
 	b.Reload()
 	st := b.AwaitStatus("a warning", func(st mastertest.Status) bool { return len(st.Warnings) > 0 })
-	if want := "the keeper stays at version v1: dry run: signal killed: not a word"; st.Warnings[0] != want || st.Followed() {
+	if want := "the supervisor stays at version v1: dry run: signal killed: not a word"; st.Warnings[0] != want || st.Followed() {
 		t.Errorf("%q, want %q", st.Warnings, want)
 	}
-	if now := look(t, b); !maps.Equal(first.keeperFDs, now.keeperFDs) {
-		t.Errorf("open files of the keeper: %v, then %v", first.keeperFDs, now.keeperFDs)
+	if now := look(t, b); !maps.Equal(first.supervisorFDs, now.supervisorFDs) {
+		t.Errorf("open files of the supervisor: %v, then %v", first.supervisorFDs, now.supervisorFDs)
 	}
 	wantObeyed(t, b)
 	st = b.AwaitSettled()
@@ -244,14 +244,14 @@ func TestKeeperStays(t *testing.T) {
 	}
 	b.Reinstall()
 	b.Reload()
-	b.AwaitStatus("the keeper to follow, and no warning", func(st mastertest.Status) bool {
+	b.AwaitStatus("the supervisor to follow, and no warning", func(st mastertest.Status) bool {
 		return st.Followed() && st.Settled() && len(st.Warnings) == 0
 	})
 	wantObeyed(t, b)
 	b.Stop()
 }
 
-// TestHangupsWhileFollowing: the keeper never dies of them, and what the last one asked for is in force.
+// TestHangupsWhileFollowing: the supervisor never dies of them, and what the last one asked for is in force.
 func TestHangupsWhileFollowing(t *testing.T) {
 	t.Parallel()
 	s := quiet(t)
@@ -262,7 +262,7 @@ func TestHangupsWhileFollowing(t *testing.T) {
 		b.Reload("--wait")
 		s.text = version
 		b.WriteConfig(s.String())
-		b.AwaitLog("the keeper to follow", from, func(text string) bool { return strings.Contains(text, "following to") })
+		b.AwaitLog("the supervisor to follow", from, func(text string) bool { return strings.Contains(text, "following to") })
 		for range 500 {
 			b.Signal(unix.SIGHUP)
 			b.Signal(unix.SIGUSR2)

@@ -97,7 +97,7 @@ func TestSuspendIsNoHang(t *testing.T) {
 	b := start(t, s)
 	st := b.Status()
 	workers := st.PIDs("")
-	all := append([]int{st.KeeperPID, st.MasterPID}, workers...)
+	all := append([]int{st.SupervisorPID, st.MasterPID}, workers...)
 	for _, pid := range all {
 		signal(t, pid, unix.SIGSTOP)
 	}

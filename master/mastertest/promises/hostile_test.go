@@ -153,7 +153,7 @@ func limitFiles(tb testing.TB, pid, spare int) (back func()) {
 	return func() { _ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &old, nil) } // it may be gone
 }
 
-// TestReloadOutOfFiles: a reload for which the master or the keeper has too few descriptors fails with its reason and changes
+// TestReloadOutOfFiles: a reload for which the master or the supervisor has too few descriptors fails with its reason and changes
 // nothing, or it succeeds; and when there are enough again everything works as before.
 func TestReloadOutOfFiles(t *testing.T) {
 	t.Parallel()
@@ -163,7 +163,7 @@ func TestReloadOutOfFiles(t *testing.T) {
 	b.Reload()
 	clients := putLoad(t, s.listen[0], load.Mix(2, 4, 4))
 	failed := 0
-	for who, spares := range map[string][]int{"master": {0, 5}, "keeper": {0, 1, 3, 6}} {
+	for who, spares := range map[string][]int{"master": {0, 5}, "supervisor": {0, 1, 3, 6}} {
 		for _, spare := range spares {
 			before := look(t, b)
 			log := len(b.Log())

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"baton/master/keeper"
+	"baton/master/internal/supervisor"
 	"baton/master/mastertest"
 	"baton/scripts/load"
 )
@@ -171,7 +171,7 @@ func TestWorkerKilledInReload(t *testing.T) {
 		t.Errorf("process %d is %q, want %q", pid, got, line)
 	}
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil || strings.Contains(string(env), keeper.AttemptEnv+"=") {
+	if err != nil || strings.Contains(string(env), supervisor.AttemptEnv+"=") {
 		t.Errorf("the worker belongs to a reload that has nothing to do with it: %q, %v", env, err)
 	}
 	if inSlot(st, 0) != inSlot(before, 0) || st.Generation != 1 {

@@ -54,8 +54,8 @@ func TestNothingLeaks(t *testing.T) {
 		b.Reload()
 	}
 	after := look(t, b)
-	if !reflect.DeepEqual(before.keeperFDs, after.keeperFDs) {
-		t.Errorf("open files of the keeper: %v, then %v", before.keeperFDs, after.keeperFDs)
+	if !reflect.DeepEqual(before.supervisorFDs, after.supervisorFDs) {
+		t.Errorf("open files of the supervisor: %v, then %v", before.supervisorFDs, after.supervisorFDs)
 	}
 	if !reflect.DeepEqual(before.masterFDs, after.masterFDs) {
 		t.Errorf("open files of the master: %v, then %v", before.masterFDs, after.masterFDs)
@@ -70,7 +70,7 @@ func TestNothingLeaks(t *testing.T) {
 			t.Errorf("memory of the %s: %d KB, then %d KB", who, memory[who]>>10, grown[who]>>10)
 		}
 	}
-	t.Logf("memory in KB: keeper %d, then %d; master %d, then %d", memory["keeper"]>>10, grown["keeper"]>>10, memory["master"]>>10, grown["master"]>>10)
+	t.Logf("memory in KB: supervisor %d, then %d; master %d, then %d", memory["supervisor"]>>10, grown["supervisor"]>>10, memory["master"]>>10, grown["master"]>>10)
 }
 
 // upAndDown resizes twice.
@@ -86,7 +86,7 @@ func rss(tb testing.TB, b *mastertest.Baton) map[string]int64 {
 	tb.Helper()
 	st := b.Status()
 	sizes := map[string]int64{}
-	for who, pid := range map[string]int{"keeper": st.KeeperPID, "master": st.MasterPID} {
+	for who, pid := range map[string]int{"supervisor": st.SupervisorPID, "master": st.MasterPID} {
 		n, err := mastertest.RSS(pid)
 		if err != nil {
 			tb.Fatal(err)

@@ -78,10 +78,10 @@ func TestLibraryPrograms(t *testing.T) {
 			b := mastertest.Start(t, mastertest.Options{
 				Binary: mastertest.BuildProgram(t, source), Args: []string{address}, Env: []string{"BATON_CONTROL=baton.sock"},
 			})
-			keeper := b.PID()
+			supervisor := b.PID()
 			for generation := 1; generation <= 4; generation++ {
 				st := b.AwaitSettled()
-				if st.Generation != generation || st.KeeperPID != keeper || st.Crashes != 0 {
+				if st.Generation != generation || st.SupervisorPID != supervisor || st.Crashes != 0 {
 					t.Errorf("generation %d: status %+v", generation, st)
 				}
 				if text, err := b.Get(address, "/"); err != nil || !fromOneOf(text, st.PIDs("")) {
@@ -92,9 +92,9 @@ func TestLibraryPrograms(t *testing.T) {
 			}
 			b.Reinstall()
 			b.Signal(unix.SIGHUP)
-			b.AwaitStatus("the keeper to follow", func(st mastertest.Status) bool { return st.Generation == 6 && st.Followed() })
+			b.AwaitStatus("the supervisor to follow", func(st mastertest.Status) bool { return st.Generation == 6 && st.Followed() })
 			b.Signal(unix.SIGHUP)
-			if st := b.AwaitGeneration(7); st.KeeperPID != keeper || len(st.Warnings) > 0 {
+			if st := b.AwaitGeneration(7); st.SupervisorPID != supervisor || len(st.Warnings) > 0 {
 				t.Errorf("%+v", st)
 			}
 			b.Stop()

@@ -137,7 +137,7 @@ type view struct {
 	generation, master int
 	workers            []int
 	listeners          []mastertest.ListenerStatus
-	keeperFDs          map[string]int
+	supervisorFDs      map[string]int
 	masterFDs          map[string]int
 	tree               []int
 }
@@ -147,12 +147,12 @@ func look(tb testing.TB, b *mastertest.Baton) view {
 	tb.Helper()
 	s := b.AwaitSettled()
 	// The master before this one may still be about to end.
-	mastertest.Await(tb, func() string { return fmt.Sprint("keeper, master and workers alone, not ", b.Tree()) }, func() bool {
+	mastertest.Await(tb, func() string { return fmt.Sprint("supervisor, master and workers alone, not ", b.Tree()) }, func() bool {
 		return len(b.Tree()) == 2+len(s.Workers)
 	})
 	v := view{generation: s.Generation, master: s.MasterPID, workers: s.PIDs(""), listeners: s.Listeners}
 	slices.Sort(v.workers)
-	v.keeperFDs, v.masterFDs = restingFDs(tb, s.KeeperPID), restingFDs(tb, s.MasterPID)
+	v.supervisorFDs, v.masterFDs = restingFDs(tb, s.SupervisorPID), restingFDs(tb, s.MasterPID)
 	for _, p := range b.Tree() {
 		v.tree = append(v.tree, p.PID)
 	}
@@ -179,6 +179,6 @@ func restingFDs(tb testing.TB, pid int) (kinds map[string]int) {
 }
 
 func (v view) String() string {
-	return fmt.Sprintf("generation %d, master %d, workers %v, tree %v, listeners %v, open files of the keeper %v, of the master %v",
-		v.generation, v.master, v.workers, v.tree, v.listeners, v.keeperFDs, v.masterFDs)
+	return fmt.Sprintf("generation %d, master %d, workers %v, tree %v, listeners %v, open files of the supervisor %v, of the master %v",
+		v.generation, v.master, v.workers, v.tree, v.listeners, v.supervisorFDs, v.masterFDs)
 }

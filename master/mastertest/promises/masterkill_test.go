@@ -86,7 +86,7 @@ func TestMasterKilled(t *testing.T) {
 		}
 		a.b.Reload()
 		after := look(t, a.b)
-		if !reflect.DeepEqual(after.keeperFDs, a.before.keeperFDs) || !reflect.DeepEqual(after.masterFDs, a.before.masterFDs) {
+		if !reflect.DeepEqual(after.supervisorFDs, a.before.supervisorFDs) || !reflect.DeepEqual(after.masterFDs, a.before.masterFDs) {
 			t.Errorf("before %v\nafter  %v", a.before, after)
 		}
 	}
@@ -291,7 +291,7 @@ func TestMasterDiesAfterFork(t *testing.T) {
 	b.Kill(st.PIDs("")[0])
 	steps.AwaitKilled("forked")
 	awaitMaster(t, b, st.MasterPID)
-	look(t, b) // keeper, master and workers alone
+	look(t, b) // supervisor, master and workers alone
 }
 
 // crashingMaster is an init function that makes masters crash as long as there is a file.
@@ -330,7 +330,7 @@ func TestMasterThatCrashesAtEachStart(t *testing.T) {
 	})
 	workers := st.PIDs("serving")
 	slices.Sort(workers)
-	if st.MasterPID != 0 || !slices.Equal(workers, before.workers) || st.WorkersWanted != 2 || st.KeeperPID != b.PID() ||
+	if st.MasterPID != 0 || !slices.Equal(workers, before.workers) || st.WorkersWanted != 2 || st.SupervisorPID != b.PID() ||
 		st.Generation != 1 || st.Listeners[0].Address != s.listen[0] {
 		t.Errorf("%+v", st)
 	}

@@ -20,8 +20,8 @@ func TestPID1(t *testing.T) {
 	heavy(t)
 	s := quiet(t).with(`stop_timeout = "10m"`)
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Namespace: true})
-	if st := b.Status(); st.KeeperPID != 1 {
-		t.Fatalf("the keeper is PID %d", st.KeeperPID)
+	if st := b.Status(); st.SupervisorPID != 1 {
+		t.Fatalf("the supervisor is PID %d", st.SupervisorPID)
 	}
 	clients := putLoad(t, s.listen[0], load.Mix(2, 8, 8))
 	for i := range 10 {
@@ -30,7 +30,7 @@ func TestPID1(t *testing.T) {
 	}
 	wantNoLoss(t, clients)
 	st := b.AwaitSettled()
-	if st.Generation != 11 || st.KeeperPID != 1 {
+	if st.Generation != 11 || st.SupervisorPID != 1 {
 		t.Errorf("%+v", st)
 	}
 

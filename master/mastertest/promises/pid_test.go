@@ -43,14 +43,14 @@ func TestPIDStays(t *testing.T) {
 			s := quiet(t)
 			tc.opts.Config = s.String()
 			b := mastertest.Start(t, tc.opts)
-			pid := b.Status().KeeperPID
+			pid := b.Status().SupervisorPID
 			generation := 1
 			reload := func() {
 				t.Helper()
 				b.Signal(unix.SIGHUP)
 				generation++
-				if st := b.AwaitGeneration(generation); st.KeeperPID != pid {
-					t.Fatalf("the keeper is %d, it was %d", st.KeeperPID, pid)
+				if st := b.AwaitGeneration(generation); st.SupervisorPID != pid {
+					t.Fatalf("the supervisor is %d, it was %d", st.SupervisorPID, pid)
 				}
 			}
 			for range 10 {
@@ -66,7 +66,7 @@ func TestPIDStays(t *testing.T) {
 			reload()
 			b.AwaitSettled()
 			if strings.Contains(b.Log(), "started ") && !strings.Contains(b.Log(), fmt.Sprintf("started %d", pid)) {
-				t.Errorf("the keeper is %d, but the log says %q", pid, b.Log())
+				t.Errorf("the supervisor is %d, but the log says %q", pid, b.Log())
 			}
 			tc.stop(b)
 			wantExit(t, b, 0, soon)
@@ -83,10 +83,10 @@ func TestPIDFileAndTitles(t *testing.T) {
 	b := start(t, quiet(t).with(`pid_file = "baton.pid"`))
 	b.Reload()
 	st := b.AwaitSettled()
-	if text := b.ReadFile("baton.pid"); strings.TrimSpace(text) != fmt.Sprint(st.KeeperPID) {
-		t.Errorf("the PID file says %q, the keeper is %d", text, st.KeeperPID)
+	if text := b.ReadFile("baton.pid"); strings.TrimSpace(text) != fmt.Sprint(st.SupervisorPID) {
+		t.Errorf("the PID file says %q, the supervisor is %d", text, st.SupervisorPID)
 	}
-	for pid, want := range map[int]string{st.KeeperPID: "keeper", st.MasterPID: "master", st.PIDs("")[0]: "worker"} {
+	for pid, want := range map[int]string{st.SupervisorPID: "supervisor", st.MasterPID: "master", st.PIDs("")[0]: "worker"} {
 		p, err := mastertest.ReadProc(pid)
 		if err != nil {
 			t.Fatal(err)

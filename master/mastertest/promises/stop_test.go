@@ -155,12 +155,12 @@ func TestStopInReload(t *testing.T) {
 
 // TestStopWithStoppedProcess: nobody can hold up the end by not taking part.
 func TestStopWithStoppedProcess(t *testing.T) {
-	for _, who := range []string{"worker", "master", "all but the keeper"} {
+	for _, who := range []string{"worker", "master", "all but the supervisor"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
 			b := start(t, quiet(t).with(`stop_timeout = "2s"`))
 			st := b.Status()
-			pids := map[string][]int{"worker": st.PIDs("")[:1], "master": {st.MasterPID}, "all but the keeper": append(st.PIDs(""), st.MasterPID)}[who]
+			pids := map[string][]int{"worker": st.PIDs("")[:1], "master": {st.MasterPID}, "all but the supervisor": append(st.PIDs(""), st.MasterPID)}[who]
 			for _, pid := range pids {
 				signal(t, pid, unix.SIGSTOP)
 			}
@@ -170,7 +170,7 @@ func TestStopWithStoppedProcess(t *testing.T) {
 	}
 }
 
-// TestSignalToAll: systemd, tini -g and a terminal signal every process; only the keeper obeys.
+// TestSignalToAll: systemd, tini -g and a terminal signal every process; only the supervisor obeys.
 func TestSignalToAll(t *testing.T) {
 	t.Parallel()
 	s := quiet(t)
@@ -187,7 +187,7 @@ func TestSignalToAll(t *testing.T) {
 	b.AwaitSettled()
 	answers := askSlowly(t, b, s.listen[0], "/slow1", 4)
 	for _, p := range b.Tree() {
-		_ = unix.Kill(p.PID, unix.SIGTERM) // it may have ended: the keeper was among the first
+		_ = unix.Kill(p.PID, unix.SIGTERM) // it may have ended: the supervisor was among the first
 	}
 	wantExit(t, b, 0, time.Second+soon)
 	for range 4 {

@@ -45,7 +45,7 @@ func TestSystemdConversation(t *testing.T) {
 
 			b.CLI("resize", "3")
 			for m = sd.Next(); !strings.Contains(m.Text, "workers: 3"); m = sd.Next() {
-				wantFromKeeper(t, b, m)
+				wantFromSupervisor(t, b, m)
 			}
 			b.AwaitSettled()
 			// As with KillMode=control-group: TERM to everybody, and only one of them says that it ends.
@@ -61,10 +61,10 @@ func TestSystemdConversation(t *testing.T) {
 	}
 }
 
-func wantFromKeeper(tb testing.TB, b *mastertest.Baton, m mastertest.Notification) {
+func wantFromSupervisor(tb testing.TB, b *mastertest.Baton, m mastertest.Notification) {
 	tb.Helper()
 	if m.PID != b.PID() {
-		tb.Errorf("process %d has said %q, the keeper is %d", m.PID, m.Text, b.PID())
+		tb.Errorf("process %d has said %q, the supervisor is %d", m.PID, m.Text, b.PID())
 	}
 }
 
@@ -77,7 +77,7 @@ func wantStatus(tb testing.TB, m mastertest.Notification, words ...string) {
 	}
 }
 
-// wantScrubbed: what is between systemd and the keeper is no other process's.
+// wantScrubbed: what is between systemd and the supervisor is no other process's.
 func wantScrubbed(tb testing.TB, b *mastertest.Baton) {
 	tb.Helper()
 	st := b.AwaitSettled()
@@ -166,7 +166,7 @@ func TestSystemdStorm(t *testing.T) {
 	wantBalanced(t, sd, b)
 }
 
-// TestSystemdWatchdog: the keeper beats while somebody serves, and a keeper that does not run does not.
+// TestSystemdWatchdog: the supervisor beats while somebody serves, and a supervisor that does not run does not.
 func TestSystemdWatchdog(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
@@ -176,7 +176,7 @@ func TestSystemdWatchdog(t *testing.T) {
 		t.Helper()
 		for range n {
 			m, _ := sd.Await("WATCHDOG=1")
-			wantFromKeeper(t, b, m)
+			wantFromSupervisor(t, b, m)
 		}
 	}
 	beats(3)
@@ -186,14 +186,14 @@ func TestSystemdWatchdog(t *testing.T) {
 	beats(1)
 
 	signal(t, b.PID(), unix.SIGSTOP)
-	mastertest.Await(t, mastertest.Says("the keeper to stop"), func() bool {
+	mastertest.Await(t, mastertest.Says("the supervisor to stop"), func() bool {
 		p, err := mastertest.ReadProc(b.PIDOrStarted())
 		return err == nil && p.State == "T"
 	})
 	sd.Heard()
 	pass(300 * time.Millisecond)
 	if heard := sd.Heard(); len(heard) > 0 {
-		t.Errorf("a stopped keeper says %v", heard)
+		t.Errorf("a stopped supervisor says %v", heard)
 	}
 	signal(t, b.PIDOrStarted(), unix.SIGCONT)
 	beats(2)
@@ -209,7 +209,7 @@ func TestSystemdWatchdogOfAnother(t *testing.T) {
 	sd.Reload(b)
 	for _, m := range sd.Heard() {
 		if m.Has("WATCHDOG=1") {
-			t.Error("the keeper beats for another process")
+			t.Error("the supervisor beats for another process")
 		}
 	}
 }
@@ -236,7 +236,7 @@ func TestSystemdThatDoesNotRead(t *testing.T) {
 	b.Stop()
 }
 
-// TestSystemdFollows: the keeper that has executed another binary goes on with the conversation, and no `systemctl reload`
+// TestSystemdFollows: the supervisor that has executed another binary goes on with the conversation, and no `systemctl reload`
 // waits for a HUP that was lost meanwhile.
 func TestSystemdFollows(t *testing.T) {
 	t.Parallel()
@@ -248,22 +248,22 @@ func TestSystemdFollows(t *testing.T) {
 	for i := range 2 {
 		version := b.Upgrade(i)
 		sd.Reload(b)
-		// systemd reloads again and again while the keeper becomes another one.
-		mastertest.Await(t, mastertest.Says("the keeper to follow"), func() bool {
+		// systemd reloads again and again while the supervisor becomes another one.
+		mastertest.Await(t, mastertest.Says("the supervisor to follow"), func() bool {
 			pass(100 * time.Millisecond * time.Duration(i))
 			sd.Reload(b)
-			return b.Status().KeeperVersion == version
+			return b.Status().SupervisorVersion == version
 		})
 	}
 	m, _ := sd.Await("WATCHDOG=1")
-	wantFromKeeper(t, b, m)
+	wantFromSupervisor(t, b, m)
 	env, err := mastertest.Environ(pid)
 	if err != nil || env["NOTIFY_SOCKET"] == "" || env["WATCHDOG_USEC"] == "" {
-		t.Errorf("the keeper's environment: %v, %v", env, err)
+		t.Errorf("the supervisor's environment: %v, %v", env, err)
 	}
 	for name := range env {
 		if strings.HasPrefix(name, "LISTEN_") {
-			t.Errorf("the keeper has %s in its environment still", name)
+			t.Errorf("the supervisor has %s in its environment still", name)
 		}
 	}
 	wantScrubbed(t, b)
@@ -284,7 +284,7 @@ func TestSystemdFollows(t *testing.T) {
 	}
 }
 
-// TestSystemdReloadWhileFollowing: the HUP that is lost while the keeper executes another binary is answered all the same.
+// TestSystemdReloadWhileFollowing: the HUP that is lost while the supervisor executes another binary is answered all the same.
 func TestSystemdReloadWhileFollowing(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
@@ -298,7 +298,7 @@ func TestSystemdReloadWhileFollowing(t *testing.T) {
 	sd.Reload(b)
 	held := await()
 	if held.PID != b.PIDOrStarted() {
-		t.Errorf("process %d is about to follow, the keeper is %d", held.PID, b.PIDOrStarted())
+		t.Errorf("process %d is about to follow, the supervisor is %d", held.PID, b.PIDOrStarted())
 	}
 	wait := sd.StartReload(b)
 	held.Release()

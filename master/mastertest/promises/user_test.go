@@ -156,7 +156,7 @@ func threads(tb testing.TB, pid int) []map[string]string {
 	return all
 }
 
-// wantUser waits for rest, and looks at every thread of every worker; keeper and master are still root.
+// wantUser waits for rest, and looks at every thread of every worker; supervisor and master are still root.
 func wantUser(tb testing.TB, b *mastertest.Baton, uid, gid int, groups string) {
 	tb.Helper()
 	st := b.AwaitSettled()
@@ -175,9 +175,9 @@ func wantUser(tb testing.TB, b *mastertest.Baton, uid, gid int, groups string) {
 		}
 	}
 	own := mainThread(tb, os.Getpid())
-	for _, pid := range []int{st.KeeperPID, st.MasterPID} {
+	for _, pid := range []int{st.SupervisorPID, st.MasterPID} {
 		if main := mainThread(tb, pid); main["Uid"] != "0 0 0 0" || main["NoNewPrivs"] != own["NoNewPrivs"] || main["CapEff"] == none {
-			tb.Errorf("keeper or master: %v", main)
+			tb.Errorf("supervisor or master: %v", main)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func victimsOf(name string) []victim {
 	first := victim{"the master, which is what was started", func(s *server) int { return s.cmd.Process.Pid }}
 	switch {
 	case name == "baton":
-		first.what = "the keeper, which is what was started"
+		first.what = "the supervisor, which is what was started"
 		return []victim{worker, {"the master", func(s *server) int { return s.find("/baton master ") }}, first}
 	case strings.HasPrefix(name, "HAProxy"):
 		worker.find = func(s *server) int {

@@ -175,12 +175,12 @@ func (b *Baton) Settled() error {
 		return fmt.Errorf("%s, %d of %d workers", st.State, len(st.Workers), st.WorkersWanted)
 	}
 	if n := len(b.Tree()); n != 1+len(st.Workers) {
-		return fmt.Errorf("%d processes below the keeper, want %d", n, 1+len(st.Workers))
+		return fmt.Errorf("%d processes below the supervisor, want %d", n, 1+len(st.Workers))
 	}
 	return nil
 }
 
-// Tree are the living processes below the keeper.
+// Tree are the living processes below the supervisor.
 func (b *Baton) Tree() []int {
 	var all []int
 	next := []int{b.PID()}
@@ -200,7 +200,7 @@ func (b *Baton) Tree() []int {
 	return all
 }
 
-// Session are the living processes of the keeper's session, whoever is their parent by now.
+// Session are the living processes of the supervisor's session, whoever is their parent by now.
 func (b *Baton) Session() (pids []int) {
 	names, _ := filepath.Glob("/proc/[0-9]*")
 	for _, name := range names {

@@ -226,8 +226,8 @@ func (w *walk) heard(sig syscall.Signal) {
 // strike kills or stops a process.
 func (w *walk) strike(p step) {
 	switch {
-	case p.Do == kill && p.Who == "keeper":
-		w.killKeeper()
+	case p.Do == kill && p.Who == "supervisor":
+		w.killSupervisor()
 	case p.Do == kill && p.Who == "worker":
 		if pid := w.pick(p); pid != 0 {
 			done := w.book.stir()
@@ -246,7 +246,7 @@ func (w *walk) strike(p step) {
 
 // pick is the n-th process of a role, of whatever generation.
 func (w *walk) pick(p step) int {
-	if p.Who == "keeper" {
+	if p.Who == "supervisor" {
 		return w.baton.PID()
 	}
 	pids := slices.DeleteFunc(w.baton.Tree(), func(pid int) bool {

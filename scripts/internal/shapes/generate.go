@@ -199,12 +199,12 @@ func (l listener) valid() *listener {
 func (g *generator) reload() step { return step{Do: reload, How: pick(g, "command", "hup", "wait")} }
 
 func (g *generator) kill() step {
-	who := pick(g, "worker", "worker", "worker", "worker", "master", "master", "master", "keeper")
+	who := pick(g, "worker", "worker", "worker", "worker", "master", "master", "master", "supervisor")
 	return step{Do: kill, Who: who, Nth: g.IntN(8)}
 }
 
 func (g *generator) pause() step {
-	who := pick(g, "worker", "worker", "worker", "master", "keeper")
+	who := pick(g, "worker", "worker", "worker", "master", "supervisor")
 	return step{Do: pause, Who: who, Nth: g.IntN(8), N: 100 + g.IntN(4000)}
 }
 

@@ -49,7 +49,7 @@ func TestEverythingIsWalked(t *testing.T) {
 	for _, d := range deeds {
 		want = append(want, string(d))
 	}
-	for _, who := range []string{"worker", "master", "keeper"} {
+	for _, who := range []string{"worker", "master", "supervisor"} {
 		want = append(want, string(kill)+who, string(pause)+who)
 	}
 	for _, v := range programs() {

@@ -86,14 +86,14 @@ func (w *walk) listed(st master.Status) error {
 	return nil
 }
 
-// living: each worker that is listed lives and descends from the keeper, and so does nobody else.
+// living: each worker that is listed lives and descends from the supervisor, and so does nobody else.
 func (w *walk) living(st master.Status) error {
 	tree := map[int]bool{}
 	for _, pid := range w.baton.Tree() {
 		tree[pid] = true
 	}
-	if st.KeeperPID != w.baton.PID() || !tree[st.MasterPID] {
-		return fmt.Errorf("keeper %d, want %d; master %d", st.KeeperPID, w.baton.PID(), st.MasterPID)
+	if st.SupervisorPID != w.baton.PID() || !tree[st.MasterPID] {
+		return fmt.Errorf("supervisor %d, want %d; master %d", st.SupervisorPID, w.baton.PID(), st.MasterPID)
 	}
 	for _, worker := range st.Workers {
 		if !tree[worker.PID] {
@@ -101,7 +101,7 @@ func (w *walk) living(st master.Status) error {
 		}
 	}
 	if len(tree) != 1+len(st.Workers) {
-		return fmt.Errorf("%d processes below the keeper, %d workers", len(tree), len(st.Workers))
+		return fmt.Errorf("%d processes below the supervisor, %d workers", len(tree), len(st.Workers))
 	}
 	return nil
 }

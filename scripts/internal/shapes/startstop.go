@@ -19,8 +19,8 @@ func (w *walk) restart(how string) {
 	w.start()
 }
 
-// killKeeper kills the process that was started: everything else ends by itself.
-func (w *walk) killKeeper() {
+// killSupervisor kills the process that was started: everything else ends by itself.
+func (w *walk) killSupervisor() {
 	up := w.book.down()
 	defer up()
 	w.signal(syscall.SIGKILL)
@@ -90,16 +90,16 @@ func (w *walk) tell(how string, limit time.Duration) {
 	}
 }
 
-// old reports whether the keeper has still to follow to the binary that serves: a signal that meets it then has its
+// old reports whether the supervisor has still to follow to the binary that serves: a signal that meets it then has its
 // own exit code.
 func (w *walk) old() bool {
 	st, err := w.status()
 	if err != nil {
 		return false
 	}
-	keeper, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", st.KeeperPID))
+	supervisor, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", st.SupervisorPID))
 	master, err2 := os.Stat(fmt.Sprintf("/proc/%d/exe", st.MasterPID))
-	return err1 != nil || err2 != nil || !os.SameFile(keeper, master)
+	return err1 != nil || err2 != nil || !os.SameFile(supervisor, master)
 }
 
 func (w *walk) nobodyLeft(within time.Duration) {

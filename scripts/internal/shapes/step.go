@@ -36,7 +36,7 @@ type step struct {
 	How  string         `json:"how,omitempty"`  // edit, reload: command, hup, watch
 	Set  map[string]int `json:"set,omitempty"`  // edit: keys
 	Put  map[int]*place `json:"put,omitempty"`  // edit: listeners; null removes one
-	Who  string         `json:"who,omitempty"`  // kill, pause: worker, master, keeper
+	Who  string         `json:"who,omitempty"`  // kill, pause: worker, master, supervisor
 	Nth  int            `json:"nth,omitempty"`  // of several
 	N    int            `json:"n,omitempty"`    // resize; pause, rest: milliseconds
 	What string         `json:"what,omitempty"` // program: its name; remove: the file; spoil: gone, half or junk

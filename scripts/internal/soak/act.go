@@ -84,7 +84,7 @@ func (s *soak) tell(ctx context.Context) {
 	}
 }
 
-// reloadMany reloads without a pause, and prints ten times what keeper and master have.
+// reloadMany reloads without a pause, and prints ten times what supervisor and master have.
 func (s *soak) reloadMany(ctx context.Context, n int) {
 	for i := range n {
 		if ctx.Err() != nil {

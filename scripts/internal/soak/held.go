@@ -11,8 +11,8 @@ import (
 
 // What killed processes are an excuse for.
 const (
-	excuseWorker = "held by a worker that was killed"
-	excuseKeeper = "while there was no baton, its keeper killed"
+	excuseWorker     = "held by a worker that was killed"
+	excuseSupervisor = "while there was no baton, its supervisor killed"
 )
 
 // heldFor is how long a client may take to notice that its connection is dead; its port is another's after that.
@@ -22,7 +22,7 @@ const heldFor = harness.Patience
 type held struct {
 	*sync.Mutex
 	served map[mastertest.Ends]time.Time // by killed workers, and when that was
-	dead   *[]span                       // of the keeper
+	dead   *[]span                       // of the supervisor
 }
 
 // span is a time in which nobody served; to is zero while it lasts.
@@ -47,7 +47,7 @@ func (h held) add(served map[mastertest.Ends]bool) {
 	}
 }
 
-// down and up are around the killing of a keeper.
+// down and up are around the killing of a supervisor.
 func (h held) down() {
 	h.Lock()
 	defer h.Unlock()
@@ -80,7 +80,7 @@ func (h held) excuse(f load.Failure) string {
 	for _, d := range *h.dead {
 		// A connection of before has ended with the baton, and its client may ask on it much later.
 		if f.Time.After(d.from) && (d.to.IsZero() || f.Made.Before(d.to.Add(time.Second))) {
-			return excuseKeeper
+			return excuseSupervisor
 		}
 	}
 	return ""

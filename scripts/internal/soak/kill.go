@@ -16,7 +16,7 @@ var blows = []event{
 	{"kill -9 a master", 8, func(s *soak, r *rand.Rand) { s.killOne(r, " master ") }},
 	{"SIGSTOP a worker for a moment", 4, func(s *soak, r *rand.Rand) { s.pauseOne(r, " worker ") }},
 	{"SIGSTOP a master for a moment", 2, func(s *soak, r *rand.Rand) { s.pauseOne(r, " master ") }},
-	{"kill -9 the keeper", 1, (*soak).killKeeper},
+	{"kill -9 the supervisor", 1, (*soak).killSupervisor},
 }
 
 // pick is a process of a role, of whatever generation: the current one, a draining one, or one that is starting.
@@ -43,21 +43,21 @@ func (s *soak) pauseOne(r *rand.Rand, role string) {
 	}
 }
 
-// killKeeper kills the process that was started: everything else ends by itself, and another one can be started at once.
-func (s *soak) killKeeper(*rand.Rand) {
+// killSupervisor kills the process that was started: everything else ends by itself, and another one can be started at once.
+func (s *soak) killSupervisor(*rand.Rand) {
 	s.held.down()
 	defer s.held.up()
 	s.killed()
 	defer s.killed()
 	_ = syscall.Kill(s.baton.PID(), syscall.SIGKILL)
 	<-s.baton.Ended()
-	s.await("the end of all after the keeper's", func() error {
+	s.await("the end of all after the supervisor's", func() error {
 		if left := s.baton.Session(); len(left) > 0 {
 			return errLeft(left)
 		}
 		return nil
 	})
 	if err := s.baton.Start(); err != nil {
-		s.oddity("start after the keeper was killed: %v", err)
+		s.oddity("start after the supervisor was killed: %v", err)
 	}
 }

@@ -13,11 +13,11 @@ import (
 
 // state is what a baton at rest has.
 type state struct {
-	generation, processes         int
-	keeperFDs, masterFDs          int
-	keeperRSS, masterRSS, workers int64 // bytes; of the workers the sum
-	cutRequests, cutConnections   int64
-	crashes                       int64
+	generation, processes             int
+	supervisorFDs, masterFDs          int
+	supervisorRSS, masterRSS, workers int64 // bytes; of the workers the sum
+	cutRequests, cutConnections       int64
+	crashes                           int64
 }
 
 // measure looks at a baton at rest.
@@ -33,7 +33,7 @@ func measure(b *harness.Baton) state {
 	}
 	m := state{
 		generation: st.Generation, processes: 1 + len(b.Tree()), crashes: st.Crashes,
-		keeperFDs: files(st.KeeperPID), masterFDs: files(st.MasterPID), keeperRSS: memory(st.KeeperPID), masterRSS: memory(st.MasterPID),
+		supervisorFDs: files(st.SupervisorPID), masterFDs: files(st.MasterPID), supervisorRSS: memory(st.SupervisorPID), masterRSS: memory(st.MasterPID),
 		cutRequests: st.CutRequests, cutConnections: st.CutConnections,
 	}
 	for _, w := range st.Workers {
@@ -43,8 +43,8 @@ func measure(b *harness.Baton) state {
 }
 
 func (m state) String() string {
-	return fmt.Sprintf("generation %d, open files %d+%d, memory %.1f+%.1f MB (keeper+master), %d processes",
-		m.generation, m.keeperFDs, m.masterFDs, mb(m.keeperRSS), mb(m.masterRSS), m.processes)
+	return fmt.Sprintf("generation %d, open files %d+%d, memory %.1f+%.1f MB (supervisor+master), %d processes",
+		m.generation, m.supervisorFDs, m.masterFDs, mb(m.supervisorRSS), mb(m.masterRSS), m.processes)
 }
 
 func mb(n int64) float64 { return float64(n) / (1 << 20) }
@@ -80,9 +80,9 @@ func (s *soak) report(before, after state) bool {
 	}{
 		{"generation", before.generation, after.generation},
 		{"processes", before.processes, after.processes},
-		{"open files of the keeper", before.keeperFDs, after.keeperFDs},
+		{"open files of the supervisor", before.supervisorFDs, after.supervisorFDs},
 		{"open files of the master", before.masterFDs, after.masterFDs},
-		{"memory of the keeper, MB", fmt.Sprintf("%.1f", mb(before.keeperRSS)), fmt.Sprintf("%.1f", mb(after.keeperRSS))},
+		{"memory of the supervisor, MB", fmt.Sprintf("%.1f", mb(before.supervisorRSS)), fmt.Sprintf("%.1f", mb(after.supervisorRSS))},
 		{"memory of the master, MB", fmt.Sprintf("%.1f", mb(before.masterRSS)), fmt.Sprintf("%.1f", mb(after.masterRSS))},
 		{"memory of the workers, MB", fmt.Sprintf("%.1f", mb(before.workers)), fmt.Sprintf("%.1f", mb(after.workers))},
 		{"requests cut by deadlines", before.cutRequests, after.cutRequests},
@@ -100,12 +100,12 @@ func (s *soak) report(before, after state) bool {
 
 // reportRequests prints what the clients met, and returns how many failures have no excuse.
 func (s *soak) reportRequests(w *tabwriter.Writer) (failed int64) {
-	fmt.Fprintln(w, "\nREQUESTS\tCLASS\tCLIENTS\tSENT\tCONNECTIONS\tFAILED\tHELD BY A KILLED WORKER\tNO KEEPER")
+	fmt.Fprintln(w, "\nREQUESTS\tCLASS\tCLIENTS\tSENT\tCONNECTIONS\tFAILED\tHELD BY A KILLED WORKER\tNO SUPERVISOR")
 	for _, name := range slices.Sorted(maps.Keys(s.loads)) {
 		r := s.loads[name].Wait()
 		for _, c := range append(r.Classes, &r.Total) {
 			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", name, c.Class, c.Clients, c.Requests, c.Connections, c.Failed(),
-				c.Excused[excuseWorker], c.Excused[excuseKeeper])
+				c.Excused[excuseWorker], c.Excused[excuseSupervisor])
 		}
 		failed += r.Failed()
 		for _, f := range r.First {

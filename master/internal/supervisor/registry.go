@@ -1,0 +1,151 @@
+package supervisor
+
+import (
+	"sort"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/ownfile"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// Names of entries that the supervisor itself looks at. All others are between masters.
+const (
+	EntryExe    = "exe"    // the executable of the last COMMIT
+	EntryLog    = "log"    // what the log is written to; its data is the format
+	EntryListen = "listen" // listen/<key>: a listening socket
+	EntryCount  = "count"  // how many workers there are to be
+	EntryStats  = "stats"  // what the masters have counted, under the names that it has in wire.Status
+	// EntryControl is the control socket. The supervisor answers on it while there is no master.
+	EntryControl = "control"
+	EntryWorker  = "worker" // worker/<pid>: a worker's control socket
+)
+
+// WorkerEntry is the name under which the control socket of a worker is stored until it is reaped.
+func WorkerEntry(pid int) string { return EntryWorker + "/" + strconv.Itoa(pid) }
+
+// WorkerPID is the inverse of WorkerEntry; 0 if name is another entry's.
+func WorkerPID(name string) int {
+	rest, ok := strings.CutPrefix(name, EntryWorker+"/")
+	if !ok {
+		return 0
+	}
+	pid, err := strconv.Atoi(rest)
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// entry is a named descriptor, a line of data, or both. fd is raw: an os.File would join the poller, and with it the
+// wake-ups of every connection. It is -1 if there is none.
+type entry struct {
+	data   string
+	fd     int
+	unlink wire.Path // a file that goes with the entry
+	undo   wire.Path // one that goes if the entry is never applied
+}
+
+// registry is the only truth about what outlives a master.
+type registry map[string]entry
+
+// put sets an entry; it takes e.fd. Without a descriptor it changes the data of the entry that there is.
+func (s registry) put(name string, e entry) {
+	old, ok := s[name]
+	if ok && e.fd < 0 {
+		old.data = e.data
+		s[name] = old
+		return
+	}
+	if ok {
+		if old.unlink == e.unlink {
+			old.unlink = wire.Path{}
+		}
+		old.discard()
+	}
+	s[name] = e
+}
+
+// drop removes an entry, with its descriptor and its path.
+func (s registry) drop(name string) {
+	if e, ok := s[name]; ok {
+		e.discard()
+		delete(s, name)
+	}
+}
+
+func (e entry) discard() {
+	ownfile.Remove(e.unlink) // while it is open, nobody else has its inode
+	ownfile.Remove(e.undo)
+	if e.fd >= 0 {
+		_ = unix.Close(e.fd)
+	}
+}
+
+// names lists the entries whose name begins with prefix, sorted.
+func (s registry) names(prefix string) []string {
+	var all []string
+	for name := range s {
+		if strings.HasPrefix(name, prefix) {
+			all = append(all, name)
+		}
+	}
+	sort.Strings(all)
+	return all
+}
+
+// send posts the entries with those prefixes as Items, and End.
+func (s registry) send(c *seqpacket.Conn, prefixes ...string) {
+	for _, prefix := range prefixes {
+		for _, name := range s.names(prefix) {
+			if name != entryStored {
+				s[name].send(c, name)
+			}
+		}
+	}
+	_ = c.Post(wire.End{})
+}
+
+func (e entry) send(c *seqpacket.Conn, name string) {
+	if e.fd < 0 {
+		_ = c.Post(wire.Item{Name: name, Data: e.data})
+		return
+	}
+	_ = c.Post(wire.Item{Name: name, Data: e.data, HasFD: true}, e.fd)
+}
+
+// staged is what a successor has put and dropped, in order, before COMMIT.
+type staged []change
+
+type change struct {
+	name string
+	drop bool
+	e    entry
+}
+
+// apply makes it true.
+func (g staged) apply(s registry) {
+	for _, c := range g {
+		if c.drop {
+			s.drop(c.name)
+			continue
+		}
+		if _, there := s[c.name]; !there && c.e.fd < 0 && WorkerPID(c.name) != 0 {
+			continue // news of a worker that has gone
+		}
+		c.e.undo = wire.Path{}
+		s.put(c.name, c.e)
+	}
+}
+
+// discard undoes it: nothing of a failed attempt is left.
+func (g staged) discard() {
+	for _, c := range g {
+		if !c.drop {
+			c.e.discard()
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package supervisor
+
+import (
+	"testing"
+	"time"
+
+	"baton/worker/wire"
+)
+
+// What is asked of a master in the middle of a reload would be lost with it. It is held back, and given to whoever is the
+// master afterwards.
+func TestResizeInTheMiddleOfAReload(t *testing.T) {
+	t.Parallel()
+	t.Run("that goes well", func(t *testing.T) {
+		t.Parallel()
+		s, master, successor := reloading(t)
+		sv := listening(t, s)
+		answered := sv.asks("POST /resize?workers=5")
+		sv.resizeBy(1)
+		successor.says(wire.Put{Name: EntryCount, Data: `{"count":2,"config":2}`})
+		successor.says(wire.Commit{Seen: 1})
+		successor.hears(&wire.Committed{})
+		master.hears(&wire.Superseded{}) // and nothing before
+		master.says(wire.Left{})
+		successor.hears(&wire.Alone{})
+		successor.hears(&wire.Item{})
+		successor.hears(&wire.End{})
+		hearsResizes(t, sv, successor, answered)
+	})
+	t.Run("that fails", func(t *testing.T) {
+		t.Parallel()
+		s, master, successor := reloading(t)
+		sv := listening(t, s)
+		answered := sv.asks("POST /resize?workers=5")
+		sv.resizeBy(1)
+		if !sv.resizes[0].sent.IsZero() || !sv.resizes[1].sent.IsZero() {
+			t.Error("the master is told while the reload runs")
+		}
+		master.says(wire.UpgradeFailed{Attempt: sv.attempt.id, Error: "no"})
+		successor.dies()
+		hearsResizes(t, sv, master, answered)
+	})
+	t.Run("whose master dies", func(t *testing.T) {
+		t.Parallel()
+		s, master, _ := reloading(t)
+		sv := listening(t, s)
+		answered := sv.asks("POST /resize?workers=5")
+		sv.resizeBy(1)
+		master.dies()
+		again := sv.newActor(t, phaseRestart, 1<<29)
+		sv.starting = again.s
+		again.says(wire.Commit{})
+		again.hears(&wire.Committed{})
+		again.hears(&wire.Alone{})
+		again.hears(&wire.End{})
+		hearsResizes(t, sv, again, answered)
+	})
+}
+
+// hearsResizes: a is told to have five workers and then one more, and who has asked for five hears that they are there.
+func hearsResizes(t *testing.T, sv *site, a actor, answered <-chan response) {
+	t.Helper()
+	for _, want := range []wire.Resize{{Workers: 5, Seq: 1}, {Delta: 1, Seq: 2}} {
+		var r wire.Resize
+		if a.hears(&r); r != want {
+			t.Errorf("%+v, want %+v", r, want)
+		}
+	}
+	sv.waitsFor(2)
+	a.says(wire.Put{Name: EntryCount, Data: `{"count":5,"config":2}`, Resized: 1})
+	if r := sv.hears(answered, time.Now()); r.code != 200 || r.body != `{"workers":5}` {
+		t.Errorf("%+v", r)
+	}
+	a.says(wire.Put{Name: EntryCount, Data: `{"count":6,"config":2}`, Resized: 2})
+	if sv.waitsFor(0); len(sv.resizes) != 0 {
+		t.Errorf("%+v", sv.resizes)
+	}
+}
+
+func (s *site) waitsFor(n int) {
+	s.t.Helper()
+	if s.answer(time.Now()); len(s.questions) != n {
+		s.t.Errorf("%d questions, want %d", len(s.questions), n)
+	}
+}
+
+// A reload begins when all that was asked for before is done, so that the successor reads it.
+func TestReloadWaitsForResizes(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	sv.resizeBy(1)
+	master.hears(&wire.Resize{})
+	sv.request("test", false)
+	if sv.startReload(time.Now()); sv.attempt != nil {
+		t.Error("a reload in the middle of a resize")
+	}
+	sv.resizeBy(1) // does not keep the reload from beginning
+	master.says(wire.Put{Name: EntryCount, Data: "{}", Resized: 1})
+	if sv.startReload(time.Now()); sv.attempt == nil {
+		t.Fatal("no reload")
+	}
+	master.hears(&wire.Reload{})
+	sv.request("test", false) // and the next reload not the resize
+	sv.failAttempt()
+	master.hears(&wire.Resize{})
+	if sv.startReload(time.Now()); sv.attempt != nil {
+		t.Error("a reload in the middle of a resize")
+	}
+}
+
+// A resize that a master never answers does not keep reloads from beginning, which then say what is wrong.
+func TestResizeThatIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	sv, _ := serving(t)
+	sv.resizeBy(1)
+	sv.answer(time.Now())
+	if len(sv.resizes) != 1 || sv.dl.answer.IsZero() {
+		t.Errorf("%d resizes, to be looked at %v", len(sv.resizes), sv.dl.answer)
+	}
+	if sv.answer(time.Now().Add(sv.masterLimit())); len(sv.resizes)+len(sv.questions) != 0 {
+		t.Errorf("%d resizes, %d questions", len(sv.resizes), len(sv.questions))
+	}
+}
+
+// Who asks for what cannot be done is told so.
+func TestResizeThatFails(t *testing.T) {
+	t.Parallel()
+	s, master := serving(t)
+	sv := listening(t, s)
+	answered := sv.asks("POST /resize?workers=60")
+	var r wire.Resize
+	master.hears(&r)
+	master.says(wire.Put{Name: EntryCount, Data: "{}", Resized: r.Seq, Failed: "too many open files"})
+	if r := sv.hears(answered, time.Now()); r.code != 409 || r.body != "resize: too many open files" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// However many TTINs come while nobody obeys them, there is an end to what is kept of them.
+func TestResizesAreBounded(t *testing.T) {
+	t.Parallel()
+	sv, _ := serving(t)
+	sv.attempt = &attempt{}
+	for range maxResizes + 100 {
+		sv.resizeBy(1)
+	}
+	if len(sv.resizes) != maxResizes || len(sv.questions) != maxResizes {
+		t.Errorf("%d resizes, %d questions", len(sv.resizes), len(sv.questions))
+	}
+}
+
+// A successor may have opened the log before somebody renamed it: it is told as well, when it has all workers.
+func TestReopenInTheMiddleOfAReload(t *testing.T) {
+	t.Parallel()
+	sv, master, successor := reloading(t)
+	sv.reopenLogs()
+	master.hears(&wire.Reopen{})
+	successor.says(wire.Commit{Seen: 1})
+	successor.hears(&wire.Committed{})
+	master.hears(&wire.Superseded{})
+	master.dies()
+	successor.hears(&wire.Alone{})
+	successor.hears(&wire.End{})
+	successor.hears(&wire.Reopen{})
+	sv.reopenLogs()
+	successor.hears(&wire.Reopen{})
+	successor.hearsNoMore()
+}
+
+func TestReopenInAReloadThatFails(t *testing.T) {
+	t.Parallel()
+	sv, master, _ := reloading(t)
+	sv.reopenLogs()
+	master.hears(&wire.Reopen{})
+	sv.failAttempt()
+	if master.hearsNoMore(); sv.reopen {
+		t.Error("the next master is told, too")
+	}
+	sv, master, _ = reloading(t)
+	sv.reopenLogs()
+	if master.dies(); !sv.reopen {
+		t.Error("the master has died in the reload, and the next one is not told")
+	}
+}
+
+// A log that is rotated while there is no master is opened by the next one.
+func TestReopenWithoutAMaster(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	master.dies()
+	sv.reopenLogs()
+	again := sv.newActor(t, phaseRestart, 1<<29)
+	sv.starting = again.s
+	again.says(wire.Commit{})
+	again.hears(&wire.Committed{})
+	again.hears(&wire.Alone{})
+	again.hears(&wire.End{})
+	again.hears(&wire.Reopen{})
+}
+
+// A master that was dead already when it was told, or died before it had done it, leaves it to the next one.
+func TestReopenThatTheMasterDidNotLiveToSee(t *testing.T) {
+	t.Parallel()
+	for _, done := range []bool{false, true} {
+		sv, master := serving(t)
+		sv.reopenLogs()
+		if done {
+			master.says(wire.Reopened{})
+		}
+		master.dies()
+		again := sv.newActor(t, phaseRestart, 1<<29)
+		sv.starting = again.s
+		again.says(wire.Commit{})
+		again.hears(&wire.Committed{})
+		again.hears(&wire.Alone{})
+		again.hears(&wire.End{})
+		if !done {
+			again.hears(&wire.Reopen{})
+		}
+		again.hearsNoMore()
+	}
+}

@@ -1,0 +1,837 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/internal/monotime"
+	"baton/worker/logsink"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// newSupervisor is a supervisor whose events the test makes.
+func newSupervisor(t *testing.T) *supervisor {
+	t.Helper()
+	sv := &supervisor{
+		log: slog.New(slog.DiscardHandler), pid: os.Getpid(), started: time.Now(), registry: registry{},
+		packets: make(chan packetEvent, 100), opts: Options{Version: "v"}, dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
+		args:     []string{"/proc/self/exe"},
+		statuses: map[int64]*wire.Status{}, sink: logsink.New(2), backoff: restartBackoff,
+	}
+	t.Cleanup(func() {
+		for name := range sv.registry {
+			sv.registry.drop(name)
+		}
+	})
+	return sv
+}
+
+// actor is a master that the test plays, and the supervisor's side of the conversation with it.
+type actor struct {
+	*seqpacket.Conn
+	t  *testing.T
+	sv *supervisor
+	s  *session
+}
+
+func (sv *supervisor) newActor(t *testing.T, p phase, pid int) actor {
+	t.Helper()
+	ours, theirs := talk(t)
+	return actor{Conn: theirs, t: t, sv: sv, s: &session{conn: ours, pid: pid, pidfd: -1, phase: p}}
+}
+
+// serving is a supervisor with a master that can be asked to reload.
+func serving(t *testing.T) (*supervisor, actor) {
+	t.Helper()
+	sv := newSupervisor(t)
+	a := sv.newActor(t, phaseFirst, 1<<30)
+	sv.starting = a.s
+	a.says(wire.Commit{})
+	a.hears(&wire.Committed{})
+	a.hears(&wire.Alone{})
+	a.hears(&wire.End{})
+	a.says(wire.Serving{Workers: 2})
+	return sv, a
+}
+
+// reloading is a supervisor in whose attempt the successor has said hello.
+func reloading(t *testing.T) (sv *supervisor, master, successor actor) {
+	t.Helper()
+	sv, master = serving(t)
+	sv.request("test", false)
+	sv.startReload(time.Now())
+	master.hears(&wire.Reload{})
+	master.says(wire.Upgrading{Attempt: sv.attempt.id})
+	successor = sv.newActor(t, phaseDoor, sleeper(t).Process.Pid)
+	if err := sv.admit(successor.s, hello(sv.attempt.id)); err != nil {
+		t.Fatal(err)
+	}
+	return sv, master, successor
+}
+
+func hello(attempt string) wire.Frame { return frame(wire.Hello{Attempt: attempt}) }
+
+func frame(m wire.Message) wire.Frame {
+	body, _ := json.Marshal(m)
+	return wire.Frame{V: wire.Version, T: m.Kind(), Body: body}
+}
+
+// says is an event: the master has said m.
+func (a actor) says(m wire.Message, fds ...int) {
+	a.sv.onPacket(packetEvent{from: a.s, packet: &seqpacket.Packet{Frame: frame(m), FDs: fds}})
+}
+
+// dies is an event: the end of the conversation.
+func (a actor) dies() { a.sv.onEnd(a.s) }
+
+func (a actor) hears(m wire.Message) {
+	a.t.Helper()
+	hear(a.t, a.Conn, m)
+}
+
+func (a actor) hearsNoMore() {
+	a.t.Helper()
+	silent(a.t, a.s.conn, a.Conn)
+}
+
+func TestAdmit(t *testing.T) {
+	t.Parallel()
+	const pid = 1 << 30
+	attempting := func(sv *supervisor) { sv.current, sv.generation, sv.attempt = &session{}, 3, &attempt{id: "a"} }
+	restarting := func(sv *supervisor) { sv.starting, sv.generation = &session{pid: pid, phase: phaseRestart}, 3 }
+	for _, tt := range []struct {
+		name  string
+		given func(sv *supervisor)
+		hello wire.Frame
+		phase phase // phaseDoor: refused
+	}{
+		{"the first master", func(sv *supervisor) { sv.starting = &session{pid: pid, phase: phaseFirst} }, hello(""), phaseFirst},
+		{"after a crash", restarting, hello(""), phaseRestart},
+		{"after a crash, with the mark of its attempt", restarting, hello("a"), phaseRestart},
+		{"not the process that was started", func(sv *supervisor) { sv.starting = &session{pid: pid + 1, phase: phaseFirst} }, hello(""), phaseDoor},
+		{"a successor", attempting, hello("a"), phaseSuccessor},
+		{"of another attempt", attempting, hello("b"), phaseDoor},
+		{"of none", attempting, hello(""), phaseDoor},
+		{"the second of one attempt", func(sv *supervisor) { attempting(sv); sv.attempt.successor = &session{} }, hello("a"), phaseDoor},
+		{"of an attempt that was given up", func(sv *supervisor) { attempting(sv); sv.attempt.phase = attemptKilled }, hello("a"), phaseDoor},
+		{"while stopping", func(sv *supervisor) { attempting(sv); sv.stopping = true }, hello("a"), phaseDoor},
+		{"nobody is waited for", func(sv *supervisor) { sv.current = &session{} }, hello(""), phaseDoor},
+		{"another version", attempting, wire.Frame{V: wire.Version + 1, T: "hello"}, phaseDoor},
+		{"no hello", attempting, frame(wire.Commit{}), phaseDoor},
+	} {
+		sv := newSupervisor(t)
+		tt.given(sv)
+		s := &session{pid: pid}
+		if err := sv.admit(s, tt.hello); (err == nil) != (tt.phase != phaseDoor) || s.phase != tt.phase {
+			t.Errorf("%s: phase %d, %v, want %d", tt.name, s.phase, err, tt.phase)
+		}
+	}
+}
+
+func TestWelcome(t *testing.T) {
+	t.Parallel()
+	for p, generation := range map[phase]int{phaseFirst: 4, phaseSuccessor: 4, phaseRestart: 3} {
+		sv := newSupervisor(t)
+		sv.generation = 3
+		sv.registry.put("count", entry{fd: -1, data: "x"})
+		a := sv.newActor(t, p, 1<<30)
+		a.s.seen = 7
+		sv.welcome(a.s)
+		var w wire.Welcome
+		a.hears(&w)
+		if w.Role != p.role() || w.Generation != generation || w.Seen != 7 || w.SupervisorPID != os.Getpid() {
+			t.Errorf("%+v", w)
+		}
+		a.hears(&wire.Item{})
+		a.hears(&wire.End{})
+	}
+}
+
+func TestFirstMaster(t *testing.T) {
+	t.Parallel()
+	sv, a := serving(t)
+	if sv.generation != 1 || sv.current != a.s || sv.starting != nil || a.s.phase != phaseCurrent {
+		t.Errorf("generation %d, %+v", sv.generation, sv.current)
+	}
+	a.says(wire.Commit{}) // once more
+	a.hears(&wire.Refused{})
+	a.hearsNoMore()
+}
+
+func TestCommitSwapsEverything(t *testing.T) {
+	t.Parallel()
+	sv, master, successor := reloading(t)
+	old, fresh := hold(t), hold(t)
+	master.says(wire.Put{Name: "listen/old"}, old.fd)
+	successor.says(wire.Put{Name: "listen/new"}, fresh.fd)
+	successor.says(wire.Drop{Name: "listen/old"})
+	successor.says(wire.Preparing{ReadyTimeout: 1, StopTimeout: 2, DrainTimeout: 3})
+	if len(sv.registry.names("")) != 1 {
+		t.Errorf("before COMMIT: %v", sv.registry)
+	}
+	successor.says(wire.Commit{Seen: 1})
+	if sv.generation != 2 || sv.current != successor.s || sv.old != master.s || sv.attempt != nil || sv.dl.old.IsZero() || !sv.dl.attempt.IsZero() {
+		t.Errorf("%+v", sv)
+	}
+	old.want(false, "after COMMIT")
+	fresh.want(true, "after COMMIT")
+
+	var c wire.Committed
+	successor.hears(&c)
+	master.hears(&wire.Superseded{})
+	if r := sv.results[0]; c.Generation != 2 || !r.OK || r.Seen != 1 || r.Generation != 2 {
+		t.Errorf("%+v, %+v", c, r)
+	}
+	if sv.stopLimit(false) != 2 || sv.stopLimit(true) != 3 {
+		t.Errorf("stop limits %v, %v", sv.stopLimit(false), sv.stopLimit(true))
+	}
+
+	late := hold(t)
+	master.says(wire.Put{Name: "count"}, late.fd) // it does not know yet
+	late.want(false, "said by one who is superseded")
+	master.says(wire.Request{Source: wire.SourceWatch})
+	if len(sv.registry.names("")) != 1 || sv.count != 1 {
+		t.Errorf("a superseded master was obeyed: %v", sv.registry)
+	}
+	successor.hearsNoMore() // not alone
+}
+
+func TestAloneWhenTheOldMasterHasGone(t *testing.T) {
+	t.Parallel()
+	sv, master, successor := reloading(t)
+	sv.registry.put(WorkerEntry(7), entry{fd: -1, data: "{}"})
+	successor.says(wire.Commit{Seen: 1})
+	successor.hears(&wire.Committed{})
+	master.dies() // and had been reaped: it is no child
+	if sv.old != nil || !sv.dl.old.IsZero() {
+		t.Error("the old master is waited for")
+	}
+	successor.hears(&wire.Alone{})
+	var it wire.Item
+	successor.hears(&it)
+	if it.Name != WorkerEntry(7) {
+		t.Errorf("%+v", it)
+	}
+	successor.hears(&wire.End{})
+	sv.announceAlone()
+	successor.hearsNoMore()
+}
+
+func TestCommitIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, given := range map[string]func(sv *supervisor){
+		"given up":              func(sv *supervisor) { sv.attempt.phase = attemptKilled },
+		"ended":                 func(sv *supervisor) { sv.failAttempt() },
+		"its sponsor has died":  func(sv *supervisor) { sv.onEnd(sv.current) },
+		"its sponsor is not it": func(sv *supervisor) { sv.current = &session{conn: sv.current.conn} },
+		"everything is to stop": func(sv *supervisor) { sv.stopping = true },
+	} {
+		sv, _, successor := reloading(t)
+		given(sv)
+		successor.says(wire.Put{Name: "count"})
+		successor.says(wire.Commit{Seen: 1})
+		successor.hears(&wire.Refused{})
+		if sv.generation != 1 || sv.current == successor.s || len(sv.registry) != 0 {
+			t.Errorf("%s: generation %d, store %v", name, sv.generation, sv.registry)
+		}
+		successor.s.staged.discard()
+	}
+}
+
+func TestFailedAttemptLeavesNothing(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(sv *supervisor, master, successor actor){
+		"it says why and goes": func(sv *supervisor, master, successor actor) {
+			successor.says(wire.Fail{Error: "port taken"})
+			successor.dies()
+			master.says(wire.UpgradeFailed{Attempt: sv.attempt.id, Error: "successor: gone"})
+		},
+		"the master hears of it first": func(sv *supervisor, master, successor actor) {
+			successor.says(wire.Fail{Error: "port taken"})
+			master.says(wire.UpgradeFailed{Attempt: sv.attempt.id, Error: "successor: gone"})
+			successor.dies()
+		},
+		"its last word is still to be read when the master hears of it": func(sv *supervisor, master, successor actor) {
+			master.says(wire.UpgradeFailed{Attempt: sv.attempt.id, Error: "successor: gone"})
+			successor.says(wire.Fail{Error: "port taken"})
+			successor.dies()
+		},
+		"it is late, and then gone": func(sv *supervisor, master, successor actor) {
+			sv.attempt.blame("port taken")
+			sv.attemptTimeout()
+			successor.dies()
+			master.says(wire.UpgradeFailed{Attempt: sv.attempt.id, Error: "killed"})
+		},
+		"it is late, and nobody hears of its end": func(sv *supervisor, _, _ actor) {
+			sv.attempt.blame("port taken")
+			sv.attemptTimeout()
+			sv.attemptTimeout()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sv, master, successor := reloading(t)
+			kept, fresh, sock := hold(t), hold(t), path(t, "sock")
+			master.says(wire.Put{Name: "listen/kept"}, kept.fd)
+			successor.says(wire.Put{Name: "listen/fresh", Unlink: made(t, sock)}, fresh.fd)
+			successor.says(wire.Drop{Name: "listen/kept"})
+			fail(sv, master, successor)
+
+			fresh.want(false, "after the failure")
+			wantPath(t, sock, false, "after the failure")
+			kept.want(true, "after the failure")
+			if sv.attempt != nil || sv.generation != 1 || sv.current != master.s || !sv.dl.attempt.IsZero() {
+				t.Errorf("attempt %+v, generation %d", sv.attempt, sv.generation)
+			}
+			r := sv.results[0]
+			if r.OK || r.Seen != 1 || r.Generation != 1 || r.Error != "port taken" {
+				t.Errorf("%+v", r)
+			}
+			if successor.s.phase != phaseGone {
+				late, lateSock := hold(t), path(t, "late")
+				successor.says(wire.Put{Name: "listen/late", Unlink: made(t, lateSock)}, late.fd)
+				late.want(false, "said too late")
+				wantPath(t, lateSock, false, "said too late")
+				successor.says(wire.Commit{Seen: 1})
+			}
+			if sv.generation != 1 {
+				t.Error("a failed attempt was committed")
+			}
+			sv.startReload(time.Now())
+			if sv.attempt != nil {
+				t.Error("another attempt, that nobody has asked for")
+			}
+		})
+	}
+}
+
+func TestUpgradeFailedOfAnotherAttempt(t *testing.T) {
+	t.Parallel()
+	sv, master, _ := reloading(t)
+	master.says(wire.UpgradeFailed{Attempt: "of yesterday", Error: "x"})
+	if sv.attempt == nil {
+		t.Error("the attempt was ended")
+	}
+}
+
+func TestMasterDiesBeforeCommit(t *testing.T) {
+	t.Parallel()
+	sv, master, successor := reloading(t)
+	sock := path(t, "sock")
+	successor.says(wire.Put{Name: "listen/fresh", Unlink: made(t, sock)})
+	master.dies()
+	wantPath(t, sock, false, "after the failure")
+	if sv.attempt != nil || sv.current != nil || sv.dl.restart.IsZero() || sv.dl.restart.After(time.Now()) {
+		t.Errorf("attempt %v, current %v, restart %v", sv.attempt, sv.current, sv.dl.restart)
+	}
+	if n := len(sv.results); n != 1 || sv.results[0].OK || !strings.Contains(sv.results[0].Error, "died") {
+		t.Errorf("%+v", sv.results)
+	}
+	successor.says(wire.Commit{})
+	successor.dies()
+	if sv.generation != 1 || sv.current != nil {
+		t.Error("the successor of a dead master took over")
+	}
+}
+
+// A master that was dead already when it was asked to reload has begun nothing: the next one is asked.
+func TestMasterDiesBeforeTheReload(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	sv.request("test", false)
+	sv.startReload(time.Now())
+	master.dies()
+	if len(sv.results) != 0 || sv.attempt != nil || !sv.dl.attempt.IsZero() {
+		t.Errorf("%+v, %+v", sv.results, sv.attempt)
+	}
+	again := sv.newActor(t, phaseRestart, 1<<29)
+	sv.starting = again.s
+	again.says(wire.Commit{})
+	again.says(wire.Serving{})
+	sv.startReload(time.Now())
+	if sv.attempt == nil || sv.attempt.sponsor != again.s || sv.attempt.seen != 1 {
+		t.Errorf("%+v", sv.attempt)
+	}
+}
+
+// TestReloadsDoNotHideHowLongMastersHaveLived: what makes up for a death is the time without another one, not the life of
+// a single master, which ends with the next reload.
+func TestReloadsDoNotHideHowLongMastersHaveLived(t *testing.T) {
+	t.Parallel()
+	sv, _, successor := reloading(t)
+	sv.masterSince = time.Now().Add(-time.Hour)
+	sv.backoff.Failures = restartBackoff.Free + 5
+	successor.says(wire.Commit{})
+	successor.hears(&wire.Committed{})
+	successor.dies()
+	if sv.backoff.Failures != 1 {
+		t.Errorf("after an hour without a death, and one right after a reload: %v deaths count", sv.backoff.Failures)
+	}
+}
+
+func TestRestartBacksOff(t *testing.T) {
+	t.Parallel()
+	sv := newSupervisor(t)
+	wait := func() time.Duration { return time.Until(sv.dl.restart).Round(50 * time.Millisecond) }
+	for i, ms := range []int{0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000} {
+		sv.planRestart(0)
+		want := time.Duration(ms) * time.Millisecond
+		if got := wait(); got > want || got < want-time.Second {
+			t.Errorf("crash %d: restart in %v, want %v", i+1, got, want)
+		}
+	}
+	for range 100 {
+		sv.planRestart(0)
+	}
+	if got := wait(); got > restartBackoff.Max {
+		t.Errorf("restart in %v", got)
+	}
+	sv.planRestart(time.Hour)
+	if got := wait(); got > 0 {
+		t.Errorf("a master that had lived long was not forgiven: restart in %v", got)
+	}
+}
+
+func TestRestartedMaster(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	master.dies()
+	sv.resizeBy(2) // while there is none
+	again := sv.newActor(t, phaseRestart, 1<<29)
+	sv.starting = &session{pid: again.s.pid, phase: phaseRestart}
+	if err := sv.admit(again.s, hello("")); err != nil || again.s.phase != phaseRestart {
+		t.Fatal(again.s.phase, err)
+	}
+	again.says(wire.Commit{})
+	var c wire.Committed
+	again.hears(&c)
+	if c.Generation != 1 || sv.generation != 1 {
+		t.Errorf("a restart used up a generation: %+v", c)
+	}
+	again.hears(&wire.Alone{})
+	again.hears(&wire.End{})
+	var r wire.Resize
+	again.hears(&r)
+	if r.Delta != 2 {
+		t.Errorf("%+v", r)
+	}
+	again.hearsNoMore()
+}
+
+// A request that the dead master may not have read is said again, one that it has answered is not.
+func TestResizeIsSaidUntilItIsAnswered(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	sv.resizeBy(1)
+	sv.resizeBy(2)
+	sv.resizeBy(4)
+	master.says(wire.Put{Name: EntryCount, Resized: 1})
+	master.dies()
+	again := sv.newActor(t, phaseRestart, 1<<29)
+	sv.starting = again.s
+	again.says(wire.Commit{})
+	again.hears(&wire.Committed{})
+	again.hears(&wire.Alone{})
+	again.hears(&wire.Item{}) // count
+	again.hears(&wire.End{})
+	for _, want := range []wire.Resize{{Delta: 2, Seq: 2}, {Delta: 4, Seq: 3}} {
+		var r wire.Resize
+		if again.hears(&r); r != want {
+			t.Errorf("%+v, want %+v", r, want)
+		}
+	}
+	again.says(wire.Put{Name: EntryCount, Resized: 3})
+	again.hearsNoMore()
+	if len(sv.resizes) != 0 {
+		t.Errorf("%+v", sv.resizes)
+	}
+}
+
+// What a superseded master has counted counts, until it has left.
+func TestLateWords(t *testing.T) {
+	t.Parallel()
+	sv, master, successor := reloading(t)
+	successor.says(wire.Commit{Seen: 1})
+	master.says(wire.Put{Name: EntryStats, Data: "1"})
+	master.says(wire.Cut{Generation: 1, Requests: 3})
+	master.says(wire.Put{Name: EntryCount, Data: "2"})
+	master.says(wire.Put{Name: "config", Data: "3"})
+	master.says(wire.Left{})
+	master.says(wire.Put{Name: EntryStats, Data: "4"})
+	if sv.registry[EntryStats].data != "1" || len(sv.registry) != 1 || sv.results[0].CutRequests != 3 {
+		t.Errorf("%+v, %+v", sv.registry, sv.results)
+	}
+}
+
+// The last words of a worker that ends while there is no master are kept for the next one.
+func TestWorkerThatDiesWithoutAMaster(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	h := hold(t)
+	sv.registry.put(WorkerEntry(77), entry{fd: h.fd, data: "{}"})
+	master.dies()
+	sv.onReaped(77, unix.WaitStatus(9))
+	h.want(true, "while there is no master")
+	again := sv.newActor(t, phaseRestart, 1<<29)
+	sv.starting = again.s
+	again.says(wire.Commit{})
+	again.hears(&wire.Committed{})
+	again.hears(&wire.Alone{})
+	var it wire.Item
+	p := hear(t, again.Conn, &it)
+	if p.Close(); it.Name != WorkerEntry(77) || !it.HasFD {
+		t.Errorf("%+v", it)
+	}
+	again.hears(&wire.End{})
+	again.says(wire.Gone{PID: 77})
+	var e wire.Exited
+	if again.hears(&e); e != (wire.Exited{PID: 77, Status: 9, Known: true}) {
+		t.Errorf("%+v", e)
+	}
+	h.want(false, "once the master has asked")
+	again.says(wire.Gone{PID: 77})
+	again.hears(&e)
+	again.hearsNoMore()
+}
+
+func TestMasterThatDoesNotCommit(t *testing.T) {
+	sv, master := serving(t)
+	master.dies()
+	child := sleeper(t)
+	sv.starting = &session{pid: child.Process.Pid, pidfd: -1, phase: phaseRestart}
+	sv.restartMaster()
+	if !killed(child) || sv.lastDeath == "" {
+		t.Error("it was not killed")
+	}
+}
+
+func TestRequestsCoalesce(t *testing.T) {
+	t.Parallel()
+	sv, master, successor := reloading(t)
+	sv.startReload(time.Now()) // one at a time
+	for range 3 {
+		sv.request("test", false) // while it runs, and after its hello
+	}
+	successor.says(wire.Commit{Seen: sv.attempt.seen})
+	master.dies()
+	successor.hears(&wire.Committed{})
+	successor.hears(&wire.Alone{})
+	successor.hears(&wire.End{})
+	sv.startReload(time.Now())
+	if sv.attempt != nil {
+		t.Error("a reload before the last generation serves")
+	}
+	successor.says(wire.Serving{Workers: 2})
+	sv.startReload(time.Now())
+	successor.hears(&wire.Reload{})
+	if sv.attempt == nil || sv.attempt.seen != 4 || sv.attempt.sponsor != successor.s {
+		t.Fatalf("%+v", sv.attempt)
+	}
+	second := sv.newActor(t, phaseDoor, sleeper(t).Process.Pid)
+	if err := sv.admit(second.s, hello(sv.attempt.id)); err != nil {
+		t.Fatal(err)
+	}
+	second.says(wire.Commit{Seen: 4})
+	sv.startReload(time.Now())
+	if sv.attempt != nil || sv.served != 4 {
+		t.Errorf("a third attempt: %+v", sv.attempt)
+	}
+}
+
+func TestReloadWaits(t *testing.T) {
+	t.Parallel()
+	for name, given := range map[string]func(sv *supervisor){
+		"for the old master's end": func(sv *supervisor) { sv.current.phase = phaseCommitted },
+		"for a master":             func(sv *supervisor) { sv.current = nil },
+		"for ever, when stopping":  func(sv *supervisor) { sv.stopping = true },
+		"for somebody to ask":      func(sv *supervisor) { sv.served = sv.count },
+	} {
+		sv, master := serving(t)
+		sv.request("test", false)
+		given(sv)
+		sv.startReload(time.Now())
+		if sv.attempt != nil {
+			t.Errorf("%s: a reload was started", name)
+		}
+		master.hearsNoMore()
+	}
+}
+
+// TestRequestBeforeTheHello: who replaces the binary and asks for a reload gets that binary, and not the one that a successor
+// had executed before. Without another binary one reload serves both.
+func TestRequestBeforeTheHello(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		binary func(successor int) string // at the path when it says hello
+		seen   int64
+	}{
+		"the binary is the same":  {func(pid int) string { return fmt.Sprintf("/proc/%d/exe", pid) }, 2},
+		"the binary was replaced": {func(int) string { return "/proc/self/exe" }, 1},
+		"the binary is not there": {func(int) string { return "/proc/self/none" }, 1},
+	} {
+		sv, master := serving(t)
+		sv.request("test", false)
+		sv.startReload(time.Now())
+		master.hears(&wire.Reload{})
+		sv.request("test", false)
+		successor := sv.newActor(t, phaseDoor, sleeper(t).Process.Pid)
+		sv.args[0] = tt.binary(successor.s.pid)
+		if err := sv.admit(successor.s, hello(sv.attempt.id)); err != nil {
+			t.Fatal(err)
+		}
+		sv.welcome(successor.s)
+		var w wire.Welcome
+		successor.hears(&w)
+		if w.Seen != tt.seen || sv.attempt.seen != tt.seen {
+			t.Errorf("%s: seen %d and %d, want %d", name, w.Seen, sv.attempt.seen, tt.seen)
+		}
+	}
+}
+
+func TestSeenAtHello(t *testing.T) {
+	t.Parallel()
+	one, other, none := fileID{1, 2}, fileID{1, 3}, fileID{}
+	for _, tt := range []struct {
+		runs, there fileID
+		want        int64
+	}{{one, one, 9}, {one, other, 4}, {one, none, 4}, {none, one, 4}, {none, none, 4}} {
+		if got := seenAtHello(4, 9, tt.runs, tt.there); got != tt.want {
+			t.Errorf("runs %v, there is %v: %d, want %d", tt.runs, tt.there, got, tt.want)
+		}
+	}
+}
+
+func TestStormIsPaced(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	now := time.Now()
+	sv.pace.started = now
+	for range stormSize {
+		sv.request("HUP", true)
+	}
+	sv.startReload(now)
+	if sv.attempt != nil || sv.dl.reload != now.Add(stormPace) {
+		t.Errorf("attempt %v, next %v", sv.attempt, sv.dl.reload.Sub(now))
+	}
+	sv.startReload(now.Add(stormPace))
+	master.hears(&wire.Reload{})
+	if sv.attempt == nil || sv.attempt.seen != stormSize || !sv.dl.reload.IsZero() {
+		t.Errorf("%+v", sv.attempt)
+	}
+}
+
+func TestReapedWorkerLeavesTheStore(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	h := hold(t)
+	sv.registry.put(WorkerEntry(77), entry{fd: h.fd})
+	sv.onReaped(77, unix.WaitStatus(7<<8))
+	h.want(false, "reaped")
+	var e wire.Exited
+	master.hears(&e)
+	if e != (wire.Exited{PID: 77, Status: 7 << 8, Known: true}) {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestGoneQuestion(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	alive := sleeper(t).Process.Pid
+	master.says(wire.Gone{PID: alive}) // answered when it is reaped
+	sv.registry.put(WorkerEntry(1<<30), entry{fd: -1})
+	master.says(wire.Gone{PID: 1 << 30})
+	var e wire.Exited
+	master.hears(&e)
+	if e != (wire.Exited{PID: 1 << 30}) || len(sv.registry) != 0 {
+		t.Errorf("%+v, %v", e, sv.registry)
+	}
+	master.hearsNoMore()
+}
+
+func TestKillIsForChildrenOnly(t *testing.T) {
+	t.Parallel()
+	_, master := serving(t)
+	child := sleeper(t)
+	parent, grandchild := family(t)
+	master.says(wire.Kill{PID: child.Process.Pid})
+	master.says(wire.Kill{PID: grandchild})
+	if !killed(child) {
+		t.Error("a child was not killed")
+	}
+	if zombie(grandchild) || !running(parent) {
+		t.Error("a process that is no child was killed")
+	}
+}
+
+func TestFirstMasterFails(t *testing.T) {
+	for status, code := range map[unix.WaitStatus]int{100 << 8: 100, 111 << 8: 111, 9: exitSystem, 0: exitSystem} {
+		sv := newSupervisor(t)
+		sv.starting = &session{pid: 1 << 30, phase: phaseFirst}
+		sv.onReaped(1<<30, status)
+		if sv.exit != code || !sv.finished() {
+			t.Errorf("status %#x: exit code %d, want %d, finished %v", status, sv.exit, code, sv.finished())
+		}
+	}
+}
+
+func TestStop(t *testing.T) {
+	sv, master, successor := reloading(t)
+	ln := hold(t)
+	sv.registry.put("listen/a", entry{fd: ln.fd})
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sv.registry.put(WorkerEntry(77), entry{fd: ours})
+	w, err := seqpacket.New(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	before := int64(monotime.Now())
+	sv.stop(stop{})
+
+	ln.want(false, "at a stop")
+	var toWorker wire.Drain
+	var toMaster wire.Stop
+	hear(t, w, &toWorker)
+	master.hears(&toMaster)
+	end := before + int64(defaultStop)
+	if toWorker.Deadline != toMaster.Deadline || !toWorker.Stop || toWorker.Deadline <= before || toWorker.Deadline >= end {
+		t.Errorf("%+v, %+v, the stop ends at %d", toWorker, toMaster, end)
+	}
+	successor.says(wire.Commit{})
+	if sv.current != master.s || sv.dl.kill.IsZero() || sv.killing {
+		t.Error("a successor took over in a stop, or somebody was killed")
+	}
+}
+
+func TestStopLimit(t *testing.T) {
+	t.Parallel()
+	sv := newSupervisor(t)
+	if sv.stopLimit(false) != defaultStop || sv.stopLimit(true) != defaultDrain {
+		t.Error("not the defaults")
+	}
+	sv.lastTimeouts = wire.Preparing{StopTimeout: int64(time.Second), DrainTimeout: int64(time.Minute)}
+	if sv.stopLimit(false) != time.Second || sv.stopLimit(true) != time.Minute {
+		t.Error("not those of the last master")
+	}
+	sv.current = &session{timeouts: wire.Preparing{StopTimeout: int64(time.Hour), DrainTimeout: 1}}
+	if sv.stopLimit(false) != time.Hour || sv.stopLimit(true) != 1 {
+		t.Error("not those of the master")
+	}
+	for _, limit := range []time.Duration{0, 1, time.Second, time.Hour} {
+		if m := stopMargin(limit); m < 0 || m > limit/8 {
+			t.Errorf("of %v, %v are kept", limit, m)
+		}
+	}
+}
+
+func TestUnknownMessageIsDropped(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	h := hold(t)
+	p := &seqpacket.Packet{Frame: wire.Frame{V: 9, T: "dance"}, FDs: []int{h.fd}}
+	sv.onPacket(packetEvent{from: master.s, packet: p})
+	h.want(false, "with a message of a newer release")
+	master.hearsNoMore()
+}
+
+func TestBlameKeepsTheFirstWord(t *testing.T) {
+	t.Parallel()
+	var a attempt
+	a.blame("first")
+	a.blame("second")
+	if a.reason != "first" {
+		t.Error(a.reason)
+	}
+}
+
+func TestDue(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, tt := range []struct {
+		at  time.Time
+		due bool
+	}{{time.Time{}, false}, {now.Add(1), false}, {now, true}, {now.Add(-time.Hour), true}} {
+		at := tt.at
+		if due(&at, now) != tt.due || at.IsZero() != (tt.due || tt.at.IsZero()) {
+			t.Errorf("%v: now %v", tt, at)
+		}
+	}
+}
+
+// A process that says no hello, or a wrong one, is told so and let go.
+func TestDoor(t *testing.T) {
+	t.Parallel()
+	sv := newSupervisor(t)
+	sv.onHello(seqpacket.Packet{Frame: hello("x")}) // without a descriptor
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := seqpacket.New(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	sv.onHello(seqpacket.Packet{Frame: hello("x"), FDs: []int{theirs}})
+	var r wire.Refused
+	hear(t, c, &r)
+	if _, err := c.Recv(); err == nil || !strings.Contains(r.Error, `"x"`) {
+		t.Errorf("%+v, %v", r, err)
+	}
+
+	ours, theirs, err = seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sv.starting = &session{pid: os.Getpid(), phase: phaseFirst}
+	first, err := seqpacket.New(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sv.onHello(seqpacket.Packet{Frame: hello(""), FDs: []int{theirs}})
+	hear(t, first, &wire.Welcome{})
+	hear(t, first, &wire.End{})
+	if err := errors.Join(first.Post(wire.Commit{Seen: 1}), first.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if ev := <-sv.packets; ev.packet == nil || ev.packet.Frame.T != (wire.Commit{}).Kind() || ev.from.phase != phaseFirst {
+		t.Errorf("%+v", ev)
+	}
+	if ev := <-sv.packets; ev.packet != nil {
+		t.Errorf("%+v", ev)
+	}
+}
+
+// The kernel may take long for the end of a process. Its workers need not wait for it, but the next reload has to.
+func TestMasterThatHasLeftIsInNobodysWay(t *testing.T) {
+	t.Parallel()
+	sv, master, successor := reloading(t)
+	successor.says(wire.Commit{Seen: 1})
+	successor.hears(&wire.Committed{})
+	master.says(wire.Left{})
+	successor.hears(&wire.Alone{})
+	successor.hears(&wire.End{})
+	successor.says(wire.Serving{Workers: 2})
+	sv.request("test", false)
+	sv.startReload(time.Now())
+	if sv.attempt != nil {
+		t.Error("a reload was started while the master before the last was there")
+	}
+	master.dies()
+	sv.startReload(time.Now())
+	successor.hears(&wire.Reload{})
+	successor.hearsNoMore()
+}

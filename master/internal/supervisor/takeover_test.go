@@ -1,0 +1,271 @@
+package supervisor
+
+import (
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+var phaseNames = map[phase]string{
+	phaseDoor: "door", phaseFirst: "first", phaseRestart: "restart", phaseSuccessor: "successor", phaseCommitted: "committed",
+	phaseCurrent: "current", phaseSuperseded: "superseded", phaseLeft: "left", phaseFailed: "failed", phaseGone: "gone",
+}
+
+// cell is a conversation in a phase that it has come to as a real one does, and the other master, if there is one.
+type cell struct {
+	sv      *supervisor
+	a       actor
+	process *exec.Cmd
+	other   *actor
+	now     phase
+}
+
+func newCell(t *testing.T, p phase) *cell {
+	t.Helper()
+	c := &cell{sv: newSupervisor(t), process: sleeper(t), now: p}
+	switch p {
+	case phaseDoor:
+		c.a = c.sv.newActor(t, phaseDoor, c.process.Process.Pid)
+	case phaseFirst, phaseRestart:
+		c.start(t, p)
+	case phaseSuccessor:
+		c.succeed(t)
+	case phaseCommitted:
+		c.succeed(t)
+		c.a.says(wire.Commit{Seen: 1})
+	case phaseCurrent:
+		c.start(t, phaseFirst)
+		c.a.says(wire.Commit{})
+	case phaseSuperseded:
+		c.supersede(t)
+	case phaseLeft:
+		c.supersede(t)
+		c.a.says(wire.Left{})
+	case phaseFailed:
+		c.succeed(t)
+		c.sv.failAttempt()
+	case phaseGone:
+		c.succeed(t)
+		c.a.dies()
+	}
+	if c.a.s.phase != p {
+		t.Fatalf("the phase is %s, and should be %s", phaseNames[c.a.s.phase], phaseNames[p])
+	}
+	c.heard(c.a)
+	if c.other != nil {
+		c.heard(*c.other)
+	}
+	return c
+}
+
+// start lets the supervisor start the process as a master.
+func (c *cell) start(t *testing.T, p phase) {
+	t.Helper()
+	if p == phaseRestart {
+		c.sv.generation = 1
+	}
+	c.sv.starting = &session{pid: c.process.Process.Pid, pidfd: -1, phase: p}
+	c.a = c.join(t, c.process.Process.Pid)
+}
+
+// succeed makes the process the successor of the other one.
+func (c *cell) succeed(t *testing.T) {
+	t.Helper()
+	sv, master := serving(t)
+	c.sv, c.other = sv, &master
+	c.reload(master)
+	c.a = c.join(t, c.process.Process.Pid)
+}
+
+// supersede makes the other one the master, in the place of the process.
+func (c *cell) supersede(t *testing.T) {
+	t.Helper()
+	c.start(t, phaseFirst)
+	c.a.says(wire.Commit{})
+	c.a.says(wire.Serving{})
+	c.reload(c.a)
+	other := c.join(t, 1<<30)
+	other.says(wire.Commit{Seen: 1})
+	c.other = &other
+}
+
+func (c *cell) reload(master actor) {
+	c.sv.request("test", false)
+	c.sv.startReload(time.Now())
+	master.says(wire.Upgrading{Attempt: c.sv.attempt.id})
+}
+
+func (c *cell) attempt() string {
+	if c.sv.attempt == nil {
+		return ""
+	}
+	return c.sv.attempt.id
+}
+
+// join is a hello that is welcome.
+func (c *cell) join(t *testing.T, pid int) actor {
+	t.Helper()
+	a := c.sv.newActor(t, phaseDoor, pid)
+	if err := c.sv.admit(a.s, hello(c.attempt())); err != nil {
+		t.Fatal(err)
+	}
+	c.sv.live++
+	return a
+}
+
+// heard lists what an actor was told, up to a mark.
+func (c *cell) heard(a actor) (all []string) {
+	a.t.Helper()
+	mark := wire.StatusRequest{}
+	if a.s.conn.Post(mark) != nil {
+		return nil // it has gone
+	}
+	for {
+		p, err := a.Recv()
+		if err != nil {
+			return all
+		}
+		kind := p.Frame.T
+		p.Close()
+		if kind == mark.Kind() {
+			return all
+		}
+		if !slices.Contains([]string{(wire.Item{}).Kind(), (wire.End{}).Kind(), (wire.Exited{}).Kind()}, kind) {
+			all = append(all, kind)
+		}
+	}
+}
+
+// outcome says what has changed.
+func (c *cell) outcome() string {
+	var all []string
+	if c.a.s.phase != c.now {
+		all = append(all, phaseNames[c.a.s.phase])
+	}
+	for _, kind := range c.heard(c.a) {
+		all = append(all, "hears "+kind)
+	}
+	if c.other != nil {
+		for _, kind := range c.heard(*c.other) {
+			all = append(all, "other hears "+kind)
+		}
+	}
+	if c.sv.attempt != nil && c.sv.attempt.phase == attemptKilled && c.now != phaseGone {
+		all = append(all, "attempt to fail")
+	}
+	if n := len(c.sv.results); n > 0 && !c.sv.results[n-1].OK && c.now != phaseFailed {
+		all = append(all, "attempt failed")
+	}
+	if !c.sv.dl.restart.IsZero() && c.now != phaseRestart || c.now == phaseRestart && c.sv.starting == nil && c.sv.current == nil {
+		all = append(all, "restart")
+	}
+	if c.a.s.end != "" {
+		all = append(all, "noted")
+	}
+	if c.sv.stopping {
+		all = append(all, fmt.Sprintf("exit %d", c.sv.exit))
+	}
+	return strings.Join(all, ", ")
+}
+
+// TestTakeoverTable walks all cells of the table: what each event does in each phase. One of them kills all children of
+// this process, so nothing runs beside it.
+func TestTakeoverTable(t *testing.T) {
+	events := map[string]func(c *cell){
+		"hello": func(c *cell) {
+			if again := (&session{pid: c.a.s.pid, pidfd: -1}); c.sv.admit(again, hello(c.attempt())) == nil {
+				c.a.t.Error("a second hello is welcome")
+			}
+		},
+		"COMMIT":   func(c *cell) { c.a.says(wire.Commit{Seen: 1}) },
+		"deadline": func(c *cell) { c.sv.tooLate(c.a.s) },
+		"end": func(c *cell) {
+			if c.now != phaseGone {
+				c.a.dies()
+			}
+		},
+		"reaped": func(c *cell) { c.sv.onReaped(c.a.s.pid, unix.WaitStatus(3<<8)) },
+		"Left":   func(c *cell) { c.a.says(wire.Left{}) },
+	}
+	const refused = "hears refused"
+	kills := map[phase]bool{phaseRestart: true, phaseSuccessor: true, phaseSuperseded: true, phaseLeft: true} // at the deadline
+	cells := map[phase]map[string]string{
+		phaseDoor: {},
+		phaseFirst: {
+			"COMMIT": "current, hears committed, hears alone", "reaped": "exit 3",
+		},
+		phaseRestart: {
+			"COMMIT": "current, hears committed, hears alone", "reaped": "restart",
+		},
+		phaseSuccessor: {
+			"COMMIT": "committed, hears committed, other hears superseded", "deadline": "attempt to fail", "end": "gone, attempt to fail",
+		},
+		phaseCommitted: {"COMMIT": refused, "end": "gone, restart", "reaped": "noted"},
+		phaseCurrent:   {"COMMIT": refused, "end": "gone, restart", "reaped": "noted"},
+		phaseSuperseded: {
+			"reaped": "gone, other hears alone", "Left": "left, other hears alone",
+		},
+		phaseLeft:   {"reaped": "gone"},
+		phaseFailed: {"COMMIT": refused, "end": "gone"},
+		phaseGone:   {},
+	}
+	for p := phaseDoor; p <= phaseGone; p++ {
+		if cells[p] == nil {
+			t.Fatalf("no row of %d", p)
+		}
+		for name, happens := range events {
+			t.Run(phaseNames[p]+" "+name, func(t *testing.T) {
+				c := newCell(t, p)
+				happens(c)
+				if got := c.outcome(); got != cells[p][name] {
+					t.Errorf("%q, want %q", got, cells[p][name])
+				}
+				if name == "deadline" && kills[p] {
+					if !killed(c.process) {
+						t.Error("it was not killed")
+					}
+				} else if name != "reaped" && !(name == "end" && (p == phaseCommitted || p == phaseCurrent)) && !running(c.process) {
+					t.Error("it was killed")
+				}
+			})
+		}
+	}
+}
+
+// A superseded master whose conversation has ended, and that is no child any more, is not waited for.
+func TestSupersededThatWasReapedBefore(t *testing.T) {
+	t.Parallel()
+	c := newCell(t, phaseSuperseded)
+	_ = c.process.Process.Kill()
+	_ = c.process.Wait()
+	c.a.dies()
+	if got := c.outcome(); got != "gone, other hears alone" || c.sv.old != nil {
+		t.Errorf("%q, %+v", got, c.sv.old)
+	}
+}
+
+// A successor may say hello before its master says that it starts one, and that master may die in between: the next one
+// makes the attempt, and this successor's does not count.
+func TestMasterDiesBeforeItSaysUpgrading(t *testing.T) {
+	t.Parallel()
+	sv, master, successor := reloading(t)
+	sv.attempt.phase = attemptAsked // the hello has come first
+	successor.says(wire.Put{Name: "count"})
+	master.dies()
+	if sv.attempt != nil || len(sv.results) != 0 || successor.s.phase != phaseFailed {
+		t.Errorf("%+v, %+v, %d", sv.attempt, sv.results, successor.s.phase)
+	}
+	successor.says(wire.Commit{Seen: 1})
+	successor.hears(&wire.Refused{})
+	h := hold(t)
+	sv.onPacket(packetEvent{from: successor.s, packet: &seqpacket.Packet{Frame: frame(wire.Put{Name: "late"}), FDs: []int{h.fd}}})
+	h.want(false, "said too late")
+}
