@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -157,8 +158,20 @@ func (b *Baton) Status() (master.Status, error) {
 		return st, err
 	}
 	defer resp.Body.Close()
-	return st, json.NewDecoder(resp.Body).Decode(&st)
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return st, err
+	}
+	if err := json.Unmarshal(body, &st); err != nil || resp.StatusCode != http.StatusOK {
+		return st, &NoStatusError{fmt.Sprintf("%s: %.300q", resp.Status, body)}
+	}
+	return st, nil
 }
+
+// NoStatusError is an answer that is no status.
+type NoStatusError struct{ Answer string }
+
+func (e *NoStatusError) Error() string { return "GET /status: " + e.Answer }
 
 // Settled is nil when nothing is going on: every slot has a worker that serves, and no other processes are there.
 func (b *Baton) Settled() error {

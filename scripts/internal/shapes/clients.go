@@ -36,7 +36,7 @@ type clients struct {
 func classesFor(t target) string {
 	switch {
 	case t.Network == "udp":
-		return "datagram=1"
+		return "datagram=4"
 	case t.Process == "echo":
 		return "talker=4"
 	case t.Process == "websocket-echo":
@@ -110,7 +110,7 @@ func (c *clients) stop() []*load.Report {
 	return c.reports
 }
 
-// warm waits until each target has been answered, as far as that happens within a time: its clients will say if not.
+// warm waits until each target has answered, as far as that happens within a time: its clients will say if not.
 func (c *clients) warm(limit time.Duration) {
 	for end := time.Now().Add(limit); time.Now().Before(end) && !c.answered(); {
 		time.Sleep(10 * time.Millisecond)
@@ -121,7 +121,7 @@ func (c *clients) answered() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.runs {
-		if r.Answers() < 5 {
+		if r.Answers() < 3 {
 			return false
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"slices"
 )
 
 // guest is a foreign process, as far as baton is concerned: it listens on one of the walk's ports, and never accepts.
@@ -35,6 +36,11 @@ func (g *guest) meets(s *shape) bool {
 		}
 	}
 	return false
+}
+
+// leaves are the targets that the guest has not taken.
+func (g *guest) leaves(all []target) []target {
+	return slices.DeleteFunc(all, func(t target) bool { return g != nil && g.as.Port == t.Port && g.as.reaches(t.Host) != apart })
 }
 
 // without is the shape without what the guest has taken.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"baton/master"
+	"baton/scripts/internal/harness"
 	"baton/scripts/load"
 )
 
@@ -37,10 +38,14 @@ func (w *walk) settle() {
 	w.book.settle(w.promised(), w.force.program)
 }
 
-// status asks until there is an answer: while one master follows another there is none for a moment.
+// status asks until there is an answer: there is none while baton starts. An answer is always a status, with or without
+// a master.
 func (w *walk) status() (st master.Status, err error) {
 	err = w.until(5*time.Second, func() error {
 		st, err = w.baton.Status()
+		if no := (*harness.NoStatusError)(nil); errors.As(err, &no) {
+			w.findf("status", "%v", err)
+		}
 		return err
 	})
 	return st, err
@@ -147,10 +152,7 @@ func (w *walk) said() (st master.Status, ok bool) {
 
 // refusals: where no listener is, nobody answers.
 func (w *walk) refusals() {
-	if w.guest != nil {
-		return
-	}
-	for _, t := range w.force.served().closed(len(w.real)) {
+	for _, t := range w.guest.leaves(w.force.served().closed(len(w.real))) {
 		err := w.until(5*time.Second, func() error {
 			c, err := net.DialTimeout("tcp", t.dial("", w.real), time.Second)
 			if err == nil {
