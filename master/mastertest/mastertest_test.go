@@ -2,8 +2,11 @@ package mastertest
 
 import (
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +19,9 @@ func TestMain(m *testing.M) { os.Exit(Main(m)) }
 const standIn = `package main
 
 import (
+	"net"
+	"os/exec"
+	"sync"
 	"fmt"
 	"net"
 	"net/http"
@@ -165,4 +171,45 @@ func TestReplaceBinary(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	b.Stop()
+}
+
+// TestPortIsClaimed: the port that one process was given is not given to another.
+func TestPortIsClaimed(t *testing.T) {
+	t.Parallel()
+	address := FreePort(t)
+	if l, err := net.Listen("unix", "@baton-test-"+address); err == nil {
+		l.Close()
+		t.Errorf("another process could be given %s", address)
+	}
+	if err := Bindable(address); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBindableWhileOthersFork: a child that has come into being meanwhile does not hold the port that is tried.
+func TestBindableWhileOthersFork(t *testing.T) {
+	t.Parallel()
+	address := FreePort(t)
+	done := make(chan struct{})
+	var forks sync.WaitGroup
+	for range 4 {
+		forks.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					_ = exec.Command("/bin/true").Run()
+				}
+			}
+		})
+	}
+	for range 2000 {
+		if err := Bindable(address); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(done)
+	forks.Wait()
 }
