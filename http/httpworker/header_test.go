@@ -133,7 +133,7 @@ func TestSlowHeaderIsClosed(t *testing.T) {
 	begin := time.Now()
 	c.send("GET / HTTP/1.1\r\nHost:")
 	c.wantEOF()
-	if d := time.Since(begin); d < 50*time.Millisecond || d > never/2 {
+	if d := time.Since(begin); d < 50*time.Millisecond {
 		t.Errorf("closed after %v", d)
 	}
 }
@@ -159,7 +159,7 @@ func TestDribbledHeaderIsClosed(t *testing.T) {
 	for {
 		select {
 		case <-done:
-			if d := time.Since(begin); d < 100*time.Millisecond || d > never/2 {
+			if d := time.Since(begin); d < 100*time.Millisecond {
 				t.Errorf("closed after %v", d)
 			}
 			return
@@ -185,7 +185,7 @@ func TestIdleTimeout(t *testing.T) {
 				c.want(200, "/1")
 			}
 			c.wantEOF()
-			if d := time.Since(begin); d < idle || d > never/2 {
+			if d := time.Since(begin); d < idle {
 				t.Errorf("closed after %v, want %v", d, idle)
 			}
 		})

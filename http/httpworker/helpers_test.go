@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -116,4 +117,9 @@ func sized(path string, n int) string {
 }
 
 // wantClosed reads until the connection ends in whatever way.
-func (c *client) wantClosed() { _, _ = io.Copy(io.Discard, c.r) }
+func (c *client) wantClosed() {
+	c.t.Helper()
+	if _, err := io.Copy(io.Discard, c.r); errors.Is(err, os.ErrDeadlineExceeded) {
+		c.t.Errorf("still open after %v", never)
+	}
+}

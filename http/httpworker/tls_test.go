@@ -149,20 +149,19 @@ func TestTLSDrain(t *testing.T) {
 }
 
 func TestTLSTimeLimits(t *testing.T) {
-	p := startTLS(t, Settings{IdleTimeout: 300 * time.Millisecond, ReceiveTimeout: 150 * time.Millisecond})
+	const idleTimeout = 300 * time.Millisecond
+	half := dialTLS(t, startTLS(t, Settings{IdleTimeout: time.Hour, ReceiveTimeout: idleTimeout / 2}), clientTLS())
+	half.send("GET / HT")
+	half.wantClosed()
+
+	p := startTLS(t, Settings{IdleTimeout: idleTimeout, ReceiveTimeout: idleTimeout / 2})
 	started := time.Now()
-	silent, idle, half := dial(t, p), dialTLS(t, p, clientTLS()), dialTLS(t, p, clientTLS())
+	silent, idle := dial(t, p), dialTLS(t, p, clientTLS())
 	h2 := dialTLS(t, p, clientTLS("h2"))
 	h2.send(preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00")
-	half.send("GET / HT")
-	begun := time.Now()
-	half.wantClosed()
-	if took := time.Since(begun); took > 280*time.Millisecond {
-		t.Errorf("half a header was awaited for %v", took)
-	}
 	for _, c := range []*client{silent, idle.client} {
 		c.wantClosed()
-		if took := time.Since(started); took < 300*time.Millisecond {
+		if took := time.Since(started); took < idleTimeout {
 			t.Errorf("an idle connection was closed after %v", took)
 		}
 	}
@@ -174,15 +173,11 @@ func TestTLSStop(t *testing.T) {
 	silent, idle := dial(t, p), dialTLS(t, p, clientTLS())
 	idle.send(get("/"))
 	idle.want(200, "/")
-	begun := time.Now()
-	p.Stop(never)
+	p.Stop(time.Hour)
 	silent.wantClosed()
 	idle.wantEOF()
 	if err := p.Wait(); err != nil {
 		t.Fatal(err)
-	}
-	if took := time.Since(begun); took > 3*stopWait {
-		t.Errorf("idle connections held up a stop for %v", took)
 	}
 }
 
@@ -196,13 +191,9 @@ func TestTLSCut(t *testing.T) {
 	if _, err := c.r.ReadByte(); err != nil {
 		t.Fatal(err)
 	}
-	begun := time.Now()
 	p.Drain(50 * time.Millisecond)
 	if err := p.Wait(); err != nil {
 		t.Fatal(err)
-	}
-	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("the cut took %v", took)
 	}
 	if p.Counters.CutRequests.Load() != 1 || p.Counters.CutConns.Load() != 1 {
 		t.Errorf("cut %d requests, %d connections", p.Counters.CutRequests.Load(), p.Counters.CutConns.Load())
@@ -432,14 +423,10 @@ func TestHTTP2Stop(t *testing.T) {
 	}
 	_ = resp.Body.Close()
 	silent := dialTLS(t, p, clientTLS("h2"))
-	begun := time.Now()
-	p.Stop(never)
+	p.Stop(time.Hour)
 	silent.wantClosed()
 	if err := p.Wait(); err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(begun); took > 3*time.Second {
-		t.Errorf("idle connections held up a stop for %v", took)
 	}
 }
 
@@ -449,11 +436,7 @@ func TestHTTP2HeaderTimeout(t *testing.T) {
 	c := dial(t, p)
 	c.send(preface + frame(frameSettingsType, 0, 0, ""))
 	c.send(frame(frameHeaders, flagEndStream, 1, rawGet))
-	begun := time.Now()
 	c.wantClosed()
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("closed after %v", took)
-	}
 }
 
 // TestHTTP2Reloads: clients whose requests can be sent again notice nothing of many generations.
