@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/spawn"
@@ -14,7 +15,7 @@ import (
 
 // stage puts into the registry what a master that takes our place would need: the executable and the config as bytes.
 func (m *master) stage() error {
-	if m.welcome.Role == wire.RoleRestart {
+	if m.welcome.Role == message.RoleRestart {
 		return m.supervisor.Post(m.timeouts())
 	}
 	exe, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -40,11 +41,11 @@ func (m *master) stage() error {
 	return nil
 }
 
-func (m *master) storeCount() { m.putCount(wire.Put{Resized: m.resized}) }
+func (m *master) storeCount() { m.putCount(message.Put{Resized: m.resized}) }
 
-func (m *master) putCount(p wire.Put) {
+func (m *master) putCount(p message.Put) {
 	p.Name = supervisor.EntryCount
-	m.put(p, wire.Slots{Count: m.want, Config: m.cfg.workers()}, -1)
+	m.put(p, message.Slots{Count: m.want, Config: m.cfg.workers()}, -1)
 }
 
 // checkReadyTimeout fails a reload whose workers are late, and returns when to look again.
@@ -66,4 +67,4 @@ func (m *master) checkReadyTimeout() (next monotime.Time) {
 }
 
 // serving tells the supervisor, and through it systemd, that whoever connects now is served.
-func (m *master) serving() { _ = m.supervisor.Post(wire.Serving{Workers: m.want}) }
+func (m *master) serving() { _ = m.supervisor.Post(message.Serving{Workers: m.want}) }

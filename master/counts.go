@@ -3,6 +3,7 @@ package master
 import (
 	"encoding/json"
 
+	"baton/master/internal/message"
 	"baton/master/internal/supervisor"
 	"baton/worker/wire"
 )
@@ -53,7 +54,7 @@ func (m *master) countCut(gen int, b wire.Bye) {
 	}
 	m.counts.Handed.Add(b.Handed)
 	if b.CutRequests+b.CutConns > 0 {
-		_ = m.supervisor.Post(wire.Cut{Generation: gen, Requests: b.CutRequests, Connections: b.CutConns})
+		_ = m.supervisor.Post(message.Cut{Generation: gen, Requests: b.CutRequests, Connections: b.CutConns})
 	}
 	m.counts.CutRequests += b.CutRequests
 	m.counts.CutConnections += b.CutConns

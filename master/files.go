@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/sockets"
 	"baton/master/internal/supervisor"
 	"baton/worker/logsink"
@@ -24,7 +25,9 @@ type files struct{ control, pid wire.Path }
 
 // stands reports whether a file of the registry can stay: it is at its path, or its master is dead and this one changes
 // nothing.
-func (m *master) stands(f wire.Path) bool { return m.welcome.Role == wire.RoleRestart || ownfile.Is(f) }
+func (m *master) stands(f wire.Path) bool {
+	return m.welcome.Role == message.RoleRestart || ownfile.Is(f)
+}
 
 // file is the one that an entry of the registry is about.
 func (it entry) file() (f wire.Path) {
@@ -37,7 +40,7 @@ func (m *master) openControl() error {
 	it, had := m.inherited[supervisor.EntryControl]
 	if m.cfg.Control == "" {
 		if had {
-			_ = m.supervisor.Post(wire.Drop{Name: supervisor.EntryControl})
+			_ = m.supervisor.Post(message.Drop{Name: supervisor.EntryControl})
 			m.discard(supervisor.EntryControl)
 		}
 		return nil
@@ -57,7 +60,7 @@ func (m *master) openControl() error {
 		return fmt.Errorf("control socket: %w%s", err, whoRuns(path, err))
 	}
 	m.files.control, _ = ownfile.At(path)
-	m.put(wire.Put{Name: supervisor.EntryControl, Unlink: m.files.control}, m.files.control, fd)
+	m.put(message.Put{Name: supervisor.EntryControl, Unlink: m.files.control}, m.files.control, fd)
 	return unix.Close(fd)
 }
 
@@ -68,7 +71,7 @@ func (m *master) openLog() error {
 	}
 	path := m.path(m.cfg.LogFile)
 	fd, made, err := logsink.Create(path)
-	if it, ok := m.inherited[supervisor.EntryLog]; err != nil && ok && m.welcome.Role == wire.RoleRestart {
+	if it, ok := m.inherited[supervisor.EntryLog]; err != nil && ok && m.welcome.Role == message.RoleRestart {
 		delete(m.inherited, supervisor.EntryLog)
 		fd, err = it.fd, nil // what is open stays so; a restart needs no file
 	}
@@ -78,7 +81,7 @@ func (m *master) openLog() error {
 	m.logFD = fd
 	if made {
 		f, _ := ownfile.Of(fd, path)
-		m.put(wire.Put{Name: supervisor.EntryLog, Undo: f}, m.cfg.LogFormat, fd)
+		m.put(message.Put{Name: supervisor.EntryLog, Undo: f}, m.cfg.LogFormat, fd)
 	}
 	return nil
 }
@@ -87,7 +90,7 @@ func (m *master) openLog() error {
 func (m *master) startLogging() {
 	m.log = logsink.Logger(m.sink, m.cfg.LogFormat)
 	if m.logFD < 0 {
-		_ = m.supervisor.Post(wire.Drop{Name: supervisor.EntryLog})
+		_ = m.supervisor.Post(message.Drop{Name: supervisor.EntryLog})
 	}
 	m.store(supervisor.EntryLog, m.cfg.LogFormat, m.logFD)
 	fd := m.logFD
@@ -145,14 +148,14 @@ func (m *master) checkPIDFile() error {
 	m.discard(entryPID)
 	if m.cfg.PIDFile == "" || had && it.file().Path != m.path(m.cfg.PIDFile) {
 		if had {
-			_ = m.supervisor.Post(wire.Drop{Name: entryPID})
+			_ = m.supervisor.Post(message.Drop{Name: entryPID})
 		}
 		had = false
 	}
 	if had {
 		m.files.pid = it.file()
 	}
-	if m.cfg.PIDFile == "" || m.welcome.Role == wire.RoleRestart {
+	if m.cfg.PIDFile == "" || m.welcome.Role == message.RoleRestart {
 		return nil
 	}
 	return checkPIDFile(m.path(m.cfg.PIDFile), m.welcome.SupervisorPID, m.files.pid)
@@ -169,7 +172,7 @@ func (m *master) writePIDFile() {
 		return
 	}
 	m.files.pid = f
-	m.put(wire.Put{Name: entryPID, Unlink: f}, f, fd)
+	m.put(message.Put{Name: entryPID, Unlink: f}, f, fd)
 	_ = unix.Close(fd)
 }
 
@@ -177,7 +180,7 @@ func (m *master) writePIDFile() {
 func (m *master) paths() []wire.Path {
 	var all []wire.Path
 	for _, s := range m.sockets {
-		if !m.welcome.Stores {
+		if !m.welcome.FDStore {
 			all = append(all, s.File)
 		}
 	}
@@ -213,7 +216,7 @@ func (m *master) missingLines() []string {
 // of a master, also of one that was restarted, everything.
 func (m *master) removePaths() {
 	all := m.createdPaths
-	if m.phase.isMaster() || m.welcome.Role == wire.RoleRestart {
+	if m.phase.isMaster() || m.welcome.Role == message.RoleRestart {
 		all = m.paths()
 	}
 	for _, f := range all {

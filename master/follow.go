@@ -4,21 +4,21 @@ import (
 	"context"
 	"os"
 
-	"baton/worker/wire"
+	"baton/master/internal/message"
 )
 
 // compare asks for a reload if what is on disk is not what runs. The supervisor wants to know when it may have lost a HUP.
 // Changed files are asked for by the watch, if there is one.
-func (m *master) compare(c wire.Compare) {
+func (m *master) compare(c message.Compare) {
 	if !m.enter(eventRequest) {
 		return
 	}
 	cfg, path := m.cfg, m.args[0]
 	go func() {
 		if otherBinary(path) || (c.Whole || len(cfg.Watch) == 0) && m.otherConfig(cfg) {
-			_ = m.supervisor.Post(wire.Request{Source: wire.SourceCompare})
+			_ = m.supervisor.Post(message.ReloadRequest{Source: message.SourceCompare})
 		}
-		_ = m.supervisor.Post(wire.Compared{})
+		_ = m.supervisor.Post(message.Compared{})
 	}()
 }
 

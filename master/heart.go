@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
-	"baton/worker/wire"
 )
 
 // With hang_timeout every worker has a heartbeat in a memory file: 8 bytes that change four times in that time. The file
@@ -89,14 +89,14 @@ func (m *master) dropHearts() {
 	for name := range m.inherited {
 		if gen, err := strconv.Atoi(strings.TrimPrefix(name, entryHeart)); err == nil && strings.HasPrefix(name, entryHeart) && !live[gen] {
 			m.discard(name)
-			_ = m.supervisor.Post(wire.Drop{Name: name})
+			_ = m.supervisor.Post(message.Drop{Name: name})
 		}
 	}
 	for gen, fd := range m.hearts {
 		if !live[gen] {
 			_ = unix.Close(fd)
 			delete(m.hearts, gen)
-			_ = m.supervisor.Post(wire.Drop{Name: entryHeart + strconv.Itoa(gen)})
+			_ = m.supervisor.Post(message.Drop{Name: entryHeart + strconv.Itoa(gen)})
 		}
 	}
 }

@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
-	"baton/worker/wire"
 )
 
 const (
@@ -107,7 +107,7 @@ func TestHeartsHavePlacesOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	w := watchWorkers(t, time.Second, time.Second, time.Second)
 	delete(w.procs, 2)
-	w.procs[9] = &proc{Worker: plan.Worker{PID: 9, Generation: 4}, record: wire.WorkerRecord{Heart: 24, HangTimeout: 1}} // in another file
+	w.procs[9] = &proc{Worker: plan.Worker{PID: 9, Generation: 4}, record: message.WorkerRecord{Heart: 24, HangTimeout: 1}} // in another file
 	for pid := 10; pid < 14; pid++ {
 		p := &proc{Worker: plan.Worker{PID: pid, Generation: 5}}
 		w.assignHeartbeat(p)

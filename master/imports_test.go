@@ -17,7 +17,9 @@ type rule struct {
 
 var rules = []rule{
 	{from: "baton/worker", not: []string{"baton/master", "baton/http", "baton/cmd"}},
-	{from: "baton/worker/wire", only: []string{}},
+	{from: "baton/worker/wire", only: []string{"baton/worker/wire"}},
+	{from: "baton/master/internal/message", only: []string{"baton/worker/wire"}},
+	{from: "baton/master/internal/status", only: []string{}},
 	{from: "baton/worker/logsink", only: []string{"golang.org/x/sys"}},
 	{from: "baton/master", not: []string{"baton/cmd"}},
 	{from: "baton/master/internal/supervisor", only: []string{"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal", "baton/master/internal/supervisor", "baton/master/peer"}},

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/sockets"
 	"baton/master/internal/supervisor"
@@ -166,7 +167,7 @@ func (l Listen) perSlot(addr sockets.Addr) bool { return l.ReusePort && addr.Net
 
 // drop closes a socket, here and in the registry.
 func (m *master) drop(s sock) {
-	_ = m.supervisor.Post(wire.Drop{Name: s.entry()})
+	_ = m.supervisor.Post(message.Drop{Name: s.entry()})
 	_ = unix.Close(s.fd)
 }
 
@@ -207,7 +208,7 @@ func (m *master) openSocket(l Listen, addr sockets.Addr, slot int) error {
 	if addr.Network != "tcp" || ok {
 		s.state = listening
 	}
-	m.put(wire.Put{Name: s.entry(), Unlink: s.File}, s.sockRecord, s.fd)
+	m.put(message.Put{Name: s.entry(), Unlink: s.File}, s.sockRecord, s.fd)
 	m.sockets = append(m.sockets, s)
 	return nil
 }
@@ -233,7 +234,7 @@ func (m *master) inheritSocket(s *sock) bool {
 	}
 	if made := madeIn(s.Made, m.gen); made != s.Made {
 		s.Made = made
-		m.put(wire.Put{Name: s.entry()}, s.sockRecord, -1)
+		m.put(message.Put{Name: s.entry()}, s.sockRecord, -1)
 	}
 	m.sockets = append(m.sockets, *s)
 	return true

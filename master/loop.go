@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/supervisor"
@@ -105,7 +106,9 @@ func (m *master) snapshot(now monotime.Time) plan.View {
 }
 
 // workersKnown is false while a restarted master has not been told which workers there are.
-func (m *master) workersKnown() bool { return m.phase.isAlone() || m.welcome.Role != wire.RoleRestart }
+func (m *master) workersKnown() bool {
+	return m.phase.isAlone() || m.welcome.Role != message.RoleRestart
+}
 
 // checkEmpty ends a stopping master when no worker is left.
 func (m *master) checkEmpty() {
@@ -145,38 +148,38 @@ func (m *master) onSupervisor(p *seqpacket.Packet) {
 func (m *master) handleSupervisor(p *seqpacket.Packet) error {
 	f := p.Frame
 	switch f.T {
-	case wire.Committed{}.Kind():
+	case message.Committed{}.Kind():
 		return wire.On(f, m.onCommitted)
-	case wire.Refused{}.Kind():
+	case message.Refused{}.Kind():
 		return wire.On(f, m.onRefused)
-	case wire.Superseded{}.Kind():
+	case message.Superseded{}.Kind():
 		m.enter(eventSuperseded)
-	case wire.Alone{}.Kind():
+	case message.TakeoverComplete{}.Kind():
 		m.forgetWorkers()
-	case wire.Item{}.Kind():
+	case message.Item{}.Kind():
 		m.addInherited(p)
-	case wire.End{}.Kind():
+	case message.End{}.Kind():
 		m.onAlone()
-	case wire.Reload{}.Kind():
-		return wire.On(f, func(r wire.Reload) { m.startUpgrade(r.Attempt) })
-	case wire.StatusRequest{}.Kind():
+	case message.Reload{}.Kind():
+		return wire.On(f, func(r message.Reload) { m.startUpgrade(r.Attempt) })
+	case message.StatusRequest{}.Kind():
 		return wire.On(f, m.ask)
-	case wire.Exited{}.Kind():
+	case message.Exited{}.Kind():
 		return wire.On(f, m.onExited)
-	case wire.Stop{}.Kind():
+	case message.Stop{}.Kind():
 		return wire.On(f, m.onStop)
-	case wire.Resize{}.Kind():
+	case message.Resize{}.Kind():
 		return wire.On(f, m.onResize)
-	case wire.Reopen{}.Kind():
+	case message.Reopen{}.Kind():
 		m.reopenLog()
-		_ = m.supervisor.Post(wire.Reopened{})
-	case wire.Compare{}.Kind():
+		_ = m.supervisor.Post(message.Reopened{})
+	case message.Compare{}.Kind():
 		return wire.On(f, m.compare)
 	}
 	return nil
 }
 
-func (m *master) onExited(e wire.Exited) {
+func (m *master) onExited(e message.Exited) {
 	if p, ok := m.procs[e.PID]; ok && !p.own && !p.reaped {
 		m.dead(p, syscall.WaitStatus(e.Status))
 	}
@@ -213,7 +216,7 @@ func (m *master) letWorkersGo() {
 		}
 		m.onWorker(ev)
 	}
-	_ = m.supervisor.Post(wire.Left{})
+	_ = m.supervisor.Post(message.Leaving{})
 }
 
 // adoptAll takes over the workers of the registry that are not ours.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/step"
@@ -35,7 +36,7 @@ type master struct {
 	sink       *logsink.Sink
 	upg        *upgrade.Upgrader
 	supervisor *seqpacket.Conn
-	welcome    wire.Welcome
+	welcome    message.Welcome
 	inherited  map[string]entry // of the registry, until they are used
 	dir        string           // the user's
 	args       []string         // as typed; os.Args are another's while a successor starts
@@ -133,7 +134,7 @@ func (m *master) connect() error {
 	if err != nil {
 		return fmt.Errorf("master: %w", err)
 	}
-	hello, err := wire.Encode(wire.Hello{Version: m.opts.Version, Attempt: m.attempt})
+	hello, err := wire.Encode(message.Hello{Version: m.opts.Version, Attempt: m.attempt})
 	if err == nil {
 		err = unix.Sendmsg(door, hello, unix.UnixRights(theirs), nil, unix.MSG_NOSIGNAL)
 	}
@@ -168,21 +169,21 @@ func (m *master) onWelcome(p *seqpacket.Packet) (done bool, err error) {
 		return true, err
 	}
 	switch p.Frame.T {
-	case wire.Welcome{}.Kind():
+	case message.Welcome{}.Kind():
 		err = p.Frame.Into(&m.welcome)
-	case wire.Refused{}.Kind():
-		var r wire.Refused
+	case message.Refused{}.Kind():
+		var r message.Refused
 		err = errors.Join(p.Frame.Into(&r), fmt.Errorf("master: the supervisor refused: %s", r.Error))
-	case wire.Item{}.Kind():
+	case message.Item{}.Kind():
 		m.addInherited(p)
-	case wire.End{}.Kind():
+	case message.End{}.Kind():
 		return true, nil
 	}
 	return false, err
 }
 
 func (m *master) addInherited(p *seqpacket.Packet) {
-	var it wire.Item
+	var it message.Item
 	if err := p.Frame.Into(&it); err != nil {
 		m.log.Error("master: registry", "error", err)
 		return
@@ -209,9 +210,9 @@ func (m *master) claim(name string) (entry, bool) {
 
 // store puts an entry into the supervisor's registry: v as a line of JSON unless it is a string, and a duplicate of fd unless
 // that is -1.
-func (m *master) store(name string, v any, fd int) { m.put(wire.Put{Name: name}, v, fd) }
+func (m *master) store(name string, v any, fd int) { m.put(message.Put{Name: name}, v, fd) }
 
-func (m *master) put(p wire.Put, v any, fd int) {
+func (m *master) put(p message.Put, v any, fd int) {
 	if m.phase == phaseOrphaned {
 		return // nobody keeps anything any more
 	}
@@ -239,12 +240,12 @@ func (m *master) giveUp(err error) int {
 		m.removePaths()
 	}
 	code := exitCode(err)
-	if m.welcome.Role != wire.RoleSuccessor { // of which the supervisor says it
+	if m.welcome.Role != message.RoleSuccessor { // of which the supervisor says it
 		m.sink.Flush(flushLimit)
 		fmt.Fprintln(os.Stderr, m.opts.explain(err))
 	}
 	if m.supervisor != nil {
-		_ = m.supervisor.Post(wire.Fail{Error: m.opts.reason(err), Code: code})
+		_ = m.supervisor.Post(message.Fail{Error: m.opts.reason(err), Code: code})
 		m.supervisor.Flush()
 	}
 	return code

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
 	"baton/master/internal/supervisor"
@@ -48,7 +49,7 @@ func (m *master) prepare() error {
 	m.gen = m.welcome.Generation
 	worker.SetTitle(worker.RoleMaster, m.gen)
 	step.At(step.Welcomed)
-	if m.welcome.Role == wire.RoleRestart {
+	if m.welcome.Role == message.RoleRestart {
 		return m.prepareRestart()
 	}
 	if err := m.load(); err != nil {
@@ -129,8 +130,8 @@ func sameJSON(a, b any) bool {
 	return err1 == nil && err2 == nil && string(x) == string(y)
 }
 
-func (m *master) timeouts() wire.Preparing {
-	return wire.Preparing{
+func (m *master) timeouts() message.Preparing {
+	return message.Preparing{
 		ReadyTimeout: int64(m.cfg.readyTimeout()), StopTimeout: int64(m.cfg.stopTimeout()), DrainTimeout: int64(m.cfg.drainTimeout()),
 	}
 }
@@ -138,7 +139,7 @@ func (m *master) timeouts() wire.Preparing {
 // chooseCount keeps what somebody has asked for with resize, until the config says another number.
 func (m *master) chooseCount() {
 	m.want = m.cfg.workers()
-	var sc wire.Slots
+	var sc message.Slots
 	if it, ok := m.inherited[supervisor.EntryCount]; ok && json.Unmarshal([]byte(it.data), &sc) == nil && sc.Config == m.cfg.workers() {
 		m.want = sc.Count
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/spawn"
@@ -26,7 +27,7 @@ type proc struct {
 	conn   *seqpacket.Conn
 	own    bool // our child: we reap it; else the supervisor does
 	handle int  // a pidfd, of one that is not our child, when the supervisor is dead
-	record wire.WorkerRecord
+	record message.WorkerRecord
 	eof    bool // its control socket is closed: it has said all
 	reaped bool // it has ended, with status
 	status syscall.WaitStatus
@@ -66,7 +67,7 @@ func (m *master) startWorker(slot, replaces int) error {
 		return fmt.Errorf("worker %d: %w", slot, err)
 	}
 	step.At(step.Forked)
-	rec := wire.WorkerRecord{
+	rec := message.WorkerRecord{
 		Generation: m.gen, Slot: slot, Started: int64(monotime.Now()), Listeners: m.addressesOf(slot), Starting: m.phase.isMaster(), Replaces: replaces,
 	}
 	p := &proc{Worker: plan.Worker{PID: pid, Generation: m.gen, Slot: slot, Started: monotime.Now()}, own: true, record: rec}
@@ -102,7 +103,7 @@ func (m *master) unstart(p *proc) {
 	_ = unix.Kill(p.PID, unix.SIGKILL)
 	var ws unix.WaitStatus
 	_, _ = unix.Wait4(p.PID, &ws, 0, nil)
-	_ = m.supervisor.Post(wire.Drop{Name: supervisor.WorkerEntry(p.PID)})
+	_ = m.supervisor.Post(message.Drop{Name: supervisor.WorkerEntry(p.PID)})
 }
 
 // workerEnv is explicit: nothing that is between supervisor and masters reaches a worker.
@@ -174,7 +175,7 @@ func (m *master) adopt(pid int, data string, fd int) {
 
 // adopted is a worker as its record describes it, to a master of generation gen. Whatever the clock on the wall shows by
 // now, it is as old as it is.
-func adopted(pid int, r wire.WorkerRecord, gen int) plan.Worker {
+func adopted(pid int, r message.WorkerRecord, gen int) plan.Worker {
 	v := plan.Worker{PID: pid, Generation: r.Generation, Slot: r.Slot, Started: monotime.Time(r.Started), State: plan.Serving}
 	switch {
 	case r.Draining:
@@ -212,7 +213,7 @@ func (m *master) onWorker(ev procEvent) {
 		case m.phase == phaseOrphaned:
 			m.gone(p)
 		default:
-			_ = m.supervisor.Post(wire.Gone{PID: p.PID}) // answered when it is reaped
+			_ = m.supervisor.Post(message.AwaitExit{PID: p.PID}) // answered when it is reaped
 		}
 		return
 	}
@@ -262,7 +263,7 @@ func (m *master) reap() {
 		var ws unix.WaitStatus
 		got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil)
 		if got == pid || err == unix.ECHILD {
-			_ = m.supervisor.Post(wire.Drop{Name: supervisor.WorkerEntry(pid)})
+			_ = m.supervisor.Post(message.Drop{Name: supervisor.WorkerEntry(pid)})
 			m.dead(p, syscall.WaitStatus(ws))
 		}
 	}
@@ -306,7 +307,7 @@ func (m *master) gone(p *proc) {
 		// which is stopping, and its word to us is on the way; an older one also by a master that died then.
 		p.State = plan.Draining
 		if p.Generation == m.gen {
-			m.onStop(wire.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
+			m.onStop(message.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
 		}
 	}
 	if p.State == plan.Draining {
@@ -390,7 +391,7 @@ func (m *master) kill(p *proc) {
 		m.killAdopted(p)
 		return
 	}
-	_ = m.supervisor.Post(wire.Kill{PID: p.PID})
+	_ = m.supervisor.Post(message.Kill{PID: p.PID})
 }
 
 func (m *master) drain(p *proc, deadline monotime.Time) {

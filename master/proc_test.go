@@ -5,8 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"baton/master/internal/message"
 	"baton/master/internal/plan"
-	"baton/worker/wire"
 )
 
 // TestAdopted: what a master makes of another one's worker.
@@ -14,13 +14,13 @@ func TestAdopted(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
-		r    wire.WorkerRecord
+		r    message.WorkerRecord
 		want plan.Worker
 	}{
-		{"of this generation", wire.WorkerRecord{Generation: 5, Slot: 1, Started: 77}, plan.Worker{State: plan.Ready, Generation: 5, Slot: 1, Started: 77}},
-		{"a replacement", wire.WorkerRecord{Generation: 5, Started: 77, Replaces: 3}, plan.Worker{State: plan.Ready, Generation: 5, Started: 77, Replaces: 3}},
-		{"of an older one", wire.WorkerRecord{Generation: 4, Started: 66}, plan.Worker{State: plan.Serving, Generation: 4, Started: 66}},
-		{"that drains", wire.WorkerRecord{Generation: 5, Started: 77, Draining: true, Deadline: 99}, plan.Worker{
+		{"of this generation", message.WorkerRecord{Generation: 5, Slot: 1, Started: 77}, plan.Worker{State: plan.Ready, Generation: 5, Slot: 1, Started: 77}},
+		{"a replacement", message.WorkerRecord{Generation: 5, Started: 77, Replaces: 3}, plan.Worker{State: plan.Ready, Generation: 5, Started: 77, Replaces: 3}},
+		{"of an older one", message.WorkerRecord{Generation: 4, Started: 66}, plan.Worker{State: plan.Serving, Generation: 4, Started: 66}},
+		{"that drains", message.WorkerRecord{Generation: 5, Started: 77, Draining: true, Deadline: 99}, plan.Worker{
 			State: plan.Draining, Generation: 5, Started: 77, Deadline: 99,
 		}},
 	} {

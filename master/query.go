@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/spawn"
 	"baton/worker/wire"
@@ -22,7 +23,7 @@ type query struct {
 const silence = 500 * time.Millisecond
 
 // ask asks every worker for its counts; one that does not answer in time is listed as silent.
-func (m *master) ask(r wire.StatusRequest) {
+func (m *master) ask(r message.StatusRequest) {
 	q := &query{id: r.ID, waiting: map[int]bool{}, end: monotime.Now().Add(silence)}
 	for pid, p := range m.procs {
 		if p.conn.Post(wire.StatsRequest{ID: q.id}) == nil {
@@ -75,5 +76,5 @@ func (m *master) answerQuery(q *query) error {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	return m.supervisor.Post(wire.StatusAnswer{ID: q.id}, fd)
+	return m.supervisor.Post(message.StatusAnswer{ID: q.id}, fd)
 }

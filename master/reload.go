@@ -4,21 +4,21 @@ import (
 	"context"
 	"fmt"
 
+	"baton/master/internal/message"
 	"baton/master/internal/supervisor"
 	"baton/master/internal/watch"
 	"baton/worker"
-	"baton/worker/wire"
 )
 
 // startUpgrade starts the successor. Nothing of the user's runs until it has taken over or has gone, for Load would see
 // its arguments. startWorker may replace a crashed worker: it uses m.args, and drops the mark of the attempt.
 func (m *master) startUpgrade(attempt string) {
 	if m.upgrading != "" || !m.enter(eventRequest) {
-		_ = m.supervisor.Post(wire.UpgradeFailed{Attempt: attempt, Error: "the master is busy"})
+		_ = m.supervisor.Post(message.UpgradeFailed{Attempt: attempt, Error: "the master is busy"})
 		return
 	}
 	m.upgrading = attempt
-	_ = m.supervisor.Post(wire.Upgrading{Attempt: attempt})
+	_ = m.supervisor.Post(message.Upgrading{Attempt: attempt})
 	title := fmt.Sprintf("%s %d", worker.RoleMaster, m.gen+1)
 	env := map[string]string{worker.RoleEnv: worker.RoleMaster, supervisor.AttemptEnv: attempt}
 	go func() {
@@ -35,7 +35,7 @@ func (m *master) onUpgrade(err error) {
 	if err == nil {
 		return // Superseded comes, or has come
 	}
-	_ = m.supervisor.Post(wire.UpgradeFailed{Attempt: attempt, Error: fmt.Sprintf("successor: %s: %v before it was ready", m.args[0], err)})
+	_ = m.supervisor.Post(message.UpgradeFailed{Attempt: attempt, Error: fmt.Sprintf("successor: %s: %v before it was ready", m.args[0], err)})
 }
 
 // reportOldest tells the supervisor which generation the oldest worker is of. Those who wait for older ones to be gone are
@@ -50,7 +50,7 @@ func (m *master) reportOldest() {
 	}
 	if oldest != m.oldest {
 		m.oldest = oldest
-		_ = m.supervisor.Post(wire.Oldest{Generation: oldest})
+		_ = m.supervisor.Post(message.Oldest{Generation: oldest})
 	}
 }
 
@@ -64,7 +64,7 @@ func (m *master) startWatch() {
 	go watch.Run(ctx, watch.Options{
 		Files: m.cfg.Watch, Loaded: m.sum, Log: m.log,
 		Valid:   func() error { _, err := m.loadConfig(ctx); return err },
-		Changed: func() { _ = m.supervisor.Post(wire.Request{Source: wire.SourceWatch}) },
+		Changed: func() { _ = m.supervisor.Post(message.ReloadRequest{Source: message.SourceWatch}) },
 	})
 }
 

@@ -6,34 +6,34 @@ import (
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/sockets"
-	"baton/worker/wire"
+	"baton/master/internal/status"
 )
 
 // What the control socket says.
 type (
 	// Status is what `baton status --json` prints and GET /status on the control socket answers.
-	Status = wire.Status
+	Status = status.Status
 
 	// HandoverStatus counts idle connections on their way between workers.
-	HandoverStatus = wire.HandoverStatus
+	HandoverStatus = status.Handover
 
 	// WorkerStatus is one worker process.
-	WorkerStatus = wire.WorkerStatus
+	WorkerStatus = status.Worker
 
 	// CrashingSlot is a slot in trouble.
-	CrashingSlot = wire.CrashingSlot
+	CrashingSlot = status.CrashingSlot
 
 	// ListenerStatus is one address that is served.
-	ListenerStatus = wire.ListenerStatus
+	ListenerStatus = status.Listener
 
 	// ReloadStatus is how the last reload ended. Before the first one OK is true.
-	ReloadStatus = wire.ReloadStatus
+	ReloadStatus = status.Reload
 
 	// Identity answers GET /version.
-	Identity = wire.Identity
+	Identity = status.Identity
 
 	// ReloadAnswer answers POST /reload and GET /reload/ID.
-	ReloadAnswer = wire.ReloadAnswer
+	ReloadAnswer = status.ReloadAnswer
 )
 
 // status is the answer to a query. The supervisor adds what it knows itself.
@@ -60,7 +60,7 @@ func (m *master) status(q *query) Status {
 		st.Workers = append(st.Workers, w)
 	}
 	st.Handover = HandoverStatus(handed)
-	wire.SortWorkers(st.Workers)
+	status.SortWorkers(st.Workers)
 	st.Listeners = m.listenerStatus()
 	return st
 }

@@ -6,16 +6,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/worker/wire"
+	"baton/master/internal/message"
 )
 
 // onResize obeys the supervisor, and answers with the number of slots that there are then.
-func (m *master) onResize(r wire.Resize) {
+func (m *master) onResize(r message.Resize) {
 	n := r.Workers
 	if n == 0 { // TTIN or TTOU, whom nobody would tell that there is a limit
 		n = min(max(m.want+r.Delta, 1), MaxWorkers)
 	}
-	answer := wire.Put{Resized: r.Seq}
+	answer := message.Put{Resized: r.Seq}
 	if err := m.resize(n); err != nil {
 		answer.Failed = err.Error()
 		m.warnOf(warnResize, fmt.Sprintf("resize to %d workers: %v", n, err))

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/supervisor"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
@@ -44,7 +45,7 @@ func fakeMaster(t *testing.T, cfg Config) (m *master, said func() []wire.Message
 // heard reads what was posted to the supervisor, up to now.
 func (m *master) heard(t *testing.T, supervisor *seqpacket.Conn) []wire.Message {
 	t.Helper()
-	_ = m.supervisor.Post(wire.End{})
+	_ = m.supervisor.Post(message.End{})
 	var all []wire.Message
 	for {
 		p, err := supervisor.Recv()
@@ -52,10 +53,10 @@ func (m *master) heard(t *testing.T, supervisor *seqpacket.Conn) []wire.Message 
 			t.Fatal(err)
 		}
 		p.Close()
-		var put wire.Put
-		var drop wire.Drop
+		var put message.Put
+		var drop message.Drop
 		switch {
-		case p.Frame.T == wire.End{}.Kind():
+		case p.Frame.T == message.End{}.Kind():
 			return all
 		case p.Frame.Into(&put) == nil:
 			all = append(all, put)
@@ -70,11 +71,11 @@ func entries(said []wire.Message) map[string]bool {
 	left := map[string]bool{}
 	for _, m := range said {
 		switch m := m.(type) {
-		case wire.Put:
+		case message.Put:
 			if strings.HasPrefix(m.Name, supervisor.EntryListen+"/") {
 				left[m.Name] = true
 			}
-		case wire.Drop:
+		case message.Drop:
 			delete(left, m.Name)
 		}
 	}

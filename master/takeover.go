@@ -7,10 +7,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/step"
-	"baton/worker/wire"
 )
 
 // phase is how far this process has come in being the master. The table [takeover] says what leads from one to another.
@@ -119,7 +119,7 @@ func (m *master) checkReady() {
 	step.At(step.Ready)
 	err := m.stage()
 	if err == nil {
-		err = m.supervisor.Post(wire.Commit{Seen: m.welcome.Seen})
+		err = m.supervisor.Post(message.Commit{Seen: m.welcome.Seen})
 	}
 	if err != nil {
 		m.fails(eventTrouble, fmt.Errorf("master: commit: %w", err))
@@ -127,13 +127,13 @@ func (m *master) checkReady() {
 }
 
 // onCommitted: this process is the master. Its workers may accept; then the rest, for which nobody waits.
-func (m *master) onCommitted(c wire.Committed) {
+func (m *master) onCommitted(c message.Committed) {
 	if !m.enter(eventCommitted) {
 		return
 	}
 	step.At(step.Committed)
 	m.gen = c.Generation
-	if m.welcome.Role != wire.RoleRestart {
+	if m.welcome.Role != message.RoleRestart {
 		m.crashes.Committed = monotime.Now()
 	}
 	m.listenNew()
@@ -153,7 +153,7 @@ func (m *master) onCommitted(c wire.Committed) {
 	m.warnUnused()
 }
 
-func (m *master) onRefused(r wire.Refused) {
+func (m *master) onRefused(r message.Refused) {
 	m.fails(eventRefused, errors.New("master: COMMIT refused: "+r.Error))
 }
 
@@ -170,7 +170,7 @@ func (m *master) onAlone() {
 		m.startWatch()
 		m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
 	}
-	if m.welcome.Role == wire.RoleRestart {
+	if m.welcome.Role == message.RoleRestart {
 		m.tellListening()
 		m.takersBy = monotime.Now().Add(takersWait)
 	}
@@ -178,7 +178,7 @@ func (m *master) onAlone() {
 }
 
 // onStop drains everything, up to the deadline that the supervisor has set.
-func (m *master) onStop(s wire.Stop) {
+func (m *master) onStop(s message.Stop) {
 	if m.fails(eventStop, errors.New("master: stopping")) || !m.enter(eventStop) {
 		return
 	}

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/sockets"
+	"baton/master/internal/status"
 	"baton/master/peer"
-	"baton/worker/wire"
 )
 
 // whoRunsLimit is how long a process may take to say who it is.
@@ -47,7 +47,7 @@ func whoRuns(path string, err error) string {
 }
 
 // identify asks a baton who it is.
-func identify(ctx context.Context, c http.Client) (id wire.Identity, err error) {
+func identify(ctx context.Context, c http.Client) (id status.Identity, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://baton/version", nil)
 	if err != nil {
 		return id, err

@@ -15,6 +15,14 @@ import (
 	"baton/worker/wire"
 )
 
+// note is a message of these tests.
+type note struct {
+	Name string `json:"name"`
+	PID  int    `json:"pid"`
+}
+
+func (note) Kind() string { return "note" }
+
 // pair is a conversation in one process.
 func pair(t *testing.T) (a, b *Conn) {
 	t.Helper()
@@ -73,10 +81,10 @@ func TestBothWays(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	for _, way := range []struct{ from, to *Conn }{{a, b}, {b, a}} {
-		if err := way.from.Post(wire.Drop{Name: "x"}); err != nil {
+		if err := way.from.Post(note{Name: "x"}); err != nil {
 			t.Fatal(err)
 		}
-		var got wire.Drop
+		var got note
 		if p := recv(t, way.to); p.Frame.Into(&got) != nil || got.Name != "x" || len(p.FDs) != 0 {
 			t.Errorf("%+v", p)
 		}
@@ -87,7 +95,7 @@ func TestDescriptorsArriveCloseOnExec(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	r, w := pipe(t)
-	if err := a.Post(wire.Put{Name: "two"}, w, w); err != nil {
+	if err := a.Post(note{Name: "two"}, w, w); err != nil {
 		t.Fatal(err)
 	}
 	closeFD(t, w)
@@ -175,13 +183,13 @@ func TestWhatWasSaidBeforeDeathArrives(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	for i := range 3 {
-		if err := a.Post(wire.Gone{PID: i}); err != nil {
+		if err := a.Post(note{PID: i}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_ = a.Close()
 	for i := range 3 {
-		wantGone(t, b, i)
+		wantNote(t, b, i)
 	}
 	if _, err := b.Recv(); !errors.Is(err, io.EOF) {
 		t.Error(err)
@@ -202,9 +210,9 @@ func TestCloseWakesRecvAndEndsPost(t *testing.T) {
 	}
 }
 
-func wantGone(t *testing.T, c *Conn, pid int) {
+func wantNote(t *testing.T, c *Conn, pid int) {
 	t.Helper()
-	var m wire.Gone
+	var m note
 	p := recv(t, c)
 	if err := p.Frame.Into(&m); err != nil || m.PID != pid {
 		t.Fatalf("got %d, want %d (%v)", m.PID, pid, err)
@@ -230,14 +238,14 @@ func fillSocket(t *testing.T, c *Conn) int {
 
 func post(t *testing.T, c *Conn, n int) {
 	t.Helper()
-	if err := c.Post(wire.Drop{Name: fmt.Sprintf("%d %s", n, padding)}); err != nil {
+	if err := c.Post(note{Name: fmt.Sprintf("%d %s", n, padding)}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func wantNumbered(t *testing.T, c *Conn, n int) {
 	t.Helper()
-	var m wire.Drop
+	var m note
 	p := recv(t, c)
 	if err := p.Frame.Into(&m); err != nil || m.Name != fmt.Sprintf("%d %s", n, padding) {
 		t.Fatalf("message %d: %.20q, %v", n, m.Name, err)
@@ -266,7 +274,7 @@ func TestQueuedDescriptorsAreDuplicates(t *testing.T) {
 	a, b := pair(t)
 	n := fillSocket(t, a)
 	r, w := pipe(t)
-	if err := a.Post(wire.Put{Name: "late"}, w); err != nil {
+	if err := a.Post(note{Name: "late"}, w); err != nil {
 		t.Fatal(err)
 	}
 	closeFD(t, w)
@@ -311,7 +319,7 @@ func TestFlushEndsWithThePeer(t *testing.T) {
 	a, b := pair(t)
 	fillSocket(t, a)
 	r, w := pipe(t)
-	if err := a.Post(wire.Put{}, w); err != nil {
+	if err := a.Post(note{}, w); err != nil {
 		t.Fatal(err)
 	}
 	closeFD(t, w)
@@ -414,13 +422,13 @@ func TestRecvRefusesWhatIsNoMessage(t *testing.T) {
 func TestMessageBeyondTheLimitIsNotSent(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
-	if err := a.Post(wire.Fail{Error: strings.Repeat("x", wire.MaxFrame)}); err == nil {
+	if err := a.Post(note{Name: strings.Repeat("x", wire.MaxFrame)}); err == nil {
 		t.Error("it was taken")
 	}
-	if err := a.Post(wire.Gone{PID: 7}); err != nil {
+	if err := a.Post(note{PID: 7}); err != nil {
 		t.Fatal(err)
 	}
-	wantGone(t, b, 7)
+	wantNote(t, b, 7)
 }
 
 func TestPeerPID(t *testing.T) {

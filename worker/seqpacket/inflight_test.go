@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"baton/worker/wire"
 )
 
 // childEnv makes the test binary the process of TestNoRoomForDescriptorsInFlight.
@@ -119,7 +117,7 @@ func waitsForRoom(a, b *Conn, drain func()) error {
 		name string
 		fds  []int
 	}{{"first", []int{0}}, {"second", nil}, {"third", []int{0, 0}}} {
-		if err := a.Post(wire.Drop{Name: post.name}, post.fds...); err != nil {
+		if err := a.Post(note{Name: post.name}, post.fds...); err != nil {
 			return fmt.Errorf("post: %w", err)
 		}
 	}
@@ -133,7 +131,7 @@ func waitsForRoom(a, b *Conn, drain func()) error {
 		if err != nil {
 			return err
 		}
-		var got wire.Drop
+		var got note
 		if err := p.Frame.Into(&got); err != nil || got.Name != want || len(p.FDs) != []int{1, 0, 2}[i] {
 			return fmt.Errorf("%q with %d descriptors, want %q: %w", got.Name, len(p.FDs), want, err)
 		}
@@ -143,7 +141,7 @@ func waitsForRoom(a, b *Conn, drain func()) error {
 }
 
 func closedWithoutRoom(a, _ *Conn, _ func()) error {
-	if err := a.Post(wire.Drop{}, 0); err != nil {
+	if err := a.Post(note{}, 0); err != nil {
 		return err
 	}
 	if err := a.Close(); err != nil {
@@ -154,14 +152,14 @@ func closedWithoutRoom(a, _ *Conn, _ func()) error {
 }
 
 func deadWithoutRoom(a, b *Conn, _ func()) error {
-	if err := a.Post(wire.Drop{}, 0); err != nil {
+	if err := a.Post(note{}, 0); err != nil {
 		return err
 	}
 	if err := b.Close(); err != nil {
 		return err
 	}
 	a.Flush() // returns
-	if err := a.Post(wire.Drop{}); err == nil {
+	if err := a.Post(note{}); err == nil {
 		return errors.New("posted to the dead")
 	}
 	return nil

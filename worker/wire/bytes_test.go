@@ -20,6 +20,15 @@ type tree struct {
 	hidden  int
 }
 
+// item is a message of these tests.
+type item struct {
+	Name      string
+	Data      string   `json:"data,omitempty"`
+	Listeners []string `json:"listeners,omitempty"`
+}
+
+func (item) Kind() string { return "item" }
+
 // FuzzBytes: whatever bytes are in a string come back.
 func FuzzBytes(f *testing.F) {
 	for _, s := range []string{"/run/b", "/run/b\xff", "\x00", "\x00ff", "�", "\xef\xbf", "", "a\x00f", `\ufffd \u0000`} {
@@ -27,14 +36,14 @@ func FuzzBytes(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		in := tree{
-			Text: s, List: []string{s, "x"}, Map: map[string]string{s: s}, Pointer: &s, Bytes: []byte(s), Body: &Drop{Name: s},
+			Text: s, List: []string{s, "x"}, Map: map[string]string{s: s}, Pointer: &s, Bytes: []byte(s), Body: &item{Name: s},
 			Nested: []Listener{{Key: s, Extra: true}}, hidden: 7,
 		}
 		b, err := Marshal(in)
 		if err != nil || !utf8.Valid(b) {
 			t.Fatalf("%q, %v", b, err)
 		}
-		out := tree{Body: &Drop{}, hidden: 7}
+		out := tree{Body: &item{}, hidden: 7}
 		if err := Unmarshal(b, &out); err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +56,7 @@ func FuzzBytes(f *testing.F) {
 // TestBytesOfUTF8: what is UTF-8 looks as it does in JSON.
 func TestBytesOfUTF8(t *testing.T) {
 	t.Parallel()
-	in := Item{Name: "listen/unix/grüße\t", Data: `{"a":"\\"}`}
+	in := item{Name: "listen/unix/grüße\t", Data: `{"a":"\\"}`}
 	b, err1 := Marshal(in)
 	want, err2 := json.Marshal(in)
 	if err1 != nil || err2 != nil || string(b) != string(want) {
@@ -59,11 +68,11 @@ func TestBytesOfUTF8(t *testing.T) {
 func TestFrameKeepsBytes(t *testing.T) {
 	t.Parallel()
 	const path = "/b\xff/\xfe.sock"
-	data, err := Marshal(WorkerRecord{Listeners: []string{"unix/" + path}})
+	data, err := Marshal(item{Listeners: []string{"unix/" + path}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Encode(Item{Name: path, Data: string(data)})
+	p, err := Encode(item{Name: path, Data: string(data)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,8 +80,8 @@ func TestFrameKeepsBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var it Item
-	var r WorkerRecord
+	var it item
+	var r item
 	if err := f.Into(&it); err != nil || it.Name != path {
 		t.Errorf("%+v, %v", it, err)
 	}

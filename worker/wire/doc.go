@@ -1,4 +1,4 @@
-// Package wire is the vocabulary between supervisor, masters and workers: the messages, their
+// Package wire is the vocabulary between masters and workers: the messages, their
 // version and their encoding, and nothing that touches a descriptor.
 //
 // Two releases of baton talk to each other on the day of an upgrade. Hence the rules: every

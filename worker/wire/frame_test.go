@@ -1,8 +1,11 @@
-package wire
+package wire_test
 
 import (
 	"strings"
 	"testing"
+
+	"baton/worker/wire"
+	"baton/worker/wire/wiretest"
 )
 
 func TestDecodeRefuses(t *testing.T) {
@@ -17,7 +20,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"a list":         `[1,"ready"]`,
 		"kind no string": `{"v":1,"t":7}`,
 	} {
-		if f, err := Decode([]byte(packet)); err == nil {
+		if f, err := wire.Decode([]byte(packet)); err == nil {
 			t.Errorf("%s: is %+v", name, f)
 		}
 	}
@@ -26,18 +29,18 @@ func TestDecodeRefuses(t *testing.T) {
 // A newer release may say what this one does not know, and say more than it knows.
 func TestDecodeOfANewerRelease(t *testing.T) {
 	t.Parallel()
-	f, err := Decode([]byte(`{"v":2,"t":"dance","m":{"steps":3},"since":"v9"}`))
+	f, err := wire.Decode([]byte(`{"v":2,"t":"dance","m":{"steps":3},"since":"v9"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if f.T != "dance" || f.V != 2 {
 		t.Errorf("%+v", f)
 	}
-	f, err = Decode([]byte(`{"v":1,"t":"drop","m":{"name":"a","why":"because"}}`))
+	f, err = wire.Decode([]byte(`{"v":1,"t":"note","m":{"name":"a","why":"because"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var d Drop
+	var d note
 	if err := f.Into(&d); err != nil || d.Name != "a" {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -45,63 +48,63 @@ func TestDecodeOfANewerRelease(t *testing.T) {
 
 func TestCheckNamesBothVersions(t *testing.T) {
 	t.Parallel()
-	for _, v := range []int{0, Version + 1, -1} {
-		err := Frame{V: v, T: "hello"}.Check()
+	for _, v := range []int{0, wire.Version + 1, -1} {
+		err := wire.Frame{V: v, T: "hello"}.Check()
 		if err == nil || !strings.Contains(err.Error(), "version") {
 			t.Errorf("version %d: %v", v, err)
 		}
 	}
-	if err := (Frame{V: Version, T: "hello"}).Check(); err != nil {
+	if err := (wire.Frame{V: wire.Version, T: "hello"}).Check(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestIntoChecksTheKind(t *testing.T) {
 	t.Parallel()
-	f := packed(t, &Drop{Name: "x"})
-	put := Put{Name: "before"}
-	if err := f.Into(&put); err == nil || put.Name != "before" {
-		t.Errorf("a drop was read as %+v, %v", put, err)
+	f := wiretest.Packed(t, &note{Name: "x"})
+	ready := wire.Ready{}
+	if err := f.Into(&ready); err == nil {
+		t.Errorf("a note was read as a ready: %v", err)
 	}
 }
 
 func TestIntoRefusesAWrongBody(t *testing.T) {
 	t.Parallel()
-	f, err := Decode([]byte(`{"v":1,"t":"exited","m":{"pid":"seven"}}`))
+	f, err := wire.Decode([]byte(`{"v":1,"t":"note","m":{"pid":"seven"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Into(&Exited{}); err == nil || !strings.Contains(err.Error(), "exited") {
+	if err := f.Into(&note{}); err == nil || !strings.Contains(err.Error(), "note") {
 		t.Errorf("error %v does not say which message", err)
 	}
 }
 
 func TestIntoWithoutABody(t *testing.T) {
 	t.Parallel()
-	f, err := Decode([]byte(`{"v":1,"t":"stop"}`))
+	f, err := wire.Decode([]byte(`{"v":1,"t":"note"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Into(&Stop{}); err != nil {
+	if err := f.Into(&note{}); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestEncodeKeepsTheLimit(t *testing.T) {
 	t.Parallel()
-	around := len(`{"v":1,"t":"refused","m":{"error":""}}`)
-	b, err := Encode(Refused{Error: strings.Repeat("x", MaxFrame-around)})
-	if err != nil || len(b) != MaxFrame {
+	around := len(`{"v":1,"t":"note","m":{"name":"","pid":0}}`)
+	b, err := wire.Encode(note{Name: strings.Repeat("x", wire.MaxFrame-around)})
+	if err != nil || len(b) != wire.MaxFrame {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
-	if b, err := Encode(Refused{Error: strings.Repeat("x", MaxFrame-around+1)}); err == nil {
-		t.Errorf("%d bytes were encoded, the limit is %d", len(b), MaxFrame)
+	if b, err := wire.Encode(note{Name: strings.Repeat("x", wire.MaxFrame-around+1)}); err == nil {
+		t.Errorf("%d bytes were encoded, the limit is %d", len(b), wire.MaxFrame)
 	}
 }
 
 func FuzzDecode(f *testing.F) {
 	for _, m := range messages {
-		b, err := Encode(filled(m))
+		b, err := wire.Encode(wiretest.Filled(m))
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -111,7 +114,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		frame, err := Decode(packet)
+		frame, err := wire.Decode(packet)
 		if err != nil {
 			return
 		}
@@ -119,16 +122,16 @@ func FuzzDecode(f *testing.F) {
 			t.Error("a frame without a kind")
 		}
 		for _, m := range messages {
-			got := empty(m)
+			got := wiretest.Empty(m)
 			if frame.Into(got) != nil {
 				continue
 			}
 			if frame.T != m.Kind() {
 				t.Errorf("a %q was read as a %q", frame.T, m.Kind())
 			}
-			again := empty(m)
-			if b, err := Encode(got); err == nil && len(b) > 0 {
-				if err := packed(t, got).Into(again); err != nil {
+			again := wiretest.Empty(m)
+			if b, err := wire.Encode(got); err == nil && len(b) > 0 {
+				if err := wiretest.Packed(t, got).Into(again); err != nil {
 					t.Errorf("%s: what was read cannot be said: %v", m.Kind(), err)
 				}
 			}

@@ -9,7 +9,7 @@ import (
 
 	"baton/master/internal/backoff"
 	"baton/master/internal/monotime"
-	"baton/worker/wire"
+	"baton/master/internal/status"
 )
 
 // How crashes hold back the worker that comes next.
@@ -152,21 +152,21 @@ func (c *Crashes) total() int {
 }
 
 // Report is what status says of crashes.
-func (c *Crashes) Report(v View) (list []wire.CrashingSlot, warnings []string) {
+func (c *Crashes) Report(v View) (list []status.CrashingSlot, warnings []string) {
 	list = c.report(v.taken(), v.Now)
 	return list, c.warnings(v.Generation, v.OlderGenerations(), list, v.Now)
 }
 
 // report lists the slots that crash again and again, and those that are empty because of a crash. taken are those that
 // have a worker.
-func (c *Crashes) report(taken map[int]bool, now monotime.Time) []wire.CrashingSlot {
-	all := []wire.CrashingSlot{}
+func (c *Crashes) report(taken map[int]bool, now monotime.Time) []status.CrashingSlot {
+	all := []status.CrashingSlot{}
 	for _, slot := range slices.Sorted(maps.Keys(c.slots)) {
 		s := c.slots[slot]
 		if !s.looping && taken[slot] {
 			continue
 		}
-		r := wire.CrashingSlot{
+		r := status.CrashingSlot{
 			Slot: slot, Crashes: s.count, Within: now.Sub(s.since).Seconds(), Last: s.last, Looping: s.looping,
 			Empty: !taken[slot],
 		}
@@ -183,7 +183,7 @@ const crashLines = 4
 
 // warnings says in words what report lists, and whether the generation gen, which has taken over a moment ago, is to
 // blame. draining are the older ones that are still there.
-func (c *Crashes) warnings(gen int, draining []int, list []wire.CrashingSlot, now monotime.Time) []string {
+func (c *Crashes) warnings(gen int, draining []int, list []status.CrashingSlot, now monotime.Time) []string {
 	var all []string
 	if c.young {
 		all = append(all, fmt.Sprintf("THE NEW GENERATION CRASHES: generation %d took over %s ago, "+
@@ -205,7 +205,7 @@ func (c *Crashes) warnings(gen int, draining []int, list []wire.CrashingSlot, no
 	return all
 }
 
-func crashWarning(s wire.CrashingSlot) string {
+func crashWarning(s status.CrashingSlot) string {
 	text := fmt.Sprintf("slot %d crashes again and again: %d times in %s, last: %s",
 		s.Slot, s.Crashes, tenths(s.Within), s.Last)
 	if s.Empty {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"baton/master/internal/monotime"
-	"baton/worker/wire"
+	"baton/master/internal/status"
 )
 
 // crashEvery makes the worker of slot 0, one of n, crash count times, each a life after it was started: at once where
@@ -257,7 +257,7 @@ func TestCrashReport(t *testing.T) {
 	}
 	then := now.Add(100 * time.Millisecond)
 	got := c.report(map[int]bool{0: true, 3: true}, then)
-	want := []wire.CrashingSlot{
+	want := []status.CrashingSlot{
 		{Slot: 1, Crashes: 1, Within: 0.1, Last: "signal killed", Empty: true},
 		{Slot: 2, Crashes: 4, Within: 0.1, Last: "exit status 3", Looping: true, Empty: true, NextStart: 0.4},
 		{Slot: 3, Crashes: 4, Within: 0.1, Last: "signal segmentation fault", Looping: true},

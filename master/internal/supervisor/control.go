@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/control"
+	"baton/master/internal/message"
+	"baton/master/internal/status"
 	"baton/worker/seqpacket"
-	"baton/worker/wire"
 )
 
 // How long the supervisor waits for those who have asked on the control socket: before it ends, and before it executes another
@@ -117,7 +118,7 @@ func (a api) ask(ctx context.Context, begin func(now time.Time) look) (any, erro
 func (a api) Version(ctx context.Context) (any, error) {
 	return a.ask(ctx, func(time.Time) look {
 		sv := a.sv
-		return known(wire.Identity{
+		return known(status.Identity{
 			SupervisorPID: sv.pid, Supervisor: sv.opts.Version, Version: sv.registry[EntryExe].data, Generation: sv.generation,
 		})
 	})
@@ -153,7 +154,7 @@ func (a api) Resize(ctx context.Context, workers int) (any, error) {
 		if a.sv.stopping {
 			return refused(errStopping())
 		}
-		return a.sv.askResize(wire.Resize{Workers: workers}, now)
+		return a.sv.askResize(message.Resize{Workers: workers}, now)
 	})
 }
 

@@ -15,8 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/spawn"
-	"baton/worker/wire"
+	"baton/master/internal/status"
 )
 
 // site is a supervisor with a control socket. The test's goroutine is the loop while a question is asked.
@@ -144,7 +145,7 @@ func TestStatusWithoutAMaster(t *testing.T) {
 	sv.lastDeath, sv.restarts = "exit status 7", 6
 	sv.publish(result{Seen: 8, Error: "no"})
 	r := sv.ask("GET /status")
-	var st wire.Status
+	var st status.Status
 	if err := json.Unmarshal([]byte(r.body), &st); err != nil || r.code != 200 {
 		t.Fatal(r, err)
 	}
@@ -212,18 +213,18 @@ func TestStatus(t *testing.T) {
 	s, master := serving(t)
 	sv := listening(t, s)
 	answered := sv.asks("GET /status")
-	var q wire.StatusRequest
+	var q message.StatusRequest
 	master.hears(&q)
-	b, _ := json.Marshal(wire.Status{Generation: 99, MasterPID: 7, State: "serving", Crashes: 4, Warnings: []string{"hot"}})
+	b, _ := json.Marshal(status.Status{Generation: 99, MasterPID: 7, State: "serving", Crashes: 4, Warnings: []string{"hot"}})
 	fd, err := spawn.Memory("status", b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sv.setProblem(problemFollow, "old")
-	master.says(wire.StatusAnswer{ID: q.ID + 1}, hold(t).fd) // to nobody
-	master.says(wire.StatusAnswer(q), fd)
+	master.says(message.StatusAnswer{ID: q.ID + 1}, hold(t).fd) // to nobody
+	master.says(message.StatusAnswer(q), fd)
 	r := sv.hears(answered, time.Now())
-	var st wire.Status
+	var st status.Status
 	if err := json.Unmarshal([]byte(r.body), &st); err != nil {
 		t.Fatal(r, err)
 	}
@@ -239,16 +240,16 @@ func TestStatusOverAReload(t *testing.T) {
 	s, _, successor := reloading(t)
 	sv := listening(t, s)
 	answered := sv.asks("GET /status")
-	successor.says(wire.Commit{Seen: 1})
-	successor.hears(&wire.Committed{})
+	successor.says(message.Commit{Seen: 1})
+	successor.hears(&message.Committed{})
 	sv.answer(time.Now())
-	var q wire.StatusRequest
+	var q message.StatusRequest
 	successor.hears(&q)
 	fd, err := spawn.Memory("status", []byte(`{"master_pid":8}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	successor.says(wire.StatusAnswer(q), fd)
+	successor.says(message.StatusAnswer(q), fd)
 	if r := sv.hears(answered, time.Now()); !strings.Contains(r.body, `"master_pid":8`) {
 		t.Errorf("%+v", r)
 	}
@@ -367,15 +368,15 @@ func TestCutsAreTheReloadsOwn(t *testing.T) {
 		second <- response{resp.StatusCode, strings.TrimSpace(string(b))}
 	}()
 	(<-sv.calls)()
-	master.says(wire.Cut{Generation: 2, Requests: 3})
-	master.says(wire.Cut{Generation: 1, Requests: 1, Connections: 1})
-	master.says(wire.Oldest{Generation: 2})
+	master.says(message.Cut{Generation: 2, Requests: 3})
+	master.says(message.Cut{Generation: 1, Requests: 1, Connections: 1})
+	master.says(message.Oldest{Generation: 2})
 	if r := sv.hears(first, time.Now()); r.body != `{"id":1,"ok":true,"generation":2,"drained":true,"cut_requests":1,"cut_connections":1}` {
 		t.Errorf("the first: %+v", r)
 	}
-	master.says(wire.Cut{Generation: 2, Connections: 5})
-	master.says(wire.Cut{Generation: 3, Connections: 50})
-	master.says(wire.Oldest{Generation: 3})
+	master.says(message.Cut{Generation: 2, Connections: 5})
+	master.says(message.Cut{Generation: 3, Connections: 50})
+	master.says(message.Oldest{Generation: 3})
 	if r := sv.hears(second, time.Now()); r.body != `{"id":2,"ok":true,"generation":3,"drained":true,"cut_requests":4,"cut_connections":6}` {
 		t.Errorf("the second: %+v", r)
 	}
@@ -391,7 +392,7 @@ func TestControlBeforeAnythingServes(t *testing.T) {
 	a := sv.newActor(t, phaseFirst, 1<<30)
 	sv.starting = a.s
 	path := filepath.Join(t.TempDir(), "s")
-	a.says(wire.Put{Name: EntryControl, Data: path}, controlSocket(t, path))
+	a.says(message.Put{Name: EntryControl, Data: path}, controlSocket(t, path))
 	if sv.control == nil {
 		t.Fatal("nobody answers")
 	}
@@ -399,11 +400,11 @@ func TestControlBeforeAnythingServes(t *testing.T) {
 	if st := sv.status(); st.State != "starting" || st.MasterPID != 0 {
 		t.Errorf("%+v", st)
 	}
-	a.says(wire.Commit{})
+	a.says(message.Commit{})
 	if sv.control == nil || sv.registry[EntryControl].fd < 0 {
 		t.Error("nobody answers after COMMIT")
 	}
-	a.says(wire.Drop{Name: EntryControl})
+	a.says(message.Drop{Name: EntryControl})
 	if sv.control != nil {
 		t.Error("a socket that is gone is answered on")
 	}

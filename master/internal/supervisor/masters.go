@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
@@ -35,7 +36,7 @@ func (sv *supervisor) onHello(p seqpacket.Packet) {
 	}
 	if err != nil {
 		sv.log.Warn("supervisor: a process was refused at the door", "pid", s.pid, "error", err)
-		_ = conn.Post(wire.Refused{Error: err.Error()})
+		_ = conn.Post(message.Refused{Error: err.Error()})
 		conn.Flush()
 		_ = conn.Close()
 		s.letGo()
@@ -85,8 +86,8 @@ func (sv *supervisor) onMessage(s *session, p *seqpacket.Packet) error {
 		sv.onLateWord(s, p)
 	case phaseFailed:
 		s.undo(p)
-		if p.Frame.T == (wire.Commit{}).Kind() {
-			return wire.On(p.Frame, func(m wire.Commit) { sv.onCommit(s, m) })
+		if p.Frame.T == (message.Commit{}).Kind() {
+			return wire.On(p.Frame, func(m message.Commit) { sv.onCommit(s, m) })
 		}
 	case phaseDoor, phaseLeft, phaseGone:
 	}
@@ -110,47 +111,47 @@ func (sv *supervisor) onCut(s *session) {
 func (sv *supervisor) handle(s *session, p *seqpacket.Packet) error {
 	f := p.Frame
 	switch f.T {
-	case wire.Put{}.Kind():
+	case message.Put{}.Kind():
 		return sv.onPut(s, p)
-	case wire.Drop{}.Kind():
-		return wire.On(f, func(m wire.Drop) { sv.onDrop(s, m) })
-	case wire.Preparing{}.Kind():
-		return wire.On(f, func(m wire.Preparing) { sv.onPreparing(s, m) })
-	case wire.Commit{}.Kind():
-		return wire.On(f, func(m wire.Commit) { sv.onCommit(s, m) })
-	case wire.Serving{}.Kind():
-		return wire.On(f, func(m wire.Serving) { sv.onServing(s, m) })
-	case wire.Compared{}.Kind():
+	case message.Drop{}.Kind():
+		return wire.On(f, func(m message.Drop) { sv.onDrop(s, m) })
+	case message.Preparing{}.Kind():
+		return wire.On(f, func(m message.Preparing) { sv.onPreparing(s, m) })
+	case message.Commit{}.Kind():
+		return wire.On(f, func(m message.Commit) { sv.onCommit(s, m) })
+	case message.Serving{}.Kind():
+		return wire.On(f, func(m message.Serving) { sv.onServing(s, m) })
+	case message.Compared{}.Kind():
 		sv.onCompared(s)
-	case wire.Fail{}.Kind():
-		return wire.On(f, func(m wire.Fail) { sv.onFail(s, m) })
-	case wire.Upgrading{}.Kind():
-		return wire.On(f, func(m wire.Upgrading) { sv.onUpgrading(s, m) })
-	case wire.UpgradeFailed{}.Kind():
+	case message.Fail{}.Kind():
+		return wire.On(f, func(m message.Fail) { sv.onFail(s, m) })
+	case message.Upgrading{}.Kind():
+		return wire.On(f, func(m message.Upgrading) { sv.onUpgrading(s, m) })
+	case message.UpgradeFailed{}.Kind():
 		return wire.On(f, sv.onUpgradeFailed)
-	case wire.Request{}.Kind():
-		return wire.On(f, func(m wire.Request) { sv.request(m.Source, true) })
-	case wire.Oldest{}.Kind():
+	case message.ReloadRequest{}.Kind():
+		return wire.On(f, func(m message.ReloadRequest) { sv.request(m.Source, true) })
+	case message.Oldest{}.Kind():
 		return wire.On(f, sv.onOldest)
-	case wire.Cut{}.Kind():
+	case message.Cut{}.Kind():
 		return wire.On(f, sv.onWorkerCut)
-	case wire.Reopened{}.Kind():
+	case message.Reopened{}.Kind():
 		s.reopens--
-	case wire.StatusAnswer{}.Kind():
-		var m wire.StatusAnswer
+	case message.StatusAnswer{}.Kind():
+		var m message.StatusAnswer
 		if err := f.Into(&m); err != nil {
 			return err
 		}
 		return sv.onStatus(m, p)
-	case wire.Gone{}.Kind():
-		return wire.On(f, func(m wire.Gone) { sv.onGoneQuestion(m.PID) })
-	case wire.Kill{}.Kind():
-		return wire.On(f, func(m wire.Kill) { sv.onKill(m.PID) })
+	case message.AwaitExit{}.Kind():
+		return wire.On(f, func(m message.AwaitExit) { sv.onGoneQuestion(m.PID) })
+	case message.Kill{}.Kind():
+		return wire.On(f, func(m message.Kill) { sv.onKill(m.PID) })
 	}
 	return nil
 }
 
-func (sv *supervisor) onDrop(s *session, m wire.Drop) {
+func (sv *supervisor) onDrop(s *session, m message.Drop) {
 	if sv.attempt != nil {
 		sv.attempt.forget(WorkerPID(m.Name))
 	}
@@ -158,7 +159,7 @@ func (sv *supervisor) onDrop(s *session, m wire.Drop) {
 }
 
 // onFail: the sender says why it is about to exit.
-func (sv *supervisor) onFail(s *session, m wire.Fail) {
+func (sv *supervisor) onFail(s *session, m message.Fail) {
 	if s.phase == phaseSuccessor {
 		sv.attempt.blame(m.Error)
 	}
@@ -175,7 +176,7 @@ func (sv *supervisor) onKill(pid int) {
 }
 
 func (sv *supervisor) onPut(s *session, p *seqpacket.Packet) error {
-	var m wire.Put
+	var m message.Put
 	if err := p.Frame.Into(&m); err != nil {
 		return err
 	}
@@ -281,7 +282,7 @@ func (sv *supervisor) onReaped(pid int, ws unix.WaitStatus) {
 	if sv.attempt != nil {
 		sv.attempt.forget(pid)
 	}
-	sv.post(wire.Exited{PID: pid, Status: uint32(ws), Known: true})
+	sv.post(message.Exited{PID: pid, Status: uint32(ws), Known: true})
 	if sv.current == nil && sv.lost == pid && sv.lastDeath == "" {
 		sv.lastDeath = describe(ws)
 	}
@@ -328,7 +329,7 @@ func (sv *supervisor) onGoneQuestion(pid int) {
 	}
 	delete(sv.dead, pid)
 	sv.registry.drop(WorkerEntry(pid))
-	sv.post(wire.Exited{PID: pid, Status: uint32(ws), Known: died})
+	sv.post(message.Exited{PID: pid, Status: uint32(ws), Known: died})
 }
 
 // switchLog makes the supervisor log where the master says.

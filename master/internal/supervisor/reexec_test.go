@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
@@ -204,7 +205,7 @@ func TestExecFails(t *testing.T) {
 	go sv.readDoor()
 	const messages = 100
 	for i := range messages {
-		if err := a.Post(wire.Put{Name: "n", Data: string(rune('0' + i%10))}); err != nil {
+		if err := a.Post(message.Put{Name: "n", Data: string(rune('0' + i%10))}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -214,7 +215,7 @@ func TestExecFails(t *testing.T) {
 	if sv.follow.refused != want || !strings.Contains(sv.problems[problemFollow], "exec format error") {
 		t.Errorf("%+v", sv.follow)
 	}
-	_ = a.Post(wire.Request{Source: "after"})
+	_ = a.Post(message.ReloadRequest{Source: "after"})
 	for sv.count == sv.served { // the last of them, in order
 		sv.onPacket(<-sv.packets)
 	}
@@ -234,7 +235,7 @@ func TestExecFails(t *testing.T) {
 			}
 		}
 	}
-	hello, _ := wire.Encode(wire.Hello{})
+	hello, _ := wire.Encode(message.Hello{})
 	_ = unix.Sendmsg(sv.doorFD, hello, nil, nil, unix.MSG_NOSIGNAL)
 	if ev := <-sv.packets; ev.from != nil || ev.packet == nil {
 		t.Errorf("%+v", ev)

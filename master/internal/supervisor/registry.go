@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/worker/ownfile"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
@@ -18,7 +19,7 @@ const (
 	EntryLog    = "log"    // what the log is written to; its data is the format
 	EntryListen = "listen" // listen/<key>: a listening socket
 	EntryCount  = "count"  // how many workers there are to be
-	EntryStats  = "stats"  // what the masters have counted, under the names that it has in wire.Status
+	EntryStats  = "stats"  // what the masters have counted, under the names that it has in status.Status
 	// EntryControl is the control socket. The supervisor answers on it while there is no master.
 	EntryControl = "control"
 	EntryWorker  = "worker" // worker/<pid>: a worker's control socket
@@ -106,15 +107,15 @@ func (s registry) send(c *seqpacket.Conn, prefixes ...string) {
 			}
 		}
 	}
-	_ = c.Post(wire.End{})
+	_ = c.Post(message.End{})
 }
 
 func (e entry) send(c *seqpacket.Conn, name string) {
 	if e.fd < 0 {
-		_ = c.Post(wire.Item{Name: name, Data: e.data})
+		_ = c.Post(message.Item{Name: name, Data: e.data})
 		return
 	}
-	_ = c.Post(wire.Item{Name: name, Data: e.data, HasFD: true}, e.fd)
+	_ = c.Post(message.Item{Name: name, Data: e.data, HasFD: true}, e.fd)
 }
 
 // staged is what a successor has put and dropped, in order, before COMMIT.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/worker/ownfile"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
@@ -217,15 +218,15 @@ func TestSend(t *testing.T) {
 	s.put("worker/7", entry{fd: -1, data: "{}"})
 	ours, theirs := talk(t)
 	s.send(ours, "exe", "count")
-	for _, want := range []wire.Item{{Name: "exe", Data: "v1", HasFD: true}, {Name: "count", Data: "3"}} {
-		var got wire.Item
+	for _, want := range []message.Item{{Name: "exe", Data: "v1", HasFD: true}, {Name: "count", Data: "3"}} {
+		var got message.Item
 		p := hear(t, theirs, &got)
 		if got != want || (len(p.FDs) == 1) != want.HasFD {
 			t.Errorf("%+v with %d descriptors, want %+v", got, len(p.FDs), want)
 		}
 		p.Close()
 	}
-	hear(t, theirs, &wire.End{})
+	hear(t, theirs, &message.End{})
 	h.want(true, "a duplicate was sent")
 	s.drop("exe")
 	h.want(false, "dropped")

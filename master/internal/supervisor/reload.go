@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"baton/worker/wire"
+	"baton/master/internal/message"
 )
 
 // startReload begins an attempt if somebody has asked for one that no attempt has served, and the master can be asked. What
@@ -26,11 +26,11 @@ func (sv *supervisor) startReload(now time.Time) {
 	}
 	sv.dl.attempt = now.Add(sv.masterLimit()) // for Upgrading
 	sv.sayReloading()
-	sv.post(wire.Reload{Attempt: sv.attempt.id})
+	sv.post(message.Reload{Attempt: sv.attempt.id})
 }
 
 // onUpgrading: the sponsor starts the successor. The old config's ready_timeout holds until that has loaded its own.
-func (sv *supervisor) onUpgrading(s *session, m wire.Upgrading) {
+func (sv *supervisor) onUpgrading(s *session, m message.Upgrading) {
 	if a := sv.attempt; a != nil && a.id == m.Attempt && a.phase == attemptAsked {
 		a.phase = attemptStarted
 		sv.armAttempt(s.timeouts)
@@ -39,7 +39,7 @@ func (sv *supervisor) onUpgrading(s *session, m wire.Upgrading) {
 
 // armAttempt sets the attempt's deadline. The successor looks after its workers by itself; the margin lets it say which of
 // them was late.
-func (sv *supervisor) armAttempt(t wire.Preparing) {
+func (sv *supervisor) armAttempt(t message.Preparing) {
 	limit := time.Duration(t.ReadyTimeout)
 	if limit <= 0 {
 		limit = defaultReady
@@ -51,7 +51,7 @@ func (sv *supervisor) armAttempt(t wire.Preparing) {
 // readyMargin is kept for a successor to report by itself that a worker was not ready in time.
 const readyMargin = 250 * time.Millisecond
 
-func (sv *supervisor) onPreparing(s *session, m wire.Preparing) {
+func (sv *supervisor) onPreparing(s *session, m message.Preparing) {
 	s.timeouts = m
 	if s.phase == phaseSuccessor {
 		sv.armAttempt(s.timeouts)
@@ -60,7 +60,7 @@ func (sv *supervisor) onPreparing(s *session, m wire.Preparing) {
 
 // onUpgradeFailed: the sponsor says that its child is gone. That ends the attempt, when what the child itself has said
 // about it is read: the word of another process may overtake it.
-func (sv *supervisor) onUpgradeFailed(m wire.UpgradeFailed) {
+func (sv *supervisor) onUpgradeFailed(m message.UpgradeFailed) {
 	a := sv.attempt
 	if a == nil || a.id != m.Attempt {
 		return

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"baton/master/internal/control"
-	"baton/worker/wire"
+	"baton/master/internal/message"
 )
 
 // maxResizes bounds what may wait for a master. Those who ask on the control socket are fewer.
@@ -17,14 +17,14 @@ const maxResizes = 1024
 // moment is told would be lost with it, and while a master is not alone yet. A master that dies before it has answered
 // leaves it to the next one.
 type resizing struct {
-	wire.Resize
+	message.Resize
 	sent   time.Time // zero: it is held back
 	done   bool
 	failed string
 }
 
 // askResize answers when the master has obeyed.
-func (sv *supervisor) askResize(m wire.Resize, asked time.Time) look {
+func (sv *supervisor) askResize(m message.Resize, asked time.Time) look {
 	if len(sv.resizes) >= maxResizes {
 		return refused(&control.Error{Code: http.StatusServiceUnavailable, Text: "resize: too many requests wait for the master"})
 	}
@@ -64,7 +64,7 @@ func (sv *supervisor) resizeBy(delta int) {
 		sv.log.Warn("supervisor: resize was dropped", "by", delta, "waiting", len(sv.resizes))
 		return
 	}
-	r := sv.resize(wire.Resize{Delta: delta})
+	r := sv.resize(message.Resize{Delta: delta})
 	watch := func(now time.Time) (a answer, done bool, until time.Time) {
 		if r.done || sv.stopping || r.sent.IsZero() {
 			return answer{}, r.done || sv.stopping, until
@@ -79,7 +79,7 @@ func (sv *supervisor) resizeBy(delta int) {
 	sv.questions = append(sv.questions, question{ctx: context.Background(), look: watch, reply: make(chan answer, 1)})
 }
 
-func (sv *supervisor) resize(m wire.Resize) *resizing {
+func (sv *supervisor) resize(m message.Resize) *resizing {
 	sv.resizeSeq++
 	m.Seq = sv.resizeSeq
 	r := &resizing{Resize: m}

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"baton/worker/wire"
+	"baton/master/internal/message"
 )
 
 // What is asked of a master in the middle of a reload would be lost with it. It is held back, and given to whoever is the
@@ -17,14 +17,14 @@ func TestResizeInTheMiddleOfAReload(t *testing.T) {
 		sv := listening(t, s)
 		answered := sv.asks("POST /resize?workers=5")
 		sv.resizeBy(1)
-		successor.says(wire.Put{Name: EntryCount, Data: `{"count":2,"config":2}`})
-		successor.says(wire.Commit{Seen: 1})
-		successor.hears(&wire.Committed{})
-		master.hears(&wire.Superseded{}) // and nothing before
-		master.says(wire.Left{})
-		successor.hears(&wire.Alone{})
-		successor.hears(&wire.Item{})
-		successor.hears(&wire.End{})
+		successor.says(message.Put{Name: EntryCount, Data: `{"count":2,"config":2}`})
+		successor.says(message.Commit{Seen: 1})
+		successor.hears(&message.Committed{})
+		master.hears(&message.Superseded{}) // and nothing before
+		master.says(message.Leaving{})
+		successor.hears(&message.TakeoverComplete{})
+		successor.hears(&message.Item{})
+		successor.hears(&message.End{})
 		hearsResizes(t, sv, successor, answered)
 	})
 	t.Run("that fails", func(t *testing.T) {
@@ -36,7 +36,7 @@ func TestResizeInTheMiddleOfAReload(t *testing.T) {
 		if !sv.resizes[0].sent.IsZero() || !sv.resizes[1].sent.IsZero() {
 			t.Error("the master is told while the reload runs")
 		}
-		master.says(wire.UpgradeFailed{Attempt: sv.attempt.id, Error: "no"})
+		master.says(message.UpgradeFailed{Attempt: sv.attempt.id, Error: "no"})
 		successor.dies()
 		hearsResizes(t, sv, master, answered)
 	})
@@ -49,10 +49,10 @@ func TestResizeInTheMiddleOfAReload(t *testing.T) {
 		master.dies()
 		again := sv.newActor(t, phaseRestart, 1<<29)
 		sv.starting = again.s
-		again.says(wire.Commit{})
-		again.hears(&wire.Committed{})
-		again.hears(&wire.Alone{})
-		again.hears(&wire.End{})
+		again.says(message.Commit{})
+		again.hears(&message.Committed{})
+		again.hears(&message.TakeoverComplete{})
+		again.hears(&message.End{})
 		hearsResizes(t, sv, again, answered)
 	})
 }
@@ -60,18 +60,18 @@ func TestResizeInTheMiddleOfAReload(t *testing.T) {
 // hearsResizes: a is told to have five workers and then one more, and who has asked for five hears that they are there.
 func hearsResizes(t *testing.T, sv *site, a actor, answered <-chan response) {
 	t.Helper()
-	for _, want := range []wire.Resize{{Workers: 5, Seq: 1}, {Delta: 1, Seq: 2}} {
-		var r wire.Resize
+	for _, want := range []message.Resize{{Workers: 5, Seq: 1}, {Delta: 1, Seq: 2}} {
+		var r message.Resize
 		if a.hears(&r); r != want {
 			t.Errorf("%+v, want %+v", r, want)
 		}
 	}
 	sv.waitsFor(2)
-	a.says(wire.Put{Name: EntryCount, Data: `{"count":5,"config":2}`, Resized: 1})
+	a.says(message.Put{Name: EntryCount, Data: `{"count":5,"config":2}`, Resized: 1})
 	if r := sv.hears(answered, time.Now()); r.code != 200 || r.body != `{"workers":5}` {
 		t.Errorf("%+v", r)
 	}
-	a.says(wire.Put{Name: EntryCount, Data: `{"count":6,"config":2}`, Resized: 2})
+	a.says(message.Put{Name: EntryCount, Data: `{"count":6,"config":2}`, Resized: 2})
 	if sv.waitsFor(0); len(sv.resizes) != 0 {
 		t.Errorf("%+v", sv.resizes)
 	}
@@ -89,20 +89,20 @@ func TestReloadWaitsForResizes(t *testing.T) {
 	t.Parallel()
 	sv, master := serving(t)
 	sv.resizeBy(1)
-	master.hears(&wire.Resize{})
+	master.hears(&message.Resize{})
 	sv.request("test", false)
 	if sv.startReload(time.Now()); sv.attempt != nil {
 		t.Error("a reload in the middle of a resize")
 	}
 	sv.resizeBy(1) // does not keep the reload from beginning
-	master.says(wire.Put{Name: EntryCount, Data: "{}", Resized: 1})
+	master.says(message.Put{Name: EntryCount, Data: "{}", Resized: 1})
 	if sv.startReload(time.Now()); sv.attempt == nil {
 		t.Fatal("no reload")
 	}
-	master.hears(&wire.Reload{})
+	master.hears(&message.Reload{})
 	sv.request("test", false) // and the next reload not the resize
 	sv.failAttempt()
-	master.hears(&wire.Resize{})
+	master.hears(&message.Resize{})
 	if sv.startReload(time.Now()); sv.attempt != nil {
 		t.Error("a reload in the middle of a resize")
 	}
@@ -128,9 +128,9 @@ func TestResizeThatFails(t *testing.T) {
 	s, master := serving(t)
 	sv := listening(t, s)
 	answered := sv.asks("POST /resize?workers=60")
-	var r wire.Resize
+	var r message.Resize
 	master.hears(&r)
-	master.says(wire.Put{Name: EntryCount, Data: "{}", Resized: r.Seq, Failed: "too many open files"})
+	master.says(message.Put{Name: EntryCount, Data: "{}", Resized: r.Seq, Failed: "too many open files"})
 	if r := sv.hears(answered, time.Now()); r.code != 409 || r.body != "resize: too many open files" {
 		t.Errorf("%+v", r)
 	}
@@ -154,16 +154,16 @@ func TestReopenInTheMiddleOfAReload(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
 	sv.reopenLogs()
-	master.hears(&wire.Reopen{})
-	successor.says(wire.Commit{Seen: 1})
-	successor.hears(&wire.Committed{})
-	master.hears(&wire.Superseded{})
+	master.hears(&message.Reopen{})
+	successor.says(message.Commit{Seen: 1})
+	successor.hears(&message.Committed{})
+	master.hears(&message.Superseded{})
 	master.dies()
-	successor.hears(&wire.Alone{})
-	successor.hears(&wire.End{})
-	successor.hears(&wire.Reopen{})
+	successor.hears(&message.TakeoverComplete{})
+	successor.hears(&message.End{})
+	successor.hears(&message.Reopen{})
 	sv.reopenLogs()
-	successor.hears(&wire.Reopen{})
+	successor.hears(&message.Reopen{})
 	successor.hearsNoMore()
 }
 
@@ -171,7 +171,7 @@ func TestReopenInAReloadThatFails(t *testing.T) {
 	t.Parallel()
 	sv, master, _ := reloading(t)
 	sv.reopenLogs()
-	master.hears(&wire.Reopen{})
+	master.hears(&message.Reopen{})
 	sv.failAttempt()
 	if master.hearsNoMore(); sv.reopen {
 		t.Error("the next master is told, too")
@@ -191,11 +191,11 @@ func TestReopenWithoutAMaster(t *testing.T) {
 	sv.reopenLogs()
 	again := sv.newActor(t, phaseRestart, 1<<29)
 	sv.starting = again.s
-	again.says(wire.Commit{})
-	again.hears(&wire.Committed{})
-	again.hears(&wire.Alone{})
-	again.hears(&wire.End{})
-	again.hears(&wire.Reopen{})
+	again.says(message.Commit{})
+	again.hears(&message.Committed{})
+	again.hears(&message.TakeoverComplete{})
+	again.hears(&message.End{})
+	again.hears(&message.Reopen{})
 }
 
 // A master that was dead already when it was told, or died before it had done it, leaves it to the next one.
@@ -205,17 +205,17 @@ func TestReopenThatTheMasterDidNotLiveToSee(t *testing.T) {
 		sv, master := serving(t)
 		sv.reopenLogs()
 		if done {
-			master.says(wire.Reopened{})
+			master.says(message.Reopened{})
 		}
 		master.dies()
 		again := sv.newActor(t, phaseRestart, 1<<29)
 		sv.starting = again.s
-		again.says(wire.Commit{})
-		again.hears(&wire.Committed{})
-		again.hears(&wire.Alone{})
-		again.hears(&wire.End{})
+		again.says(message.Commit{})
+		again.hears(&message.Committed{})
+		again.hears(&message.TakeoverComplete{})
+		again.hears(&message.End{})
 		if !done {
-			again.hears(&wire.Reopen{})
+			again.hears(&message.Reopen{})
 		}
 		again.hearsNoMore()
 	}

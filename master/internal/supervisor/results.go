@@ -7,8 +7,9 @@ import (
 	"time"
 
 	"baton/master/internal/control"
+	"baton/master/internal/message"
+	"baton/master/internal/status"
 	"baton/master/peer"
-	"baton/worker/wire"
 )
 
 // maxResults is how many results are kept for those who ask late.
@@ -29,16 +30,16 @@ type result struct {
 }
 
 // report is how the attempt ended, for people.
-func (r result) report() wire.ReloadStatus {
-	return wire.ReloadStatus{ID: r.Seen, OK: r.OK, Error: r.Error, At: time.UnixMilli(r.At)}
+func (r result) report() status.Reload {
+	return status.Reload{ID: r.Seen, OK: r.OK, Error: r.Error, At: time.UnixMilli(r.At)}
 }
 
 // lastReload is how the last one ended.
-func (sv *supervisor) lastReload() wire.ReloadStatus {
+func (sv *supervisor) lastReload() status.Reload {
 	if n := len(sv.results); n > 0 {
 		return sv.results[n-1].report()
 	}
-	return wire.ReloadStatus{OK: true}
+	return status.Reload{OK: true}
 }
 
 // maxReason bounds what is kept of a reason.
@@ -97,8 +98,8 @@ func (sv *supervisor) awaitReload(id int64, drained bool, asked time.Time) look 
 	}
 }
 
-func (r result) answer(id int64, drained bool) wire.ReloadAnswer {
-	a := wire.ReloadAnswer{ID: id, OK: r.OK, Error: r.Error, Generation: r.Generation}
+func (r result) answer(id int64, drained bool) status.ReloadAnswer {
+	a := status.ReloadAnswer{ID: id, OK: r.OK, Error: r.Error, Generation: r.Generation}
 	if drained && r.OK {
 		a.Drained, a.CutRequests, a.CutConnections = true, r.CutRequests, r.CutConnections
 	}
@@ -107,7 +108,7 @@ func (r result) answer(id int64, drained bool) wire.ReloadAnswer {
 
 // onCut counts what was cut of a worker for every reload that still waits for it. There is one for each generation, so that
 // nobody's count begins anew with somebody else's reload.
-func (sv *supervisor) onWorkerCut(m wire.Cut) {
+func (sv *supervisor) onWorkerCut(m message.Cut) {
 	for i := range sv.results {
 		if r := &sv.results[i]; r.OK && !r.Drained && m.Generation < r.Generation {
 			r.CutRequests += m.Requests
@@ -117,7 +118,7 @@ func (sv *supervisor) onWorkerCut(m wire.Cut) {
 }
 
 // onOldest: no worker is older than that.
-func (sv *supervisor) onOldest(m wire.Oldest) {
+func (sv *supervisor) onOldest(m message.Oldest) {
 	for i := range sv.results {
 		if r := &sv.results[i]; r.OK && r.Generation <= m.Generation {
 			r.Drained = true

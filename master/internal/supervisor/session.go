@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/worker/seqpacket"
-	"baton/worker/wire"
 )
 
 // session is the conversation with one master process.
@@ -25,8 +25,8 @@ type session struct {
 	paused  bool   // nobody reads what it says, see pauseReaders
 	serving bool   // its sockets listen and its workers have GO
 
-	reopens  int            // that it was told and has not answered
-	timeouts wire.Preparing // of the config that it has loaded
+	reopens  int               // that it was told and has not answered
+	timeouts message.Preparing // of the config that it has loaded
 
 	lastWord string // why it is about to exit, in its own words
 	end      string // how it ended, if it was reaped before its last words were read
@@ -87,7 +87,7 @@ func (a *attempt) forget(pid int) {
 
 // undo takes back what a successor has put before it heard, or died, of the end of its attempt.
 func (s *session) undo(p *seqpacket.Packet) {
-	var m wire.Put
+	var m message.Put
 	if p.Frame.T == m.Kind() && p.Frame.Into(&m) == nil {
 		entry{fd: p.TakeFD(), unlink: m.Unlink, undo: m.Undo}.discard()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/supervisor/earlysignal"
 	"baton/worker/wire"
 )
@@ -133,6 +134,6 @@ func (sv *supervisor) request(source string, unattended bool) int64 {
 func (sv *supervisor) tellReopen() {
 	if sv.current != nil {
 		sv.current.reopens++
-		sv.post(wire.Reopen{})
+		sv.post(message.Reopen{})
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -32,19 +33,19 @@ type state struct {
 	Master     storedMaster  `json:"master"`
 	Store      []storedEntry `json:"store"`
 
-	Generation   int            `json:"generation"`
-	Attempts     int64          `json:"attempts"`
-	Count        int64          `json:"count"`
-	Served       int64          `json:"served"`
-	Results      []result       `json:"results,omitempty"`
-	Forgotten    int64          `json:"forgotten,omitempty"`
-	Asked        []int64        `json:"asked,omitempty"` // of pace, Unix nanoseconds
-	Reloaded     int64          `json:"reloaded"`        // of pace, Unix nanoseconds
-	ResizeSeq    int64          `json:"resize_seq"`
-	Deaths       deaths         `json:"deaths"`
-	MasterSince  int64          `json:"master_since"`  // Unix nanoseconds
-	LastTimeouts wire.Preparing `json:"last_timeouts"` // of the last master
-	Size         int            `json:"size"`
+	Generation   int               `json:"generation"`
+	Attempts     int64             `json:"attempts"`
+	Count        int64             `json:"count"`
+	Served       int64             `json:"served"`
+	Results      []result          `json:"results,omitempty"`
+	Forgotten    int64             `json:"forgotten,omitempty"`
+	Asked        []int64           `json:"asked,omitempty"` // of pace, Unix nanoseconds
+	Reloaded     int64             `json:"reloaded"`        // of pace, Unix nanoseconds
+	ResizeSeq    int64             `json:"resize_seq"`
+	Deaths       deaths            `json:"deaths"`
+	MasterSince  int64             `json:"master_since"`  // Unix nanoseconds
+	LastTimeouts message.Preparing `json:"last_timeouts"` // of the last master
+	Size         int               `json:"size"`
 }
 
 // deaths are those of masters.
@@ -64,9 +65,9 @@ type ttyState struct {
 
 // storedMaster is the session of the current master.
 type storedMaster struct {
-	FD       int            `json:"fd"`
-	PID      int            `json:"pid"`
-	Timeouts wire.Preparing `json:"timeouts"`
+	FD       int               `json:"fd"`
+	PID      int               `json:"pid"`
+	Timeouts message.Preparing `json:"timeouts"`
 }
 
 // storedEntry is an entry of the registry.

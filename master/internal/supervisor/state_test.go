@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/worker/seqpacket"
-	"baton/worker/wire"
 )
 
 // notCarried are the fields of a supervisor that a state does not have, and why. Whoever adds a field to the supervisor either
@@ -31,7 +31,7 @@ var notCarried = map[string]string{
 func restedSupervisor(t *testing.T) (*supervisor, actor) {
 	t.Helper()
 	sv, a := serving(t)
-	a.says(wire.Preparing{ReadyTimeout: 1, StopTimeout: 2, DrainTimeout: 3})
+	a.says(message.Preparing{ReadyTimeout: 1, StopTimeout: 2, DrainTimeout: 3})
 	ours, theirs := talk(t)
 	sv.door = ours
 	sv.doorFD, _ = theirs.FD()
@@ -45,7 +45,7 @@ func restedSupervisor(t *testing.T) (*supervisor, actor) {
 	sv.pace = pace{asked: []time.Time{time.Unix(0, 11), time.Unix(0, 12)}, started: time.Unix(0, 13)}
 	sv.size = 6
 	sv.masterSince, sv.started = time.Unix(0, 14), time.Unix(0, 15)
-	sv.lastTimeouts = wire.Preparing{StopTimeout: 5}
+	sv.lastTimeouts = message.Preparing{StopTimeout: 5}
 	sv.results = []result{{Seen: 9, OK: true, Generation: 1, Drained: true, CutRequests: 2}}
 	sv.registry.put("listen/a\xff", entry{fd: hold(t).fd, data: "x\xff", unlink: made(t, path(t, "sock\xff"))}) // paths are bytes
 	sv.registry.put("count", entry{fd: -1, data: "{}"})
@@ -92,8 +92,8 @@ func TestStateCarriesTheSupervisor(t *testing.T) {
 	if s.pid != was.pid || s.phase != was.phase || s.timeouts != was.timeouts {
 		t.Errorf("master %+v, want %+v", s, was)
 	}
-	_ = s.conn.Post(wire.Reopen{})
-	a.hears(&wire.Reopen{})
+	_ = s.conn.Post(message.Reopen{})
+	a.hears(&message.Reopen{})
 
 	carried := reflect.TypeFor[supervisor]()
 	for i := range carried.NumField() {

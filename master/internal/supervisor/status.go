@@ -8,9 +8,11 @@ import (
 	"slices"
 	"time"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/sockets"
 	"baton/master/internal/spawn"
+	"baton/master/internal/status"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -67,7 +69,7 @@ func (sv *supervisor) askStatus(asked time.Time) look {
 		}
 		if s := sv.current; s != nil && s != told {
 			told = s
-			sv.post(wire.StatusRequest{ID: id})
+			sv.post(message.StatusRequest{ID: id})
 		}
 		if until = asked.Add(sv.statusPatience()); now.Before(until) {
 			return answer{}, false, until
@@ -89,7 +91,7 @@ func (sv *supervisor) statusPatience() time.Duration {
 }
 
 // onStatus is the master's answer, in a memory file.
-func (sv *supervisor) onStatus(m wire.StatusAnswer, p *seqpacket.Packet) error {
+func (sv *supervisor) onStatus(m message.StatusAnswer, p *seqpacket.Packet) error {
 	if _, asked := sv.statuses[m.ID]; !asked || len(p.FDs) == 0 {
 		return nil
 	}
@@ -97,7 +99,7 @@ func (sv *supervisor) onStatus(m wire.StatusAnswer, p *seqpacket.Packet) error {
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
-	st := &wire.Status{}
+	st := &status.Status{}
 	if err := json.Unmarshal(b, st); err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
@@ -106,7 +108,7 @@ func (sv *supervisor) onStatus(m wire.StatusAnswer, p *seqpacket.Packet) error {
 }
 
 // complete adds to what a master says what only the supervisor knows.
-func (sv *supervisor) complete(st wire.Status) wire.Status {
+func (sv *supervisor) complete(st status.Status) status.Status {
 	st.Generation = sv.generation
 	st.SupervisorPID, st.Supervisor, st.Started, st.MasterRestarts = sv.pid, sv.opts.Version, sv.started, sv.restarts
 	st.LastReload = sv.lastReload()
@@ -139,15 +141,15 @@ func (sv *supervisor) absence() string {
 }
 
 // status is the status without a master's part. What only workers and masters know is missing.
-func (sv *supervisor) status() wire.Status {
-	var st wire.Status
+func (sv *supervisor) status() status.Status {
+	var st status.Status
 	_ = json.Unmarshal([]byte(sv.registry[EntryStats].data), &st) // what the masters have counted
-	var slots wire.Slots
+	var slots message.Slots
 	_ = json.Unmarshal([]byte(sv.registry[EntryCount].data), &slots)
 	st.Version, st.State = sv.registry[EntryExe].data, "serving"
 	st.WorkersWanted, st.WorkersConfig = slots.Count, slots.Config
 	st.Workers, st.Listeners = sv.workers(), sv.listeners()
-	st.Crashing = []wire.CrashingSlot{}
+	st.Crashing = []status.CrashingSlot{}
 	switch s := sv.current; {
 	case s != nil:
 		st.MasterPID = s.pid
@@ -161,15 +163,15 @@ func (sv *supervisor) status() wire.Status {
 }
 
 // workers are those of the registry, which the supervisor itself asks nothing.
-func (sv *supervisor) workers() []wire.WorkerStatus {
-	all := []wire.WorkerStatus{}
+func (sv *supervisor) workers() []status.Worker {
+	all := []status.Worker{}
 	for _, name := range sv.registry.names(EntryWorker + "/") {
 		pid := WorkerPID(name)
-		var r wire.WorkerRecord
+		var r message.WorkerRecord
 		if _, dead := sv.dead[pid]; dead || wire.Unmarshal([]byte(sv.registry[name].data), &r) != nil {
 			continue
 		}
-		w := wire.WorkerStatus{
+		w := status.Worker{
 			Generation: r.Generation, Slot: r.Slot, PID: pid, State: "serving", Silent: true,
 			Age: monotime.Now().Sub(monotime.Time(r.Started)).Seconds(),
 		}
@@ -181,18 +183,18 @@ func (sv *supervisor) workers() []wire.WorkerStatus {
 		}
 		all = append(all, w)
 	}
-	wire.SortWorkers(all)
+	status.SortWorkers(all)
 	return all
 }
 
 // listeners are the addresses of the registry's sockets. What the user calls them is not known here.
-func (sv *supervisor) listeners() []wire.ListenerStatus {
-	var all []wire.ListenerStatus
+func (sv *supervisor) listeners() []status.Listener {
+	var all []status.Listener
 	seen := map[string]bool{}
 	for _, name := range sv.registry.names(EntryListen + "/") {
 		address := sockets.Local(sv.registry[name].fd)
 		if !seen[address] {
-			all = append(all, wire.ListenerStatus{Name: address, Address: address})
+			all = append(all, status.Listener{Name: address, Address: address})
 		}
 		seen[address] = true
 	}

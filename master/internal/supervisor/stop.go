@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/worker/wire"
 )
@@ -56,7 +57,7 @@ func (sv *supervisor) stop(s stop) {
 	if sv.current == nil && sv.starting != nil {
 		_ = unix.Kill(sv.starting.pid, unix.SIGKILL) // it has not taken over anything
 	}
-	sv.post(wire.Stop{Deadline: deadline})
+	sv.post(message.Stop{Deadline: deadline})
 	// Before the workers are told: what they find in the queue then is all there will be.
 	sv.dropListeners()
 	sv.drainWorkers(deadline)
@@ -66,7 +67,7 @@ func (sv *supervisor) stop(s stop) {
 func stopMargin(limit time.Duration) time.Duration { return min(500*time.Millisecond, limit/8) }
 
 func (sv *supervisor) stopLimit(quit bool) time.Duration {
-	t := wire.Preparing{StopTimeout: int64(defaultStop), DrainTimeout: int64(defaultDrain)}
+	t := message.Preparing{StopTimeout: int64(defaultStop), DrainTimeout: int64(defaultDrain)}
 	if sv.current != nil && sv.current.timeouts.StopTimeout > 0 {
 		t = sv.current.timeouts
 	} else if sv.lastTimeouts.StopTimeout > 0 {

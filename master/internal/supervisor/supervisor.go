@@ -14,11 +14,12 @@ import (
 
 	"baton/master/internal/backoff"
 	"baton/master/internal/control"
+	"baton/master/internal/message"
+	"baton/master/internal/status"
 	"baton/master/internal/supervisor/earlysignal"
 	"baton/worker"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
-	"baton/worker/wire"
 )
 
 // Exit codes of the supervisor besides those of a first master that failed.
@@ -95,13 +96,13 @@ type supervisor struct {
 	lost         int    // the PID of that master
 	restarts     int64
 	masterSince  time.Time               // no master has died since
-	lastTimeouts wire.Preparing          // of the last master
+	lastTimeouts message.Preparing       // of the last master
 	dead         map[int]unix.WaitStatus // workers that ended while there was no master: what they said last is still to be read
 
 	control   *control.Server
 	calls     chan func() // from the control socket: run on the loop
 	questions []question
-	statuses  map[int64]*wire.Status // that the master is asked for, by ID; nil: not answered yet
+	statuses  map[int64]*status.Status // that the master is asked for, by ID; nil: not answered yet
 	lastQuery int64
 	problems  map[string]string // for the status
 
@@ -137,7 +138,7 @@ func Run(opts Options) int {
 	sv := &supervisor{
 		opts: opts, sink: sink, log: logsink.Logger(sink, "text"), pid: os.Getpid(), started: time.Now(), args: os.Args,
 		packets: make(chan packetEvent), registry: registry{}, follow: follow{self: statFile("/proc/self/exe")},
-		dead: map[int]unix.WaitStatus{}, calls: make(chan func()), statuses: map[int64]*wire.Status{},
+		dead: map[int]unix.WaitStatus{}, calls: make(chan func()), statuses: map[int64]*status.Status{},
 		backoff: restartBackoff,
 	}
 	debug.SetGCPercent(gcPercent)

@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
+	"baton/master/internal/status"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
@@ -25,7 +27,7 @@ func newSupervisor(t *testing.T) *supervisor {
 		log: slog.New(slog.DiscardHandler), pid: os.Getpid(), started: time.Now(), registry: registry{},
 		packets: make(chan packetEvent, 100), opts: Options{Version: "v"}, dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
 		args:     []string{"/proc/self/exe"},
-		statuses: map[int64]*wire.Status{}, sink: logsink.New(2), backoff: restartBackoff,
+		statuses: map[int64]*status.Status{}, sink: logsink.New(2), backoff: restartBackoff,
 	}
 	t.Cleanup(func() {
 		for name := range sv.registry {
@@ -55,11 +57,11 @@ func serving(t *testing.T) (*supervisor, actor) {
 	sv := newSupervisor(t)
 	a := sv.newActor(t, phaseFirst, 1<<30)
 	sv.starting = a.s
-	a.says(wire.Commit{})
-	a.hears(&wire.Committed{})
-	a.hears(&wire.Alone{})
-	a.hears(&wire.End{})
-	a.says(wire.Serving{Workers: 2})
+	a.says(message.Commit{})
+	a.hears(&message.Committed{})
+	a.hears(&message.TakeoverComplete{})
+	a.hears(&message.End{})
+	a.says(message.Serving{Workers: 2})
 	return sv, a
 }
 
@@ -69,8 +71,8 @@ func reloading(t *testing.T) (sv *supervisor, master, successor actor) {
 	sv, master = serving(t)
 	sv.request("test", false)
 	sv.startReload(time.Now())
-	master.hears(&wire.Reload{})
-	master.says(wire.Upgrading{Attempt: sv.attempt.id})
+	master.hears(&message.Reload{})
+	master.says(message.Upgrading{Attempt: sv.attempt.id})
 	successor = sv.newActor(t, phaseDoor, sleeper(t).Process.Pid)
 	if err := sv.admit(successor.s, hello(sv.attempt.id)); err != nil {
 		t.Fatal(err)
@@ -78,7 +80,7 @@ func reloading(t *testing.T) (sv *supervisor, master, successor actor) {
 	return sv, master, successor
 }
 
-func hello(attempt string) wire.Frame { return frame(wire.Hello{Attempt: attempt}) }
+func hello(attempt string) wire.Frame { return frame(message.Hello{Attempt: attempt}) }
 
 func frame(m wire.Message) wire.Frame {
 	body, _ := json.Marshal(m)
@@ -126,7 +128,7 @@ func TestAdmit(t *testing.T) {
 		{"while stopping", func(sv *supervisor) { attempting(sv); sv.stopping = true }, hello("a"), phaseDoor},
 		{"nobody is waited for", func(sv *supervisor) { sv.current = &session{} }, hello(""), phaseDoor},
 		{"another version", attempting, wire.Frame{V: wire.Version + 1, T: "hello"}, phaseDoor},
-		{"no hello", attempting, frame(wire.Commit{}), phaseDoor},
+		{"no hello", attempting, frame(message.Commit{}), phaseDoor},
 	} {
 		sv := newSupervisor(t)
 		tt.given(sv)
@@ -146,13 +148,13 @@ func TestWelcome(t *testing.T) {
 		a := sv.newActor(t, p, 1<<30)
 		a.s.seen = 7
 		sv.welcome(a.s)
-		var w wire.Welcome
+		var w message.Welcome
 		a.hears(&w)
 		if w.Role != p.role() || w.Generation != generation || w.Seen != 7 || w.SupervisorPID != os.Getpid() {
 			t.Errorf("%+v", w)
 		}
-		a.hears(&wire.Item{})
-		a.hears(&wire.End{})
+		a.hears(&message.Item{})
+		a.hears(&message.End{})
 	}
 }
 
@@ -162,8 +164,8 @@ func TestFirstMaster(t *testing.T) {
 	if sv.generation != 1 || sv.current != a.s || sv.starting != nil || a.s.phase != phaseCurrent {
 		t.Errorf("generation %d, %+v", sv.generation, sv.current)
 	}
-	a.says(wire.Commit{}) // once more
-	a.hears(&wire.Refused{})
+	a.says(message.Commit{}) // once more
+	a.hears(&message.Refused{})
 	a.hearsNoMore()
 }
 
@@ -171,23 +173,23 @@ func TestCommitSwapsEverything(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
 	old, fresh := hold(t), hold(t)
-	master.says(wire.Put{Name: "listen/old"}, old.fd)
-	successor.says(wire.Put{Name: "listen/new"}, fresh.fd)
-	successor.says(wire.Drop{Name: "listen/old"})
-	successor.says(wire.Preparing{ReadyTimeout: 1, StopTimeout: 2, DrainTimeout: 3})
+	master.says(message.Put{Name: "listen/old"}, old.fd)
+	successor.says(message.Put{Name: "listen/new"}, fresh.fd)
+	successor.says(message.Drop{Name: "listen/old"})
+	successor.says(message.Preparing{ReadyTimeout: 1, StopTimeout: 2, DrainTimeout: 3})
 	if len(sv.registry.names("")) != 1 {
 		t.Errorf("before COMMIT: %v", sv.registry)
 	}
-	successor.says(wire.Commit{Seen: 1})
+	successor.says(message.Commit{Seen: 1})
 	if sv.generation != 2 || sv.current != successor.s || sv.old != master.s || sv.attempt != nil || sv.dl.old.IsZero() || !sv.dl.attempt.IsZero() {
 		t.Errorf("%+v", sv)
 	}
 	old.want(false, "after COMMIT")
 	fresh.want(true, "after COMMIT")
 
-	var c wire.Committed
+	var c message.Committed
 	successor.hears(&c)
-	master.hears(&wire.Superseded{})
+	master.hears(&message.Superseded{})
 	if r := sv.results[0]; c.Generation != 2 || !r.OK || r.Seen != 1 || r.Generation != 2 {
 		t.Errorf("%+v, %+v", c, r)
 	}
@@ -196,9 +198,9 @@ func TestCommitSwapsEverything(t *testing.T) {
 	}
 
 	late := hold(t)
-	master.says(wire.Put{Name: "count"}, late.fd) // it does not know yet
+	master.says(message.Put{Name: "count"}, late.fd) // it does not know yet
 	late.want(false, "said by one who is superseded")
-	master.says(wire.Request{Source: wire.SourceWatch})
+	master.says(message.ReloadRequest{Source: message.SourceWatch})
 	if len(sv.registry.names("")) != 1 || sv.count != 1 {
 		t.Errorf("a superseded master was obeyed: %v", sv.registry)
 	}
@@ -209,19 +211,19 @@ func TestAloneWhenTheOldMasterHasGone(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
 	sv.registry.put(WorkerEntry(7), entry{fd: -1, data: "{}"})
-	successor.says(wire.Commit{Seen: 1})
-	successor.hears(&wire.Committed{})
+	successor.says(message.Commit{Seen: 1})
+	successor.hears(&message.Committed{})
 	master.dies() // and had been reaped: it is no child
 	if sv.old != nil || !sv.dl.old.IsZero() {
 		t.Error("the old master is waited for")
 	}
-	successor.hears(&wire.Alone{})
-	var it wire.Item
+	successor.hears(&message.TakeoverComplete{})
+	var it message.Item
 	successor.hears(&it)
 	if it.Name != WorkerEntry(7) {
 		t.Errorf("%+v", it)
 	}
-	successor.hears(&wire.End{})
+	successor.hears(&message.End{})
 	sv.announceAlone()
 	successor.hearsNoMore()
 }
@@ -237,9 +239,9 @@ func TestCommitIsRefused(t *testing.T) {
 	} {
 		sv, _, successor := reloading(t)
 		given(sv)
-		successor.says(wire.Put{Name: "count"})
-		successor.says(wire.Commit{Seen: 1})
-		successor.hears(&wire.Refused{})
+		successor.says(message.Put{Name: "count"})
+		successor.says(message.Commit{Seen: 1})
+		successor.hears(&message.Refused{})
 		if sv.generation != 1 || sv.current == successor.s || len(sv.registry) != 0 {
 			t.Errorf("%s: generation %d, store %v", name, sv.generation, sv.registry)
 		}
@@ -251,25 +253,25 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(sv *supervisor, master, successor actor){
 		"it says why and goes": func(sv *supervisor, master, successor actor) {
-			successor.says(wire.Fail{Error: "port taken"})
+			successor.says(message.Fail{Error: "port taken"})
 			successor.dies()
-			master.says(wire.UpgradeFailed{Attempt: sv.attempt.id, Error: "successor: gone"})
+			master.says(message.UpgradeFailed{Attempt: sv.attempt.id, Error: "successor: gone"})
 		},
 		"the master hears of it first": func(sv *supervisor, master, successor actor) {
-			successor.says(wire.Fail{Error: "port taken"})
-			master.says(wire.UpgradeFailed{Attempt: sv.attempt.id, Error: "successor: gone"})
+			successor.says(message.Fail{Error: "port taken"})
+			master.says(message.UpgradeFailed{Attempt: sv.attempt.id, Error: "successor: gone"})
 			successor.dies()
 		},
 		"its last word is still to be read when the master hears of it": func(sv *supervisor, master, successor actor) {
-			master.says(wire.UpgradeFailed{Attempt: sv.attempt.id, Error: "successor: gone"})
-			successor.says(wire.Fail{Error: "port taken"})
+			master.says(message.UpgradeFailed{Attempt: sv.attempt.id, Error: "successor: gone"})
+			successor.says(message.Fail{Error: "port taken"})
 			successor.dies()
 		},
 		"it is late, and then gone": func(sv *supervisor, master, successor actor) {
 			sv.attempt.blame("port taken")
 			sv.attemptTimeout()
 			successor.dies()
-			master.says(wire.UpgradeFailed{Attempt: sv.attempt.id, Error: "killed"})
+			master.says(message.UpgradeFailed{Attempt: sv.attempt.id, Error: "killed"})
 		},
 		"it is late, and nobody hears of its end": func(sv *supervisor, _, _ actor) {
 			sv.attempt.blame("port taken")
@@ -281,9 +283,9 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 			t.Parallel()
 			sv, master, successor := reloading(t)
 			kept, fresh, sock := hold(t), hold(t), path(t, "sock")
-			master.says(wire.Put{Name: "listen/kept"}, kept.fd)
-			successor.says(wire.Put{Name: "listen/fresh", Unlink: made(t, sock)}, fresh.fd)
-			successor.says(wire.Drop{Name: "listen/kept"})
+			master.says(message.Put{Name: "listen/kept"}, kept.fd)
+			successor.says(message.Put{Name: "listen/fresh", Unlink: made(t, sock)}, fresh.fd)
+			successor.says(message.Drop{Name: "listen/kept"})
 			fail(sv, master, successor)
 
 			fresh.want(false, "after the failure")
@@ -298,10 +300,10 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 			}
 			if successor.s.phase != phaseGone {
 				late, lateSock := hold(t), path(t, "late")
-				successor.says(wire.Put{Name: "listen/late", Unlink: made(t, lateSock)}, late.fd)
+				successor.says(message.Put{Name: "listen/late", Unlink: made(t, lateSock)}, late.fd)
 				late.want(false, "said too late")
 				wantPath(t, lateSock, false, "said too late")
-				successor.says(wire.Commit{Seen: 1})
+				successor.says(message.Commit{Seen: 1})
 			}
 			if sv.generation != 1 {
 				t.Error("a failed attempt was committed")
@@ -317,7 +319,7 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 func TestUpgradeFailedOfAnotherAttempt(t *testing.T) {
 	t.Parallel()
 	sv, master, _ := reloading(t)
-	master.says(wire.UpgradeFailed{Attempt: "of yesterday", Error: "x"})
+	master.says(message.UpgradeFailed{Attempt: "of yesterday", Error: "x"})
 	if sv.attempt == nil {
 		t.Error("the attempt was ended")
 	}
@@ -327,7 +329,7 @@ func TestMasterDiesBeforeCommit(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
 	sock := path(t, "sock")
-	successor.says(wire.Put{Name: "listen/fresh", Unlink: made(t, sock)})
+	successor.says(message.Put{Name: "listen/fresh", Unlink: made(t, sock)})
 	master.dies()
 	wantPath(t, sock, false, "after the failure")
 	if sv.attempt != nil || sv.current != nil || sv.dl.restart.IsZero() || sv.dl.restart.After(time.Now()) {
@@ -336,7 +338,7 @@ func TestMasterDiesBeforeCommit(t *testing.T) {
 	if n := len(sv.results); n != 1 || sv.results[0].OK || !strings.Contains(sv.results[0].Error, "died") {
 		t.Errorf("%+v", sv.results)
 	}
-	successor.says(wire.Commit{})
+	successor.says(message.Commit{})
 	successor.dies()
 	if sv.generation != 1 || sv.current != nil {
 		t.Error("the successor of a dead master took over")
@@ -355,8 +357,8 @@ func TestMasterDiesBeforeTheReload(t *testing.T) {
 	}
 	again := sv.newActor(t, phaseRestart, 1<<29)
 	sv.starting = again.s
-	again.says(wire.Commit{})
-	again.says(wire.Serving{})
+	again.says(message.Commit{})
+	again.says(message.Serving{})
 	sv.startReload(time.Now())
 	if sv.attempt == nil || sv.attempt.sponsor != again.s || sv.attempt.seen != 1 {
 		t.Errorf("%+v", sv.attempt)
@@ -370,8 +372,8 @@ func TestReloadsDoNotHideHowLongMastersHaveLived(t *testing.T) {
 	sv, _, successor := reloading(t)
 	sv.masterSince = time.Now().Add(-time.Hour)
 	sv.backoff.Failures = restartBackoff.Free + 5
-	successor.says(wire.Commit{})
-	successor.hears(&wire.Committed{})
+	successor.says(message.Commit{})
+	successor.hears(&message.Committed{})
 	successor.dies()
 	if sv.backoff.Failures != 1 {
 		t.Errorf("after an hour without a death, and one right after a reload: %v deaths count", sv.backoff.Failures)
@@ -411,15 +413,15 @@ func TestRestartedMaster(t *testing.T) {
 	if err := sv.admit(again.s, hello("")); err != nil || again.s.phase != phaseRestart {
 		t.Fatal(again.s.phase, err)
 	}
-	again.says(wire.Commit{})
-	var c wire.Committed
+	again.says(message.Commit{})
+	var c message.Committed
 	again.hears(&c)
 	if c.Generation != 1 || sv.generation != 1 {
 		t.Errorf("a restart used up a generation: %+v", c)
 	}
-	again.hears(&wire.Alone{})
-	again.hears(&wire.End{})
-	var r wire.Resize
+	again.hears(&message.TakeoverComplete{})
+	again.hears(&message.End{})
+	var r message.Resize
 	again.hears(&r)
 	if r.Delta != 2 {
 		t.Errorf("%+v", r)
@@ -434,22 +436,22 @@ func TestResizeIsSaidUntilItIsAnswered(t *testing.T) {
 	sv.resizeBy(1)
 	sv.resizeBy(2)
 	sv.resizeBy(4)
-	master.says(wire.Put{Name: EntryCount, Resized: 1})
+	master.says(message.Put{Name: EntryCount, Resized: 1})
 	master.dies()
 	again := sv.newActor(t, phaseRestart, 1<<29)
 	sv.starting = again.s
-	again.says(wire.Commit{})
-	again.hears(&wire.Committed{})
-	again.hears(&wire.Alone{})
-	again.hears(&wire.Item{}) // count
-	again.hears(&wire.End{})
-	for _, want := range []wire.Resize{{Delta: 2, Seq: 2}, {Delta: 4, Seq: 3}} {
-		var r wire.Resize
+	again.says(message.Commit{})
+	again.hears(&message.Committed{})
+	again.hears(&message.TakeoverComplete{})
+	again.hears(&message.Item{}) // count
+	again.hears(&message.End{})
+	for _, want := range []message.Resize{{Delta: 2, Seq: 2}, {Delta: 4, Seq: 3}} {
+		var r message.Resize
 		if again.hears(&r); r != want {
 			t.Errorf("%+v, want %+v", r, want)
 		}
 	}
-	again.says(wire.Put{Name: EntryCount, Resized: 3})
+	again.says(message.Put{Name: EntryCount, Resized: 3})
 	again.hearsNoMore()
 	if len(sv.resizes) != 0 {
 		t.Errorf("%+v", sv.resizes)
@@ -460,13 +462,13 @@ func TestResizeIsSaidUntilItIsAnswered(t *testing.T) {
 func TestLateWords(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
-	successor.says(wire.Commit{Seen: 1})
-	master.says(wire.Put{Name: EntryStats, Data: "1"})
-	master.says(wire.Cut{Generation: 1, Requests: 3})
-	master.says(wire.Put{Name: EntryCount, Data: "2"})
-	master.says(wire.Put{Name: "config", Data: "3"})
-	master.says(wire.Left{})
-	master.says(wire.Put{Name: EntryStats, Data: "4"})
+	successor.says(message.Commit{Seen: 1})
+	master.says(message.Put{Name: EntryStats, Data: "1"})
+	master.says(message.Cut{Generation: 1, Requests: 3})
+	master.says(message.Put{Name: EntryCount, Data: "2"})
+	master.says(message.Put{Name: "config", Data: "3"})
+	master.says(message.Leaving{})
+	master.says(message.Put{Name: EntryStats, Data: "4"})
 	if sv.registry[EntryStats].data != "1" || len(sv.registry) != 1 || sv.results[0].CutRequests != 3 {
 		t.Errorf("%+v, %+v", sv.registry, sv.results)
 	}
@@ -483,22 +485,22 @@ func TestWorkerThatDiesWithoutAMaster(t *testing.T) {
 	h.want(true, "while there is no master")
 	again := sv.newActor(t, phaseRestart, 1<<29)
 	sv.starting = again.s
-	again.says(wire.Commit{})
-	again.hears(&wire.Committed{})
-	again.hears(&wire.Alone{})
-	var it wire.Item
+	again.says(message.Commit{})
+	again.hears(&message.Committed{})
+	again.hears(&message.TakeoverComplete{})
+	var it message.Item
 	p := hear(t, again.Conn, &it)
 	if p.Close(); it.Name != WorkerEntry(77) || !it.HasFD {
 		t.Errorf("%+v", it)
 	}
-	again.hears(&wire.End{})
-	again.says(wire.Gone{PID: 77})
-	var e wire.Exited
-	if again.hears(&e); e != (wire.Exited{PID: 77, Status: 9, Known: true}) {
+	again.hears(&message.End{})
+	again.says(message.AwaitExit{PID: 77})
+	var e message.Exited
+	if again.hears(&e); e != (message.Exited{PID: 77, Status: 9, Known: true}) {
 		t.Errorf("%+v", e)
 	}
 	h.want(false, "once the master has asked")
-	again.says(wire.Gone{PID: 77})
+	again.says(message.AwaitExit{PID: 77})
 	again.hears(&e)
 	again.hearsNoMore()
 }
@@ -521,18 +523,18 @@ func TestRequestsCoalesce(t *testing.T) {
 	for range 3 {
 		sv.request("test", false) // while it runs, and after its hello
 	}
-	successor.says(wire.Commit{Seen: sv.attempt.seen})
+	successor.says(message.Commit{Seen: sv.attempt.seen})
 	master.dies()
-	successor.hears(&wire.Committed{})
-	successor.hears(&wire.Alone{})
-	successor.hears(&wire.End{})
+	successor.hears(&message.Committed{})
+	successor.hears(&message.TakeoverComplete{})
+	successor.hears(&message.End{})
 	sv.startReload(time.Now())
 	if sv.attempt != nil {
 		t.Error("a reload before the last generation serves")
 	}
-	successor.says(wire.Serving{Workers: 2})
+	successor.says(message.Serving{Workers: 2})
 	sv.startReload(time.Now())
-	successor.hears(&wire.Reload{})
+	successor.hears(&message.Reload{})
 	if sv.attempt == nil || sv.attempt.seen != 4 || sv.attempt.sponsor != successor.s {
 		t.Fatalf("%+v", sv.attempt)
 	}
@@ -540,7 +542,7 @@ func TestRequestsCoalesce(t *testing.T) {
 	if err := sv.admit(second.s, hello(sv.attempt.id)); err != nil {
 		t.Fatal(err)
 	}
-	second.says(wire.Commit{Seen: 4})
+	second.says(message.Commit{Seen: 4})
 	sv.startReload(time.Now())
 	if sv.attempt != nil || sv.served != 4 {
 		t.Errorf("a third attempt: %+v", sv.attempt)
@@ -581,7 +583,7 @@ func TestRequestBeforeTheHello(t *testing.T) {
 		sv, master := serving(t)
 		sv.request("test", false)
 		sv.startReload(time.Now())
-		master.hears(&wire.Reload{})
+		master.hears(&message.Reload{})
 		sv.request("test", false)
 		successor := sv.newActor(t, phaseDoor, sleeper(t).Process.Pid)
 		sv.args[0] = tt.binary(successor.s.pid)
@@ -589,7 +591,7 @@ func TestRequestBeforeTheHello(t *testing.T) {
 			t.Fatal(err)
 		}
 		sv.welcome(successor.s)
-		var w wire.Welcome
+		var w message.Welcome
 		successor.hears(&w)
 		if w.Seen != tt.seen || sv.attempt.seen != tt.seen {
 			t.Errorf("%s: seen %d and %d, want %d", name, w.Seen, sv.attempt.seen, tt.seen)
@@ -623,7 +625,7 @@ func TestStormIsPaced(t *testing.T) {
 		t.Errorf("attempt %v, next %v", sv.attempt, sv.dl.reload.Sub(now))
 	}
 	sv.startReload(now.Add(stormPace))
-	master.hears(&wire.Reload{})
+	master.hears(&message.Reload{})
 	if sv.attempt == nil || sv.attempt.seen != stormSize || !sv.dl.reload.IsZero() {
 		t.Errorf("%+v", sv.attempt)
 	}
@@ -636,9 +638,9 @@ func TestReapedWorkerLeavesTheStore(t *testing.T) {
 	sv.registry.put(WorkerEntry(77), entry{fd: h.fd})
 	sv.onReaped(77, unix.WaitStatus(7<<8))
 	h.want(false, "reaped")
-	var e wire.Exited
+	var e message.Exited
 	master.hears(&e)
-	if e != (wire.Exited{PID: 77, Status: 7 << 8, Known: true}) {
+	if e != (message.Exited{PID: 77, Status: 7 << 8, Known: true}) {
 		t.Errorf("%+v", e)
 	}
 }
@@ -647,12 +649,12 @@ func TestGoneQuestion(t *testing.T) {
 	t.Parallel()
 	sv, master := serving(t)
 	alive := sleeper(t).Process.Pid
-	master.says(wire.Gone{PID: alive}) // answered when it is reaped
+	master.says(message.AwaitExit{PID: alive}) // answered when it is reaped
 	sv.registry.put(WorkerEntry(1<<30), entry{fd: -1})
-	master.says(wire.Gone{PID: 1 << 30})
-	var e wire.Exited
+	master.says(message.AwaitExit{PID: 1 << 30})
+	var e message.Exited
 	master.hears(&e)
-	if e != (wire.Exited{PID: 1 << 30}) || len(sv.registry) != 0 {
+	if e != (message.Exited{PID: 1 << 30}) || len(sv.registry) != 0 {
 		t.Errorf("%+v, %v", e, sv.registry)
 	}
 	master.hearsNoMore()
@@ -663,8 +665,8 @@ func TestKillIsForChildrenOnly(t *testing.T) {
 	_, master := serving(t)
 	child := sleeper(t)
 	parent, grandchild := family(t)
-	master.says(wire.Kill{PID: child.Process.Pid})
-	master.says(wire.Kill{PID: grandchild})
+	master.says(message.Kill{PID: child.Process.Pid})
+	master.says(message.Kill{PID: grandchild})
 	if !killed(child) {
 		t.Error("a child was not killed")
 	}
@@ -703,14 +705,14 @@ func TestStop(t *testing.T) {
 
 	ln.want(false, "at a stop")
 	var toWorker wire.Drain
-	var toMaster wire.Stop
+	var toMaster message.Stop
 	hear(t, w, &toWorker)
 	master.hears(&toMaster)
 	end := before + int64(defaultStop)
 	if toWorker.Deadline != toMaster.Deadline || !toWorker.Stop || toWorker.Deadline <= before || toWorker.Deadline >= end {
 		t.Errorf("%+v, %+v, the stop ends at %d", toWorker, toMaster, end)
 	}
-	successor.says(wire.Commit{})
+	successor.says(message.Commit{})
 	if sv.current != master.s || sv.dl.kill.IsZero() || sv.killing {
 		t.Error("a successor took over in a stop, or somebody was killed")
 	}
@@ -722,11 +724,11 @@ func TestStopLimit(t *testing.T) {
 	if sv.stopLimit(false) != defaultStop || sv.stopLimit(true) != defaultDrain {
 		t.Error("not the defaults")
 	}
-	sv.lastTimeouts = wire.Preparing{StopTimeout: int64(time.Second), DrainTimeout: int64(time.Minute)}
+	sv.lastTimeouts = message.Preparing{StopTimeout: int64(time.Second), DrainTimeout: int64(time.Minute)}
 	if sv.stopLimit(false) != time.Second || sv.stopLimit(true) != time.Minute {
 		t.Error("not those of the last master")
 	}
-	sv.current = &session{timeouts: wire.Preparing{StopTimeout: int64(time.Hour), DrainTimeout: 1}}
+	sv.current = &session{timeouts: message.Preparing{StopTimeout: int64(time.Hour), DrainTimeout: 1}}
 	if sv.stopLimit(false) != time.Hour || sv.stopLimit(true) != 1 {
 		t.Error("not those of the master")
 	}
@@ -786,7 +788,7 @@ func TestDoor(t *testing.T) {
 	}
 	defer func() { _ = c.Close() }()
 	sv.onHello(seqpacket.Packet{Frame: hello("x"), FDs: []int{theirs}})
-	var r wire.Refused
+	var r message.Refused
 	hear(t, c, &r)
 	if _, err := c.Recv(); err == nil || !strings.Contains(r.Error, `"x"`) {
 		t.Errorf("%+v, %v", r, err)
@@ -802,12 +804,12 @@ func TestDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	sv.onHello(seqpacket.Packet{Frame: hello(""), FDs: []int{theirs}})
-	hear(t, first, &wire.Welcome{})
-	hear(t, first, &wire.End{})
-	if err := errors.Join(first.Post(wire.Commit{Seen: 1}), first.Close()); err != nil {
+	hear(t, first, &message.Welcome{})
+	hear(t, first, &message.End{})
+	if err := errors.Join(first.Post(message.Commit{Seen: 1}), first.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-sv.packets; ev.packet == nil || ev.packet.Frame.T != (wire.Commit{}).Kind() || ev.from.phase != phaseFirst {
+	if ev := <-sv.packets; ev.packet == nil || ev.packet.Frame.T != (message.Commit{}).Kind() || ev.from.phase != phaseFirst {
 		t.Errorf("%+v", ev)
 	}
 	if ev := <-sv.packets; ev.packet != nil {
@@ -819,12 +821,12 @@ func TestDoor(t *testing.T) {
 func TestMasterThatHasLeftIsInNobodysWay(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
-	successor.says(wire.Commit{Seen: 1})
-	successor.hears(&wire.Committed{})
-	master.says(wire.Left{})
-	successor.hears(&wire.Alone{})
-	successor.hears(&wire.End{})
-	successor.says(wire.Serving{Workers: 2})
+	successor.says(message.Commit{Seen: 1})
+	successor.hears(&message.Committed{})
+	master.says(message.Leaving{})
+	successor.hears(&message.TakeoverComplete{})
+	successor.hears(&message.End{})
+	successor.says(message.Serving{Workers: 2})
 	sv.request("test", false)
 	sv.startReload(time.Now())
 	if sv.attempt != nil {
@@ -832,6 +834,6 @@ func TestMasterThatHasLeftIsInNobodysWay(t *testing.T) {
 	}
 	master.dies()
 	sv.startReload(time.Now())
-	successor.hears(&wire.Reload{})
+	successor.hears(&message.Reload{})
 	successor.hearsNoMore()
 }

@@ -9,8 +9,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"baton/master/internal/message"
 	"baton/master/internal/monotime"
-	"baton/worker/wire"
 )
 
 // systemd is what the supervisor tells it, in the protocol of Type=notify-reload. Only the supervisor speaks with it.
@@ -78,7 +78,7 @@ func (s *systemd) resume(all registry) {
 func (sv *supervisor) compare() {
 	sv.systemd.owed, sv.systemd.announced = true, 0
 	sv.tellReloading("looking for changes")
-	sv.post(wire.Compare{Whole: sv.systemd.notifier != nil})
+	sv.post(message.Compare{Whole: sv.systemd.notifier != nil})
 }
 
 // onCompared: if there is anything to be done, it was asked for before this.
@@ -126,11 +126,11 @@ func (sv *supervisor) sayReloading() {
 
 func (sv *supervisor) tellReloading(what string) {
 	sv.systemd.tell(daemon.SdNotifyReloading, fmt.Sprintf("MONOTONIC_USEC=%d", monotime.Now()/1000),
-		status("%s; generation %d serves", what, sv.generation))
+		statusText("%s; generation %d serves", what, sv.generation))
 }
 
 // onServing: what the committed master has promised is true by now.
-func (sv *supervisor) onServing(s *session, m wire.Serving) {
+func (sv *supervisor) onServing(s *session, m message.Serving) {
 	if s != sv.current || sv.stopping {
 		return
 	}
@@ -161,7 +161,7 @@ func (sv *supervisor) sayStatus() { sv.systemd.tell(sv.statusLine()) }
 
 func (sv *supervisor) sayStopping(limit time.Duration) {
 	sv.systemd.tell(daemon.SdNotifyStopping, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (limit+stopExtra).Microseconds()),
-		status("stopping within %v", limit))
+		statusText("stopping within %v", limit))
 }
 
 // stopExtra is what systemd is asked to wait beyond the stop deadline, at which the supervisor kills by itself.
@@ -169,7 +169,7 @@ const stopExtra = 2 * time.Second
 
 // sayStartFailed: reason is the first master's.
 func (sv *supervisor) sayStartFailed(reason string) {
-	sv.systemd.tell(status("start failed: %s", reason))
+	sv.systemd.tell(statusText("start failed: %s", reason))
 }
 
 // statusLine is the state in a sentence.
@@ -187,14 +187,14 @@ func (sv *supervisor) statusLine() string {
 			text += "; last reload failed, " + at + ": " + r.Error
 		}
 	}
-	return status("%s", text)
+	return statusText("%s", text)
 }
 
 // maxStatus is enough for a line that a person reads.
 const maxStatus = 1024
 
-// status is an assignment of one line, whatever an error says: a second line would be another assignment.
-func status(format string, args ...any) string {
+// statusText is an assignment of one line, whatever an error says: a second line would be another assignment.
+func statusText(format string, args ...any) string {
 	text := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/worker/wire"
+	"baton/master/internal/message"
 )
 
 // heardBy gives sv a notifier that nobody empties, and returns what was said.
@@ -51,7 +51,7 @@ func TestStatusIsOneAssignment(t *testing.T) {
 	for _, reason := range []string{
 		"a\nMAINPID=1", "a\r\nFDSTOREREMOVE=1\n", "\x00\x1b[31m", "\xff\xfe", strings.Repeat("ü", maxStatus),
 	} {
-		got := status("start failed: %s", reason)
+		got := statusText("start failed: %s", reason)
 		if strings.ContainsAny(got, "\n\r\x00\x1b") || !strings.HasPrefix(got, "STATUS=start failed: ") || len(got) > maxStatus+20 ||
 			strings.ToValidUTF8(got, "") != got {
 			t.Errorf("%q becomes %q", reason, got)
@@ -67,15 +67,15 @@ func TestReadyWaitsForServing(t *testing.T) {
 	heard := heardBy(sv)
 	a := sv.newActor(t, phaseFirst, 1<<30)
 	sv.starting = a.s
-	a.says(wire.Commit{})
+	a.says(message.Commit{})
 	if got := heard(); len(got) > 0 {
 		t.Errorf("at COMMIT: %q", got)
 	}
-	a.says(wire.Serving{Workers: 3})
+	a.says(message.Serving{Workers: 3})
 	if got := heard(); states(got) != "READY" || !strings.Contains(got[0], "workers: 3") {
 		t.Errorf("%q", got)
 	}
-	a.says(wire.Serving{Workers: 4}) // a resize
+	a.says(message.Serving{Workers: 4}) // a resize
 	if got := heard(); states(got) != "" || !strings.Contains(got[0], "workers: 4") {
 		t.Errorf("%q", got)
 	}
@@ -87,7 +87,7 @@ func TestReadyAfterTheSuccessorsDeath(t *testing.T) {
 	sv, _, successor := reloading(t)
 	sv.systemd.owed = true
 	heard := heardBy(sv)
-	successor.says(wire.Commit{Seen: 1})
+	successor.says(message.Commit{Seen: 1})
 	successor.dies()
 	if got := states(heard()); got != "" || !sv.systemd.owed {
 		t.Errorf("%q is said of a reload of which nobody knows whether it serves", got)
@@ -95,8 +95,8 @@ func TestReadyAfterTheSuccessorsDeath(t *testing.T) {
 	sv.old = nil
 	again := sv.newActor(t, phaseRestart, 1<<30)
 	sv.starting = again.s
-	again.says(wire.Commit{})
-	again.says(wire.Serving{})
+	again.says(message.Commit{})
+	again.says(message.Serving{})
 	if got := states(heard()); got != "READY" {
 		t.Errorf("%q", got)
 	}
@@ -111,7 +111,7 @@ func TestNothingButStoppingAtAStop(t *testing.T) {
 	sv.systemd.store = fdstore{max: 10, kept: map[string]kept{"listen/a": {fdname: "baton/a", sure: true}}}
 	sv.stop(stop{})
 	sv.failAttempt()
-	master.says(wire.Serving{})
+	master.says(message.Serving{})
 	if got := states(heard()); got != "STOPPING" {
 		t.Errorf("%q", got)
 	}
@@ -164,7 +164,7 @@ func TestStoreThatIsTooSmall(t *testing.T) {
 		paths[name] = path(t, "sock")
 		sv.registry.put(name, entry{fd: listener(t), unlink: made(t, paths[name])})
 	}
-	a.says(wire.Serving{})
+	a.says(message.Serving{})
 	want := []string{"FDNAME=baton/list", "FDNAME=baton/a", "FDNAME=baton/b", "generation"}
 	got := heard()
 	if len(got) != len(want) {
@@ -193,7 +193,7 @@ func TestStoreIsSure(t *testing.T) {
 	sure := func() bool { return sv.systemd.store.kept["listen/a"].sure }
 	full := &notifier{notes: make(chan note), log: slog.New(slog.DiscardHandler)}
 	sv.systemd.notifier = full
-	a.says(wire.Serving{})
+	a.says(message.Serving{})
 	if len(sv.systemd.store.kept) != 0 || sv.dl.store.IsZero() {
 		t.Errorf("systemd does not read: %+v, again %v", sv.systemd.store, sv.dl.store)
 	}
@@ -240,7 +240,7 @@ func TestStoreThatIsNotSure(t *testing.T) {
 	_ = heardBy(sv)
 	sock := path(t, "sock")
 	sv.registry.put("listen/a", entry{fd: listener(t), unlink: made(t, sock)})
-	a.says(wire.Serving{})
+	a.says(message.Serving{})
 	sv.dropListeners()
 	wantPath(t, sock, false, "nobody has said that systemd has the socket")
 }

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -61,11 +62,11 @@ const supersededLimit = time.Second
 func (p phase) role() string {
 	switch p {
 	case phaseFirst:
-		return wire.RoleFirst
+		return message.RoleFirst
 	case phaseRestart:
-		return wire.RoleRestart
+		return message.RoleRestart
 	case phaseSuccessor:
-		return wire.RoleSuccessor
+		return message.RoleSuccessor
 	case phaseDoor, phaseCommitted, phaseCurrent, phaseSuperseded, phaseLeft, phaseFailed, phaseGone:
 	}
 	return ""
@@ -73,7 +74,7 @@ func (p phase) role() string {
 
 // admit decides what a process at the door is.
 func (sv *supervisor) admit(s *session, f wire.Frame) error {
-	var hello wire.Hello
+	var hello message.Hello
 	if err := f.Check(); err != nil {
 		return err
 	}
@@ -116,9 +117,9 @@ func seenAtHello(before, now int64, runs, there fileID) int64 {
 }
 
 func (sv *supervisor) welcome(s *session) {
-	w := wire.Welcome{
+	w := message.Welcome{
 		Role: s.phase.role(), Generation: sv.generation, Seen: s.seen, SupervisorPID: sv.pid,
-		Started: sv.started.Unix(), Restarts: sv.restarts, Stores: sv.systemd.store.max > 0,
+		Started: sv.started.Unix(), Restarts: sv.restarts, FDStore: sv.systemd.store.max > 0,
 	}
 	if s.phase != phaseRestart {
 		w.Generation++
@@ -128,8 +129,8 @@ func (sv *supervisor) welcome(s *session) {
 }
 
 // onCommit is the one point of truth: before it nothing has happened, after it nothing can be undone by a death.
-func (sv *supervisor) onCommit(s *session, m wire.Commit) {
-	refuse := func(why string) { _ = s.conn.Post(wire.Refused{Error: why}) }
+func (sv *supervisor) onCommit(s *session, m message.Commit) {
+	refuse := func(why string) { _ = s.conn.Post(message.Refused{Error: why}) }
 	a := sv.attempt
 	switch s.phase {
 	case phaseFirst, phaseRestart:
@@ -159,7 +160,7 @@ func (sv *supervisor) onCommit(s *session, m wire.Commit) {
 }
 
 // commitStarted: the first master, or a restarted one, is ready.
-func (sv *supervisor) commitStarted(s *session, m wire.Commit) {
+func (sv *supervisor) commitStarted(s *session, m message.Commit) {
 	sv.starting = nil
 	sv.dl.restart = time.Time{}
 	if s.phase == phaseFirst {
@@ -172,7 +173,7 @@ func (sv *supervisor) commitStarted(s *session, m wire.Commit) {
 }
 
 // commitSuccessor swaps the masters. The one that hands over has not died: its time counts for the next one.
-func (sv *supervisor) commitSuccessor(s *session, m wire.Commit) {
+func (sv *supervisor) commitSuccessor(s *session, m message.Commit) {
 	old := sv.current
 	sv.attempt = nil
 	sv.dl.attempt = time.Time{}
@@ -180,7 +181,7 @@ func (sv *supervisor) commitSuccessor(s *session, m wire.Commit) {
 	sv.makeCurrent(s)
 	sv.noteExe()
 	sv.publish(result{Seen: m.Seen, OK: true})
-	_ = old.conn.Post(wire.Superseded{})
+	_ = old.conn.Post(message.Superseded{})
 	old.phase = phaseSuperseded
 	sv.old = old
 	sv.dl.old = time.Now().Add(supersededLimit)
@@ -191,17 +192,17 @@ func (sv *supervisor) makeCurrent(s *session) {
 	sv.current, sv.moved = s, time.Now()
 	sv.lastTimeouts = s.timeouts
 	sv.applyStaged(s)
-	_ = s.conn.Post(wire.Committed{Generation: sv.generation})
+	_ = s.conn.Post(message.Committed{Generation: sv.generation})
 }
 
 // onLateWord is what a superseded master had still to say: it left, and what it has counted since the COMMIT.
 func (sv *supervisor) onLateWord(s *session, p *seqpacket.Packet) {
-	var m wire.Put
+	var m message.Put
 	switch p.Frame.T {
-	case wire.Left{}.Kind():
+	case message.Leaving{}.Kind():
 		s.phase = phaseLeft
 		sv.announceAlone()
-	case wire.Cut{}.Kind():
+	case message.Cut{}.Kind():
 		_ = wire.On(p.Frame, sv.onWorkerCut)
 	case m.Kind():
 		if len(p.FDs) == 0 && p.Frame.Into(&m) == nil && m.Name == EntryStats {
@@ -218,7 +219,7 @@ func (sv *supervisor) announceAlone() {
 		return
 	}
 	s.phase = phaseCurrent
-	_ = s.conn.Post(wire.Alone{})
+	_ = s.conn.Post(message.TakeoverComplete{})
 	sv.registry.send(s.conn, EntryWorker+"/", EntryStats, EntryCount)
 	sv.tellResizes()
 	if sv.reopen {

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/message"
 	"baton/worker/seqpacket"
-	"baton/worker/wire"
 )
 
 var phaseNames = map[phase]string{
@@ -40,15 +40,15 @@ func newCell(t *testing.T, p phase) *cell {
 		c.succeed(t)
 	case phaseCommitted:
 		c.succeed(t)
-		c.a.says(wire.Commit{Seen: 1})
+		c.a.says(message.Commit{Seen: 1})
 	case phaseCurrent:
 		c.start(t, phaseFirst)
-		c.a.says(wire.Commit{})
+		c.a.says(message.Commit{})
 	case phaseSuperseded:
 		c.supersede(t)
 	case phaseLeft:
 		c.supersede(t)
-		c.a.says(wire.Left{})
+		c.a.says(message.Leaving{})
 	case phaseFailed:
 		c.succeed(t)
 		c.sv.failAttempt()
@@ -89,18 +89,18 @@ func (c *cell) succeed(t *testing.T) {
 func (c *cell) supersede(t *testing.T) {
 	t.Helper()
 	c.start(t, phaseFirst)
-	c.a.says(wire.Commit{})
-	c.a.says(wire.Serving{})
+	c.a.says(message.Commit{})
+	c.a.says(message.Serving{})
 	c.reload(c.a)
 	other := c.join(t, 1<<30)
-	other.says(wire.Commit{Seen: 1})
+	other.says(message.Commit{Seen: 1})
 	c.other = &other
 }
 
 func (c *cell) reload(master actor) {
 	c.sv.request("test", false)
 	c.sv.startReload(time.Now())
-	master.says(wire.Upgrading{Attempt: c.sv.attempt.id})
+	master.says(message.Upgrading{Attempt: c.sv.attempt.id})
 }
 
 func (c *cell) attempt() string {
@@ -124,7 +124,7 @@ func (c *cell) join(t *testing.T, pid int) actor {
 // heard lists what an actor was told, up to a mark.
 func (c *cell) heard(a actor) (all []string) {
 	a.t.Helper()
-	mark := wire.StatusRequest{}
+	mark := message.StatusRequest{}
 	if a.s.conn.Post(mark) != nil {
 		return nil // it has gone
 	}
@@ -138,7 +138,7 @@ func (c *cell) heard(a actor) (all []string) {
 		if kind == mark.Kind() {
 			return all
 		}
-		if !slices.Contains([]string{(wire.Item{}).Kind(), (wire.End{}).Kind(), (wire.Exited{}).Kind()}, kind) {
+		if !slices.Contains([]string{(message.Item{}).Kind(), (message.End{}).Kind(), (message.Exited{}).Kind()}, kind) {
 			all = append(all, kind)
 		}
 	}
@@ -185,7 +185,7 @@ func TestTakeoverTable(t *testing.T) {
 				c.a.t.Error("a second hello is welcome")
 			}
 		},
-		"COMMIT":   func(c *cell) { c.a.says(wire.Commit{Seen: 1}) },
+		"COMMIT":   func(c *cell) { c.a.says(message.Commit{Seen: 1}) },
 		"deadline": func(c *cell) { c.sv.tooLate(c.a.s) },
 		"end": func(c *cell) {
 			if c.now != phaseGone {
@@ -193,17 +193,17 @@ func TestTakeoverTable(t *testing.T) {
 			}
 		},
 		"reaped": func(c *cell) { c.sv.onReaped(c.a.s.pid, unix.WaitStatus(3<<8)) },
-		"Left":   func(c *cell) { c.a.says(wire.Left{}) },
+		"Left":   func(c *cell) { c.a.says(message.Leaving{}) },
 	}
 	const refused = "hears refused"
 	kills := map[phase]bool{phaseRestart: true, phaseSuccessor: true, phaseSuperseded: true, phaseLeft: true} // at the deadline
 	cells := map[phase]map[string]string{
 		phaseDoor: {},
 		phaseFirst: {
-			"COMMIT": "current, hears committed, hears alone", "reaped": "exit 3",
+			"COMMIT": "current, hears committed, hears takeover-complete", "reaped": "exit 3",
 		},
 		phaseRestart: {
-			"COMMIT": "current, hears committed, hears alone", "reaped": "restart",
+			"COMMIT": "current, hears committed, hears takeover-complete", "reaped": "restart",
 		},
 		phaseSuccessor: {
 			"COMMIT": "committed, hears committed, other hears superseded", "deadline": "attempt to fail", "end": "gone, attempt to fail",
@@ -211,7 +211,7 @@ func TestTakeoverTable(t *testing.T) {
 		phaseCommitted: {"COMMIT": refused, "end": "gone, restart", "reaped": "noted"},
 		phaseCurrent:   {"COMMIT": refused, "end": "gone, restart", "reaped": "noted"},
 		phaseSuperseded: {
-			"reaped": "gone, other hears alone", "Left": "left, other hears alone",
+			"reaped": "gone, other hears takeover-complete", "Left": "left, other hears alone",
 		},
 		phaseLeft:   {"reaped": "gone"},
 		phaseFailed: {"COMMIT": refused, "end": "gone"},
@@ -247,7 +247,7 @@ func TestSupersededThatWasReapedBefore(t *testing.T) {
 	_ = c.process.Process.Kill()
 	_ = c.process.Wait()
 	c.a.dies()
-	if got := c.outcome(); got != "gone, other hears alone" || c.sv.old != nil {
+	if got := c.outcome(); got != "gone, other hears takeover-complete" || c.sv.old != nil {
 		t.Errorf("%q, %+v", got, c.sv.old)
 	}
 }
@@ -258,14 +258,14 @@ func TestMasterDiesBeforeItSaysUpgrading(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
 	sv.attempt.phase = attemptAsked // the hello has come first
-	successor.says(wire.Put{Name: "count"})
+	successor.says(message.Put{Name: "count"})
 	master.dies()
 	if sv.attempt != nil || len(sv.results) != 0 || successor.s.phase != phaseFailed {
 		t.Errorf("%+v, %+v, %d", sv.attempt, sv.results, successor.s.phase)
 	}
-	successor.says(wire.Commit{Seen: 1})
-	successor.hears(&wire.Refused{})
+	successor.says(message.Commit{Seen: 1})
+	successor.hears(&message.Refused{})
 	h := hold(t)
-	sv.onPacket(packetEvent{from: successor.s, packet: &seqpacket.Packet{Frame: frame(wire.Put{Name: "late"}), FDs: []int{h.fd}}})
+	sv.onPacket(packetEvent{from: successor.s, packet: &seqpacket.Packet{Frame: frame(message.Put{Name: "late"}), FDs: []int{h.fd}}})
 	h.want(false, "said too late")
 }

@@ -1,4 +1,5 @@
-package wire
+// Package status has what the control socket answers, in JSON.
+package status
 
 import (
 	"cmp"
@@ -21,11 +22,11 @@ type Status struct {
 	WorkersConfig int `json:"workers_config"`
 
 	// State is "starting", "serving", "reloading" or "stopping"; "no master" while there is none.
-	State     string           `json:"state"`
-	Workers   []WorkerStatus   `json:"workers"`
-	Listeners []ListenerStatus `json:"listeners"`
+	State     string     `json:"state"`
+	Workers   []Worker   `json:"workers"`
+	Listeners []Listener `json:"listeners"`
 
-	LastReload ReloadStatus `json:"last_reload"`
+	LastReload Reload `json:"last_reload"`
 
 	// Warnings are conditions that somebody should look at, in words.
 	Warnings []string `json:"warnings,omitempty"`
@@ -35,7 +36,7 @@ type Status struct {
 	CutConnections int64 `json:"cut_connections"`
 
 	// Handover counts the idle connections that have moved from worker to worker since the start, or were to.
-	Handover HandoverStatus `json:"handover"`
+	Handover Handover `json:"handover"`
 
 	// Crashes are the workers that ended unasked since the start.
 	Crashes int64 `json:"crashes"`
@@ -65,23 +66,16 @@ type CrashingSlot struct {
 	NextStart float64 `json:"next_start"` // seconds until one is started in it, if it is empty
 }
 
-// Slots is the number of slots, and the number that the config said when it was chosen. It is the line of data of an entry
-// in the supervisor's registry.
-type Slots struct {
-	Count  int `json:"count"`
-	Config int `json:"config"`
-}
-
-// HandoverStatus counts idle connections on their way between workers.
-type HandoverStatus struct {
+// Handover counts idle connections on their way between workers.
+type Handover struct {
 	Given   int64 `json:"given"`   // and taken by another worker
 	Kept    int64 `json:"kept"`    // offered, and taken by nobody: they stayed where they were
 	Taken   int64 `json:"taken"`   // by workers, from others
 	Refused int64 `json:"refused"` // received by a worker, and left to the sender
 }
 
-// WorkerStatus is one worker process.
-type WorkerStatus struct {
+// Worker is one worker process.
+type Worker struct {
 	Generation  int     `json:"generation"`
 	Slot        int     `json:"slot"`
 	PID         int     `json:"pid"`
@@ -98,8 +92,8 @@ type WorkerStatus struct {
 	Silent bool `json:"silent,omitempty"`
 }
 
-// ListenerStatus is one address that is served.
-type ListenerStatus struct {
+// Listener is one address that is served.
+type Listener struct {
 	Name    string `json:"name"`
 	Address string `json:"address"` // the socket's own, with the port that the kernel chose
 	// State is "listening", or "failed" if somebody else took the address just before; that is tried again, and Error is
@@ -108,8 +102,8 @@ type ListenerStatus struct {
 	Error string `json:"error,omitempty"`
 }
 
-// ReloadStatus is how the last reload ended. Before the first one OK is true.
-type ReloadStatus struct {
+// Reload is how the last reload ended. Before the first one OK is true.
+type Reload struct {
 	ID    int64     `json:"id"`
 	OK    bool      `json:"ok"`
 	Error string    `json:"error"`
@@ -137,8 +131,8 @@ type ReloadAnswer struct {
 }
 
 // SortWorkers puts the newest generation first, and its workers by slot.
-func SortWorkers(all []WorkerStatus) {
-	slices.SortFunc(all, func(a, b WorkerStatus) int {
+func SortWorkers(all []Worker) {
+	slices.SortFunc(all, func(a, b Worker) int {
 		return cmp.Or(cmp.Compare(b.Generation, a.Generation), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.PID, b.PID))
 	})
 }
