@@ -211,7 +211,7 @@ func TestTakeoverTable(t *testing.T) {
 		phaseCommitted: {"COMMIT": refused, "end": "gone, restart", "reaped": "noted"},
 		phaseCurrent:   {"COMMIT": refused, "end": "gone, restart", "reaped": "noted"},
 		phaseSuperseded: {
-			"reaped": "gone, other hears takeover-complete", "Left": "left, other hears alone",
+			"reaped": "gone, other hears takeover-complete", "Left": "left, other hears takeover-complete",
 		},
 		phaseLeft:   {"reaped": "gone"},
 		phaseFailed: {"COMMIT": refused, "end": "gone"},
