@@ -206,6 +206,9 @@ func (p *process) run(w Worker) int {
 	for {
 		select {
 		case <-ready:
+			if err := p.env.unserved(); err != nil {
+				return p.exit(err)
+			}
 			ready, p.ready = nil, true
 			p.env.openHandover()
 			p.sayTakes()
@@ -312,7 +315,6 @@ func (p *process) handle(packet *seqpacket.Packet) {
 			p.granted = true
 			close(p.env.granted)
 			if !p.draining {
-				p.env.warnUnserved()
 				p.env.handover.Start()
 			}
 		}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -111,15 +112,19 @@ func (s *socket) balanceOf(e *Env) *sock.Balance {
 	return e.balance
 }
 
-// warnUnserved names the sockets that nobody has asked for: what comes to them waits for ever.
-func (e *Env) warnUnserved() {
+// unserved is an error if the Worker has asked for fewer sockets than there are: clients would wait there for ever.
+func (e *Env) unserved() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.ctx.Err() != nil {
+		return nil
+	}
 	for _, s := range e.sockets {
 		if s.fd >= 0 {
-			e.Log.Warn("worker: nobody serves this listener", "listener", s.Name, "transport", s.Transport, "process", s.Process)
+			return fmt.Errorf("the program does not serve listener %s (transport %q, process %q)", s.Name, s.Transport, s.Process)
 		}
 	}
+	return nil
 }
 
 // drain is called with the Env's lock held. ends are the keys that nobody serves any more; all: nobody serves any.

@@ -8,7 +8,8 @@ import (
 // A Worker is a way that work arrives and is done, in a worker process: [TCP], [TLS], [UDP], several of them as a
 // [Group], and httpworker.Worker, which takes its connections itself. Run calls its Serve, once, in every worker process.
 //
-// Serve takes its sockets from env, prepares, calls env.Ready, and works until ctx ends. Then it takes nothing
+// Serve takes all its sockets from env, prepares, calls env.Ready, and works until ctx ends. A process that is ready and
+// has left a socket out fails: clients would wait there for ever. When ctx has ended, Serve takes nothing
 // new, finishes what it has begun, and returns nil. Listeners that come from env stop by themselves: their Accept
 // returns [net.ErrClosed] once ctx has ended. What is left at env.Deadline is cut: Serve must count its requests
 // in env.Counters, drop it, and return; a process that is still there a second later is killed. Connections of env's

@@ -231,6 +231,9 @@ func theWorker() worker.Worker { return worker.Func(serve) }
 func serve(ctx context.Context, env *worker.Env) error {
 	var all sync.WaitGroup
 	for _, s := range env.Sockets() {
+		if s.Transport != "tcp" || s.Process != "http" {
+			continue
+		}
 		ln, err := env.Listener(s.Name)
 		if err != nil {
 			return err

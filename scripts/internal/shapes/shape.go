@@ -63,6 +63,7 @@ func values() []value {
 		{"max_connections", []int{0, 200, crowded}, plain},
 		{"idle_timeout", []int{75, 30}, seconds},
 		{"user", []int{0, 1}, nobody},
+		{"whole", []int{0, 1}, nil}, // no key: a program of the library gets listeners too that it does not serve
 	}
 }
 
@@ -94,6 +95,9 @@ func (s *shape) toml(real ports) string {
 	fmt.Fprintf(&b, "# edit %d\ncontrol = \"baton.sock\"\npid_file = \"b.pid\"\nlog_file = \"b.log\"\n", s.Edit)
 	idle := ""
 	for _, v := range values() {
+		if v.write == nil {
+			continue
+		}
 		line := fmt.Sprintf("%s = %s\n", v.key, v.write(s.get(v.key)))
 		switch {
 		case v.key == "idle_timeout":

@@ -107,6 +107,14 @@ func (s state) served() *shape {
 	return served
 }
 
+// given is what the program finds in its file.
+func (s state) given() *shape {
+	if s.file.get("whole") != 0 {
+		return s.file
+	}
+	return s.served()
+}
+
 // String is the step as it is printed, and read again by -replay.
 func (p step) String() string {
 	b, err := json.Marshal(p)

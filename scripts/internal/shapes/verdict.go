@@ -22,6 +22,8 @@ func (w *walk) verdict() (is verdict, says string) {
 	switch {
 	case foreign(w.state.program) && served.count() == 0:
 		return broken, fmt.Sprintf("there is nothing for %s to serve", w.state.program)
+	case foreign(w.state.program) && served.count() < w.state.given().count():
+		return broken, fmt.Sprintf("there are listeners that %s does not serve", w.state.program)
 	case foreign(w.state.program) && code != 0:
 		return unclear, says
 	case code != 0:

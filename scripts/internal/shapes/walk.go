@@ -154,7 +154,7 @@ func (w *walk) path(name string) string { return w.baton.Path(name) }
 
 // write writes the config files, the one that is watched last.
 func (w *walk) write(s state) {
-	files := [][2]string{{"walk.json", s.served().settings(w.real)}, {"site.toml", s.file.toml(w.real)}}
+	files := [][2]string{{"walk.json", s.given().settings(w.real)}, {"site.toml", s.file.toml(w.real)}}
 	if foreign(w.force.program) {
 		files[0], files[1] = files[1], files[0]
 	}
