@@ -8,77 +8,12 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"baton/master/internal/status"
 )
 
-// Status is the part of GET /status that tests look at.
-type Status struct {
-	Generation        int              `json:"generation"`
-	Version           string           `json:"version"`
-	SupervisorPID     int              `json:"supervisor_pid"`
-	MasterPID         int              `json:"master_pid"`
-	SupervisorVersion string           `json:"supervisor_version"`
-	State             string           `json:"state"`
-	WorkersWanted     int              `json:"workers_wanted"`
-	WorkersConfig     int              `json:"workers_config"`
-	Workers           []WorkerStatus   `json:"workers"`
-	Listeners         []ListenerStatus `json:"listeners"`
-	LastReload        ReloadStatus     `json:"last_reload"`
-	Warnings          []string         `json:"warnings"`
-	CutRequests       int64            `json:"cut_requests"`
-	CutConnections    int64            `json:"cut_connections"`
-	Crashes           int64            `json:"crashes"`
-	Recycled          int64            `json:"recycled"`
-	Hung              int64            `json:"hung"`
-	MasterRestarts    int64            `json:"master_restarts"`
-	Handover          HandoverStatus   `json:"handover"`
-	Crashing          []CrashingSlot   `json:"crashing"`
-}
-
-// CrashingSlot is a slot whose workers crash one after the other, or that is empty because one has.
-type CrashingSlot struct {
-	Slot      int     `json:"slot"`
-	Crashes   int     `json:"crashes"`
-	Last      string  `json:"last"`
-	Looping   bool    `json:"looping"`
-	Empty     bool    `json:"empty"`
-	NextStart float64 `json:"next_start"`
-}
-
-// HandoverStatus counts idle connections on their way between workers.
-type HandoverStatus struct {
-	Given   int64 `json:"given"`
-	Kept    int64 `json:"kept"`
-	Taken   int64 `json:"taken"`
-	Refused int64 `json:"refused"`
-}
-
-// WorkerStatus is one worker process.
-type WorkerStatus struct {
-	Generation  int    `json:"generation"`
-	Slot        int    `json:"slot"`
-	PID         int    `json:"pid"`
-	State       string `json:"state"`
-	Requests    int64  `json:"requests"`
-	Connections int64  `json:"connections"`
-	Active      int64  `json:"active"`
-	Held        string `json:"held"`
-	Shed        int64  `json:"shed"`
-}
-
-// ListenerStatus is one address that is served.
-type ListenerStatus struct {
-	Name    string `json:"name"`
-	Address string `json:"address"`
-	State   string `json:"state"`
-	Error   string `json:"error"`
-}
-
-// ReloadStatus is how the last reload ended.
-type ReloadStatus struct {
-	ID    int64  `json:"id"`
-	OK    bool   `json:"ok"`
-	Error string `json:"error"`
-}
+// Status is the answer to GET /status.
+type Status struct{ status.Status }
 
 // PIDs are the processes of the workers in a state, or of all if it is empty.
 func (s Status) PIDs(state string) []int {

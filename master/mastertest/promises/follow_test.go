@@ -17,7 +17,7 @@ import (
 // follows waits until the supervisor is of this version.
 func follows(b *mastertest.Baton, version string) mastertest.Status {
 	return b.AwaitStatus("a supervisor of version "+version, func(st mastertest.Status) bool {
-		return st.SupervisorVersion == version && st.Settled()
+		return st.Supervisor == version && st.Settled()
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/status"
 	"baton/master/mastertest"
 	"baton/scripts/load"
 )
@@ -208,7 +209,7 @@ func TestReceiverKilled(t *testing.T) {
 		t.Errorf("before: %v", got)
 	}
 	b.Signal(unix.SIGHUP)
-	var dead mastertest.WorkerStatus
+	var dead status.Worker
 	b.AwaitStatus("the first connections of the next generation", func(st mastertest.Status) bool {
 		for _, w := range st.Workers {
 			if w.Generation == 2 && w.Connections > 0 {

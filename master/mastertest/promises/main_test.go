@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"baton/master/internal/status"
 	"baton/master/mastertest"
 	"baton/scripts/load"
 )
@@ -136,7 +137,7 @@ func wantText(tb testing.TB, b *mastertest.Baton, address, want string) {
 type view struct {
 	generation, master int
 	workers            []int
-	listeners          []mastertest.ListenerStatus
+	listeners          []status.Listener
 	supervisorFDs      map[string]int
 	masterFDs          map[string]int
 	tree               []int

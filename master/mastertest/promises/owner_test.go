@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/status"
 	"baton/master/mastertest"
 )
 
@@ -81,7 +82,7 @@ func TestNobodyTakes(t *testing.T) {
 			edit(b, s)
 			b.Reload()
 			b.AwaitStatus("the drain", func(st mastertest.Status) bool { // or its end
-				return st.Generation == 2 && !slices.ContainsFunc(st.Workers, func(w mastertest.WorkerStatus) bool {
+				return st.Generation == 2 && !slices.ContainsFunc(st.Workers, func(w status.Worker) bool {
 					return w.Generation == 1 && w.State != "draining"
 				})
 			})
@@ -224,7 +225,7 @@ func TestNextGenerationDoesNotRead(t *testing.T) {
 			}
 			held.Release()
 			b.AwaitStatus("the drain", func(st mastertest.Status) bool { // or its end
-				return st.Generation == 2 && !slices.ContainsFunc(st.Workers, func(w mastertest.WorkerStatus) bool {
+				return st.Generation == 2 && !slices.ContainsFunc(st.Workers, func(w status.Worker) bool {
 					return w.Generation == 1 && w.State != "draining"
 				})
 			})

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/status"
 	"baton/master/mastertest"
 	"baton/scripts/load"
 )
@@ -177,7 +178,7 @@ func TestRecycleMasterKilled(t *testing.T) {
 }
 
 // heldRecycling starts two workers of which one is being replaced, by one that does not get ready.
-func heldRecycling(t *testing.T, config map[string]any) (b *mastertest.Baton, address string, old, young mastertest.WorkerStatus) {
+func heldRecycling(t *testing.T, config map[string]any) (b *mastertest.Baton, address string, old, young status.Worker) {
 	t.Helper()
 	config["MaxRequests"], config["Workers"] = 1, 2
 	b, address = startMoody(t, config)
@@ -186,7 +187,7 @@ func heldRecycling(t *testing.T, config map[string]any) (b *mastertest.Baton, ad
 		t.Fatal(err)
 	}
 	b.AwaitStatus("a worker that is being replaced", func(s mastertest.Status) bool {
-		old, young = mastertest.WorkerStatus{}, mastertest.WorkerStatus{}
+		old, young = status.Worker{}, status.Worker{}
 		for _, w := range s.Workers {
 			switch w.State {
 			case "recycling":

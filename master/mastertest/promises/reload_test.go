@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/status"
 	"baton/master/mastertest"
 	"baton/scripts/load"
 )
@@ -230,7 +231,7 @@ func TestReloadWhileDraining(t *testing.T) {
 		b.Reload()
 		// The old workers accept until they are told to drain, and that is after the new ones do.
 		b.AwaitStatus("the drain of the old workers", func(st mastertest.Status) bool {
-			return !slices.ContainsFunc(st.Workers, func(w mastertest.WorkerStatus) bool {
+			return !slices.ContainsFunc(st.Workers, func(w status.Worker) bool {
 				return w.Generation < st.Generation && w.State != "draining"
 			})
 		})

@@ -252,7 +252,7 @@ func TestSystemdFollows(t *testing.T) {
 		mastertest.Await(t, mastertest.Says("the supervisor to follow"), func() bool {
 			pass(100 * time.Millisecond * time.Duration(i))
 			sd.Reload(b)
-			return b.Status().SupervisorVersion == version
+			return b.Status().Supervisor == version
 		})
 	}
 	m, _ := sd.Await("WATCHDOG=1")
