@@ -25,7 +25,10 @@ var rules = []rule{
 	{from: "baton/master/internal/supervisor", only: []string{"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal", "baton/master/internal/supervisor", "baton/master/peer"}},
 	{from: "baton/master/peer", only: []string{"golang.org/x/sys"}},
 	{from: "baton/master/internal", except: "baton/master/internal/supervisor", not: []string{"baton/master/internal/supervisor"}},
-	{from: "baton/master/internal/plan", only: []string{"golang.org/x/sys", "baton/worker/wire", "baton/master/internal/backoff", "baton/master/internal/monotime"}},
+	{from: "baton/master/internal/plan", only: []string{
+		"golang.org/x/sys", "baton/worker/wire", "baton/master/internal/backoff", "baton/master/internal/monotime",
+		"baton/master/internal/status",
+	}},
 	{from: "baton/cmd/baton/internal/config", not: []string{"baton/http/httpworker"}},
 	{from: "baton/http", not: []string{"baton/master", "baton/cmd"}},
 }
