@@ -21,7 +21,7 @@ type counts struct {
 	Recycled int64 `json:"recycled"`
 	Hung     int64 `json:"hung"`
 
-	Handed wire.Handed `json:"handed"` // by workers that have gone
+	Handed wire.HandoverCounts `json:"handed"` // by workers that have gone
 }
 
 // recallCounts takes over what the predecessors have counted.
@@ -49,7 +49,7 @@ func (m *master) saveCounts() {
 }
 
 func (m *master) countCut(gen int, b wire.Bye) {
-	if b.CutRequests+b.CutConns == 0 && b.Handed == (wire.Handed{}) {
+	if b.CutRequests+b.CutConns == 0 && b.Handed == (wire.HandoverCounts{}) {
 		return
 	}
 	m.counts.Handed.Add(b.Handed)

@@ -12,7 +12,7 @@ import (
 	"baton/master/internal/supervisor"
 	"baton/worker/logsink"
 	"baton/worker/ownfile"
-	"baton/worker/seqpacket"
+	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -95,7 +95,7 @@ func (m *master) startLogging() {
 	m.store(supervisor.EntryLog, m.cfg.LogFormat, m.logFD)
 	fd := m.logFD
 	if fd >= 0 {
-		if fd, err := seqpacket.Dup(fd); err == nil {
+		if fd, err := rawfd.Dup(fd); err == nil {
 			m.sink.SetFD(fd)
 		}
 	} else if m.workerLog() >= 0 {

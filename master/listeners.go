@@ -63,7 +63,7 @@ type address struct{ group, host string }
 func (s sock) wire() wire.Listener {
 	w := wire.Listener{
 		Key: s.key, Group: s.Group, Name: s.name(), Address: s.Address, Transport: s.transport(), Process: s.Process,
-		Handover: !s.NoHandover, Own: s.Slot != sockets.Shared, Extra: s.extra, Kept: s.Passed != "",
+		Handover: !s.NoHandover, Own: s.Slot != sockets.Shared, Additional: s.extra, External: s.Passed != "",
 	}
 	if s.at != s.key {
 		w.At = s.at

@@ -12,7 +12,7 @@ import (
 
 	"baton/master/internal/sockets"
 	"baton/master/internal/supervisor"
-	"baton/worker/seqpacket"
+	"baton/worker/rawfd"
 )
 
 // passedSocket is a socket of a systemd socket unit. Its descriptor stays among the items: the listener gets a duplicate.
@@ -69,7 +69,7 @@ func (m *master) adoptPassed(l Listen, addr sockets.Addr, s *sock) (ok bool, err
 	if !ok || err != nil {
 		return false, err
 	}
-	if s.fd, err = seqpacket.Dup(p.fd); err != nil {
+	if s.fd, err = rawfd.Dup(p.fd); err != nil {
 		return false, fmt.Errorf("listen %s: %w", l.name(), err)
 	}
 	s.Passed = p.Name

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker/ownfile"
-	"baton/worker/seqpacket"
+	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -156,7 +156,7 @@ func writePIDFile(path string, pid int, own wire.Path) (fd int, f wire.Path, err
 		err = tmp.Chmod(0o644)
 	}
 	if err == nil {
-		fd, err = seqpacket.Dup(int(tmp.Fd()))
+		fd, err = rawfd.Dup(int(tmp.Fd()))
 	}
 	if err != nil {
 		return -1, f, pidFileError(path, err)

@@ -17,6 +17,7 @@ import (
 	"baton/master/internal/step"
 	"baton/master/internal/supervisor"
 	"baton/worker"
+	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -75,7 +76,7 @@ func (m *master) startWorker(slot, replaces int) error {
 	delete(m.grown, slot)
 	m.assignHeartbeat(p)
 	m.procs[pid] = p
-	raw, err := seqpacket.Dup(ours)
+	raw, err := rawfd.Dup(ours)
 	if err != nil {
 		_ = unix.Close(ours)
 		m.unstart(p)
@@ -224,7 +225,7 @@ func (m *master) onWorker(ev procEvent) {
 		m.isReady(p)
 	case wire.Takes{}.Kind():
 		m.onTakes(p, ev.packet)
-	case wire.Due{}.Kind():
+	case wire.Retire{}.Kind():
 		p.OverRequests = monotime.Earliest(p.OverRequests, monotime.Now())
 	case wire.Stats{}.Kind():
 		if f.Into(&p.stats) == nil {

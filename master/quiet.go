@@ -73,7 +73,7 @@ func (m *master) retireSocket(i int) {
 	}
 	for _, p := range m.procs {
 		if p.Generation == m.gen {
-			_ = p.conn.Post(wire.AcceptNoMore{Key: s.key})
+			_ = p.conn.Post(wire.RemoveSocket{Key: s.key})
 			delete(p.given, s.key)
 		}
 	}

@@ -119,7 +119,7 @@ func TestSocketsOfSlotsThatWentAreClosed(t *testing.T) {
 	if err := m.resize(2); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(heard(0), " "); got != "accept-also accept-also" {
+	if got := strings.Join(heard(0), " "); got != "add-socket add-socket" {
 		t.Errorf("the worker that stays was told %q", got)
 	}
 	knock(t, m, address, 60)

@@ -96,7 +96,7 @@ func (p *proc) report(silent bool) WorkerStatus {
 	}
 	if !silent {
 		w.Requests, w.Connections, w.Active = p.stats.Requests, p.stats.Conns, p.stats.Active
-		w.Held, w.Shed = p.stats.Held, p.stats.Shed
+		w.Held, w.Shed = p.stats.AcceptPaused, p.stats.IdleEvicted
 	}
 	return w
 }

@@ -189,12 +189,12 @@ func (m *master) shareExtra() {
 // it: it knows.
 func (m *master) acceptAlso(s sock, to func(slot int) bool) {
 	w := s.wire()
-	w.Extra = true
+	w.Additional = true
 	for _, p := range m.procs {
 		if p.Generation != m.gen || p.State == plan.Draining || !to(p.Slot) || p.given[s.key] {
 			continue
 		}
-		if p.conn.Post(wire.AcceptAlso{Listener: w}, s.fd) == nil {
+		if p.conn.Post(wire.AddSocket{Listener: w}, s.fd) == nil {
 			p.give(s.key)
 		}
 	}

@@ -59,7 +59,7 @@ type world struct {
 	paths            []wire.Path // that it removes then
 	pidFile          wire.Path   // so is this one
 	sockets          []socket
-	handover         *handover.Exchange
+	handover         *handover.Handover
 	balance          *sock.Balance // with the other workers; nil: there is none
 	warnWakesAll     sync.Once
 	tickets          tickets
@@ -124,7 +124,7 @@ func (e *Env) Sockets() []Socket {
 
 // Handover is the way for idle connections to and from other workers. It takes from GO until the drain begins, for those
 // listeners that something is registered for before Ready; the connections of the others stay where they are.
-func (e *Env) Handover() *handover.Exchange { return e.handover }
+func (e *Env) Handover() *handover.Handover { return e.handover }
 
 // Listener returns the listener with that name, or with that address as it is written in the configuration.
 //

@@ -89,7 +89,7 @@ func (g *gate) awaitRoom(l *listener, ln acceptor) {
 	defer conns.waiting.Add(-1)
 	g.enter(fmt.Sprintf("%d connections are the limit", g.limit))
 	defer g.leave()
-	q := watchQueue(ln)
+	q := watchBacklog(ln)
 	defer q.close()
 	for waited := false; ; {
 		changed := conns.changed() // before the look

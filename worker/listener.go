@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/worker/handover"
+	"baton/worker/rawfd"
 	"baton/worker/sock"
 )
 
@@ -97,7 +97,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		switch {
 		case err == nil:
 			return l.env.count(c), nil
-		case handover.Exhausted(err):
+		case rawfd.Exhausted(err):
 			l.env.gate.awaitFiles(l, ln, err, tries)
 			tries++
 		case l.isInterrupted():
@@ -146,7 +146,7 @@ func (l *listener) listens() bool {
 	if l.ln == nil {
 		look(uintptr(l.fd))
 	} else {
-		queueWatch{ln: l.ln}.control(look)
+		backlogWatcher{ln: l.ln}.control(look)
 	}
 	return listens
 }
@@ -228,7 +228,7 @@ func (l *listener) open() (acceptor, error) {
 // acceptQueued takes one connection without waiting; when there is none, the listener is closed.
 func (l *listener) acceptQueued(ln acceptor) (net.Conn, error) {
 	c, err := ln.TryAccept()
-	if handover.Exhausted(err) && !l.env.isCut() {
+	if rawfd.Exhausted(err) && !l.env.isCut() {
 		return nil, err
 	}
 	if err != nil || l.wasLast(ln) {

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/worker/seqpacket"
+	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -29,7 +29,7 @@ func bound(t *testing.T) (fd int, addr net.Addr) {
 func deaf(t *testing.T) (d *Director, fd int, addr net.Addr, good net.Listener) {
 	t.Helper()
 	fd, addr = bound(t)
-	ours, err := seqpacket.Dup(fd)
+	ours, err := rawfd.Dup(fd)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -271,7 +271,7 @@ func (p *process) receive() {
 // sayDue asks the master for another worker in this one's place.
 func (p *process) sayDue() {
 	if p.due {
-		_ = p.conn.Post(wire.Due{Reason: wire.DueRequests})
+		_ = p.conn.Post(wire.Retire{Reason: wire.RetireRequests})
 	}
 }
 
@@ -344,16 +344,16 @@ func (p *process) handle(packet *seqpacket.Packet) {
 		if err = packet.Frame.Into(&t); err == nil {
 			p.env.tickets.set(t.Keys)
 		}
-	case wire.AcceptAlso{}.Kind():
-		var a wire.AcceptAlso
+	case wire.AddSocket{}.Kind():
+		var a wire.AddSocket
 		if err = packet.Frame.Into(&a); err == nil {
 			if fd := packet.TakeFD(); fd >= 0 {
-				a.Listener.Extra = true
+				a.Listener.Additional = true
 				p.env.addSocket(a.Listener, fd)
 			}
 		}
-	case wire.AcceptNoMore{}.Kind():
-		var a wire.AcceptNoMore
+	case wire.RemoveSocket{}.Kind():
+		var a wire.RemoveSocket
 		if err = packet.Frame.Into(&a); err == nil {
 			p.env.removeExtra(a.Key)
 		}
@@ -382,15 +382,15 @@ func (p *process) stats(id int64) wire.Stats {
 	}
 	st := wire.Stats{
 		ID: id, State: state, Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(), Handed: p.handed(),
-		Held: p.env.gate.heldBecause(), Shed: c.Shed.Load(),
+		AcceptPaused: p.env.gate.heldBecause(), IdleEvicted: c.Shed.Load(),
 	}
 	st.LogLost, st.LogError = p.sink.Missing()
 	return st
 }
 
-func (p *process) handed() wire.Handed {
+func (p *process) handed() wire.HandoverCounts {
 	c := &p.env.handover.Counts
-	return wire.Handed{Given: c.Given.Load(), Kept: c.Kept.Load(), Taken: c.Taken.Load(), Refused: c.Refused.Load()}
+	return wire.HandoverCounts{Given: c.Given.Load(), Kept: c.Kept.Load(), Taken: c.Taken.Load(), Refused: c.Refused.Load()}
 }
 
 // drain begins the drain, or moves its deadline closer.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker/logsink"
+	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/sock"
 	"baton/worker/wire"
@@ -177,14 +178,14 @@ func (c *child) setUp(lns ...net.Listener) *child {
 		c.edit(&setup)
 	}
 	if setup.HangTimeout > 0 {
-		heart, err := seqpacket.Dup(c.heart)
+		heart, err := rawfd.Dup(c.heart)
 		if err != nil {
 			c.t.Fatal(err)
 		}
 		fds = append(fds, heart)
 	}
 	c.post(setup, fds...)
-	seqpacket.CloseAll(fds)
+	rawfd.CloseAll(fds)
 	return c
 }
 
@@ -301,14 +302,14 @@ func TestDue(t *testing.T) {
 		}
 	}
 	for range 2 {
-		var due wire.Due
-		if c.says(&due); due.Reason != wire.DueRequests {
+		var due wire.Retire
+		if c.says(&due); due.Reason != wire.RetireRequests {
 			t.Errorf("%+v", due)
 		}
 		c.stats() // it says nothing more
 		c.post(wire.Go{})
 	}
-	c.says(&wire.Due{})
+	c.says(&wire.Retire{})
 	c.post(within(time.Hour))
 	c.says(&wire.Bye{})
 	c.exits(exitOK)
@@ -342,7 +343,7 @@ func TestHeartbeat(t *testing.T) {
 		t.Errorf("%q: it writes where others do", all)
 	}
 	c.post(wire.Go{}) // now it holds its breath
-	c.says(&wire.Due{})
+	c.says(&wire.Retire{})
 	before := look()
 	time.Sleep(100 * time.Millisecond)
 	if look() != before {
@@ -467,11 +468,11 @@ func TestFuncCounts(t *testing.T) {
 	}
 	dial(t, ln.Addr())
 	s := c.stats()
-	for begin := time.Now(); s.Held == "" && time.Since(begin) < patience; s = c.stats() {
+	for begin := time.Now(); s.AcceptPaused == "" && time.Since(begin) < patience; s = c.stats() {
 		time.Sleep(time.Millisecond)
 	}
-	if s.Conns != 2 || s.Held == "" {
-		t.Errorf("%d open, accepts: %q", s.Conns, s.Held)
+	if s.Conns != 2 || s.AcceptPaused == "" {
+		t.Errorf("%d open, accepts: %q", s.Conns, s.AcceptPaused)
 	}
 	c.post(within(0))
 	var bye wire.Bye
@@ -532,7 +533,7 @@ func TestLogFile(t *testing.T) {
 	}
 	c := start(t, "logs").setUp()
 	c.post(wire.LogFile{}, fd)
-	seqpacket.CloseAll([]int{fd})
+	rawfd.CloseAll([]int{fd})
 	c.says(&wire.Ready{})
 	c.post(wire.Go{})
 	c.stats() // GO was read, and what it caused is said before the end
@@ -555,7 +556,7 @@ func TestSetupThatIsNone(t *testing.T) {
 		"short payload": func(c *child) {
 			fds := []int{c.memory("hello"), c.memory("")}
 			c.post(wire.Setup{Payload: 99}, fds...)
-			seqpacket.CloseAll(fds)
+			rawfd.CloseAll(fds)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -38,7 +38,7 @@ func (s *socket) key() handover.Key {
 func (e *Env) addSocket(l wire.Listener, fd int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !l.Extra {
+	if !l.Additional {
 		e.sockets = append(e.sockets, socket{Listener: l, fd: fd})
 		return
 	}
@@ -139,7 +139,7 @@ func (s *socket) drain(ends []string, all bool) {
 	case s.ln != nil:
 		s.ln.drain(over, endGrace)
 	case s.pc != nil:
-		s.pc.drain(over, !all && !s.Kept)
+		s.pc.drain(over, !all && !s.External)
 	case s.fd >= 0:
 		_ = unix.Close(s.fd)
 		s.fd = -1

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker/handover"
+	"baton/worker/rawfd"
 )
 
 // stopWait is how long an idle connection is kept when the whole program stops.
@@ -106,7 +107,7 @@ func (s *streams) accept(from *origin) {
 // take goes on with a connection that another worker has given. It is counted in open already.
 func (s *streams) take(c handover.Conn, from *origin) {
 	nc, err := s.env.Open(c)
-	if handover.Exhausted(err) {
+	if rawfd.Exhausted(err) {
 		time.AfterFunc(resourcePause, func() { s.take(c, from) })
 		return
 	}

@@ -5,7 +5,7 @@ import (
 	"baton/worker/wire"
 )
 
-func (e *Env) setHandover(x *handover.Exchange) {
+func (e *Env) setHandover(x *handover.Handover) {
 	x.Room = e.gate.room
 	e.handover = x
 }

@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/worker/seqpacket"
+	"baton/worker/rawfd"
 )
 
 // pieces cuts input by the low bits of cuts: how it is read must not matter.
@@ -141,10 +141,10 @@ func (l *pairListener) dial(t testing.TB) *net.UnixConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer seqpacket.CloseAll(p[:])
+	defer rawfd.CloseAll(p[:])
 	var ends [2]net.Conn
 	for i, fd := range p {
-		d, err := seqpacket.Dup(fd)
+		d, err := rawfd.Dup(fd)
 		if err != nil {
 			t.Fatal(err)
 		}

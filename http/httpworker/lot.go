@@ -9,14 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker/handover"
+	"baton/worker/rawfd"
 )
 
 // lot is the place of the connections that came from other workers and wait for a request: net/http does not see them
 // before one comes. It is the server's mover as well.
 type lot struct {
 	s        *server
-	exchange *handover.Exchange
-	park     *handover.Park
+	exchange *handover.Handover
+	park     *handover.IdlePool
 
 	mu       sync.Mutex
 	offered  int        // given away, and not answered yet
@@ -30,7 +31,7 @@ func (s *server) openLot() error {
 	}
 	l := &lot{s: s, exchange: s.env.Handover()}
 	l.answered = sync.NewCond(&l.mu)
-	park, err := handover.NewPark(l.ready, l.expired)
+	park, err := handover.NewIdlePool(l.ready, l.expired)
 	if err != nil {
 		return fmt.Errorf("httpworker: %w", err)
 	}
@@ -64,7 +65,7 @@ const retryPause = 50 * time.Millisecond
 // ready gives a connection on which something has come to net/http.
 func (l *lot) ready(c handover.Conn) {
 	nc, err := l.s.env.Open(c)
-	if handover.Exhausted(err) {
+	if rawfd.Exhausted(err) {
 		time.AfterFunc(retryPause, func() { l.ready(c) })
 		return
 	}
@@ -91,7 +92,7 @@ func (l *lot) expired(c handover.Conn) {
 // move is the mover's: it gives away a connection that net/http serves, and waits for the answer.
 func (l *lot) move(c *conn) bool {
 	fd, idle, err := c.duplicate()
-	if handover.Exhausted(err) {
+	if rawfd.Exhausted(err) {
 		c.moveLater()
 		return false
 	}
@@ -125,7 +126,7 @@ func (c *conn) duplicate() (fd int, idle time.Duration, err error) {
 	if cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
 		return -1, 0, cerr
 	}
-	if err == nil && handover.Scarce(fd) { // what is left is needed to send this one
+	if err == nil && rawfd.NearLimit(fd) { // what is left is needed to send this one
 		_ = unix.Close(fd)
 		return -1, 0, unix.EMFILE
 	}

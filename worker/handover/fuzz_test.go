@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -46,7 +47,7 @@ func FuzzTake(f *testing.F) {
 			}
 		}
 		x.Stop()
-		seqpacket.CloseAll([]int{give, take, ours})
+		rawfd.CloseAll([]int{give, take, ours})
 		for begin := time.Now(); openFiles() != before; time.Sleep(time.Millisecond) {
 			if time.Since(begin) > patience {
 				t.Fatalf("%d descriptors before, %d after", before, openFiles())

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -48,7 +49,7 @@ func newPair(t *testing.T) pair {
 
 func dup(t *testing.T, fd int) int {
 	t.Helper()
-	d, err := seqpacket.Dup(fd)
+	d, err := rawfd.Dup(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,13 +60,13 @@ func dup(t *testing.T, fd int) int {
 func key(name string) Key { return Key{Group: "tcp/80", Process: "http", Name: name} }
 
 // exchange is an Exchange that gives to an inbox whatever came by the keys "k" and "other".
-func (q pair) exchange(t *testing.T) *Exchange {
+func (q pair) exchange(t *testing.T) *Handover {
 	t.Helper()
 	return givingTo(t, q)
 }
 
 // givingTo is an Exchange that gives to several inboxes.
-func givingTo(t *testing.T, to ...pair) *Exchange {
+func givingTo(t *testing.T, to ...pair) *Handover {
 	t.Helper()
 	x := New(slog.New(slog.NewTextHandler(t.Output(), nil)))
 	setTakers(t, x, to...)
@@ -76,7 +77,7 @@ func givingTo(t *testing.T, to ...pair) *Exchange {
 	return x
 }
 
-func setTakers(t *testing.T, x *Exchange, to ...pair) {
+func setTakers(t *testing.T, x *Handover, to ...pair) {
 	t.Helper()
 	m := wire.Takers{Sets: [][]Key{{key("k"), key("other")}}}
 	var fds []int
@@ -89,7 +90,7 @@ func setTakers(t *testing.T, x *Exchange, to ...pair) {
 }
 
 // taking is an Exchange that reads an inbox, takes what came by a key, and passes it on.
-func (q pair) taking(t *testing.T, name string) (*Exchange, chan Conn) {
+func (q pair) taking(t *testing.T, name string) (*Handover, chan Conn) {
 	t.Helper()
 	x, got := New(slog.New(slog.NewTextHandler(t.Output(), nil))), make(chan Conn, 10_000)
 	x.Register(key(name), func(c Conn) { got <- c })
@@ -102,7 +103,7 @@ func (q pair) taking(t *testing.T, name string) (*Exchange, chan Conn) {
 }
 
 // openOn has the Exchange read an inbox that is there.
-func (x *Exchange) openOn(fd int) (err error) {
+func (x *Handover) openOn(fd int) (err error) {
 	if x.inbox, err = seqpacket.New(fd); err != nil {
 		return err
 	}
@@ -143,7 +144,7 @@ func connect(t *testing.T, n int) clients {
 		_ = s.Close()
 		c.conns, c.fds = append(c.conns, conn), append(c.fds, fd)
 	}
-	t.Cleanup(func() { seqpacket.CloseAll(c.fds) })
+	t.Cleanup(func() { rawfd.CloseAll(c.fds) })
 	return c
 }
 
@@ -156,7 +157,7 @@ func (c clients) say(t *testing.T, i int, words string) {
 }
 
 // giving gives connection i away under a key.
-func (c clients) giving(x *Exchange, i int, name string, idle time.Duration) <-chan bool {
+func (c clients) giving(x *Handover, i int, name string, idle time.Duration) <-chan bool {
 	answer := make(chan bool, 2)
 	x.Give(Offer{Conn: Conn{FD: c.fds[i], Key: key(name), Idle: idle}, Done: func(taken bool) { answer <- taken }})
 	return answer

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -61,7 +62,7 @@ func sender() int {
 // inLine is a receiver that is another process, the only one that reads its inbox, and another taker behind it.
 type inLine struct {
 	*child
-	giver *Exchange
+	giver *Handover
 	c     clients
 	taken <-chan bool
 	other chan Conn
@@ -82,7 +83,7 @@ func offered(t *testing.T, withOther bool) inLine {
 		to = append(to, q)
 	}
 	l.giver = givingTo(t, to...)
-	seqpacket.CloseAll([]int{give, take})
+	rawfd.CloseAll([]int{give, take})
 	l.c.say(t, 0, "hello")
 	l.taken = l.c.giving(l.giver, 0, "k", 0)
 	return l

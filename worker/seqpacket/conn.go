@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -26,22 +27,6 @@ func Pair() (ours, theirs int, err error) {
 	return p[0], p[1], nil
 }
 
-// Dup returns a close-on-exec duplicate of fd, and leaves the flags of the shared description alone.
-func Dup(fd int) (int, error) {
-	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("dup: %w", err)
-	}
-	return n, nil
-}
-
-// CloseAll closes raw descriptors.
-func CloseAll(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
-	}
-}
-
 // A Packet is a message as received, with the descriptors that came along; they are the receiver's.
 type Packet struct {
 	Frame wire.Frame
@@ -50,7 +35,7 @@ type Packet struct {
 
 // Close closes the descriptors that nobody took.
 func (p *Packet) Close() {
-	CloseAll(p.FDs)
+	rawfd.CloseAll(p.FDs)
 	p.FDs = nil
 }
 
@@ -204,9 +189,9 @@ func (c *Conn) Post(m wire.Message, fds ...int) error {
 	}
 	out := outgoing{data: data}
 	for _, fd := range fds {
-		d, err := Dup(fd)
+		d, err := rawfd.Dup(fd)
 		if err != nil {
-			CloseAll(out.fds)
+			rawfd.CloseAll(out.fds)
 			return err
 		}
 		out.fds = append(out.fds, d)
@@ -260,7 +245,7 @@ func (c *Conn) writeQueue() {
 			return
 		}
 		err := c.write(out.data, rightsOf(out.fds))
-		CloseAll(out.fds)
+		rawfd.CloseAll(out.fds)
 		if err != nil {
 			c.mu.Lock()
 			c.lost = err
@@ -309,7 +294,7 @@ func (c *Conn) write(data, oob []byte) error {
 // dropQueue is called with the lock held.
 func (c *Conn) dropQueue() {
 	for _, out := range c.queue {
-		CloseAll(out.fds)
+		rawfd.CloseAll(out.fds)
 	}
 	c.queue = nil
 }

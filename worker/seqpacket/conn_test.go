@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -126,7 +127,7 @@ func TestDescriptorsArriveCloseOnExec(t *testing.T) {
 func TestNewAndDupLeaveTheDescriptionNonBlocking(t *testing.T) {
 	t.Parallel()
 	x, y := rawPair(t)
-	d, err := Dup(y)
+	d, err := rawfd.Dup(y)
 	if err != nil {
 		t.Fatal(err)
 	}

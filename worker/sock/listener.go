@@ -19,8 +19,8 @@ type Listener struct {
 	raw     syscall.RawConn
 	balance *Balance // nil: no other process accepts
 
-	accepting sync.Mutex // held by Accept
-	turn      *turn      // nil: all that wait are woken
+	accepting sync.Mutex     // held by Accept
+	turn      *exclusiveWait // nil: all that wait are woken
 	alarm     alarm
 }
 
@@ -50,7 +50,7 @@ func Listen(fd int, balance *Balance) (*Listener, error) {
 		_ = ln.Close()
 		return nil, fmt.Errorf("listener: %w", err)
 	}
-	_ = l.raw.Control(func(fd uintptr) { l.turn = takeTurns(int(fd)) })
+	_ = l.raw.Control(func(fd uintptr) { l.turn = waitExclusively(int(fd)) })
 	balance.join()
 	return l, nil
 }

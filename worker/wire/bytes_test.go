@@ -37,7 +37,7 @@ func FuzzBytes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		in := tree{
 			Text: s, List: []string{s, "x"}, Map: map[string]string{s: s}, Pointer: &s, Bytes: []byte(s), Body: &item{Name: s},
-			Nested: []Listener{{Key: s, Extra: true}}, hidden: 7,
+			Nested: []Listener{{Key: s, Additional: true}}, hidden: 7,
 		}
 		b, err := Marshal(in)
 		if err != nil || !utf8.Valid(b) {

@@ -9,7 +9,7 @@ import (
 
 // messages are all that can be said.
 var messages = []wire.Message{
-	&wire.Setup{}, &wire.Ready{}, &wire.Go{}, &wire.Due{}, &wire.Drain{}, &wire.StatsRequest{}, &wire.AcceptAlso{}, &wire.AcceptNoMore{},
+	&wire.Setup{}, &wire.Ready{}, &wire.Go{}, &wire.Retire{}, &wire.Drain{}, &wire.StatsRequest{}, &wire.AddSocket{}, &wire.RemoveSocket{},
 	&wire.Listening{}, &wire.Sockets{}, &wire.Stats{}, &wire.Bye{}, &wire.LogFile{}, &wire.Tickets{}, &wire.Takes{}, &wire.Takers{},
 	&wire.Share{}, &wire.Handover{}, &wire.Ack{}, &wire.Withdrawn{},
 }

@@ -19,21 +19,21 @@ type Listener struct {
 	// Own says that no other worker accepts on the socket, unless this one's slot goes or it crashes.
 	Own bool `json:"own,omitempty"`
 
-	// Extra is one more socket for the listener that has the same name.
-	Extra bool `json:"extra,omitempty"`
+	// Additional says that it is one more socket for the listener that has the same name.
+	Additional bool `json:"additional,omitempty"`
 
-	// Kept says that somebody outside holds the socket as well, and goes on with it when this program does not.
-	Kept bool `json:"kept,omitempty"`
+	// External says that the socket is held outside of this program as well (systemd), and outlives it.
+	External bool `json:"external,omitempty"`
 }
 
-// AcceptAlso gives the worker one more socket for a listener that it has. It carries the descriptor. A socket that the
+// AddSocket gives the worker one more socket for a listener that it has. It carries the descriptor. A socket that the
 // worker has already changes nothing.
-type AcceptAlso struct {
+type AddSocket struct {
 	Listener Listener `json:"listener"`
 }
 
-// AcceptNoMore takes a socket away that [AcceptAlso] has given: nothing comes there any more.
-type AcceptNoMore struct {
+// RemoveSocket takes a socket away that [AddSocket] has given: nothing comes there any more.
+type RemoveSocket struct {
 	Key string `json:"key"`
 }
 
@@ -92,14 +92,14 @@ type Go struct {
 	PIDFile Path `json:"pid_file,omitzero"`
 }
 
-// Due says that the worker is to be replaced: another one first, then a [Drain]. It is said once, and again after every
+// Retire says that the worker is to be replaced: another one first, then a [Drain]. It is said once, and again after every
 // [Go], which an adopting master says once more.
-type Due struct {
+type Retire struct {
 	Reason string `json:"reason"`
 }
 
-// DueRequests is the Reason of a worker that has answered MaxRequests.
-const DueRequests = "max_requests"
+// RetireRequests is the Reason of a worker that has answered MaxRequests.
+const RetireRequests = "max_requests"
 
 // Drain says that the worker takes nothing new and finishes what it has. A later Drain may only
 // shorten the deadline.
@@ -120,22 +120,22 @@ type StatsRequest struct {
 
 // Stats is what a worker counts.
 type Stats struct {
-	ID       int64  `json:"id"`
-	State    string `json:"state"` // starting, ready, serving or draining
-	Requests int64  `json:"requests"`
-	Conns    int64  `json:"conns"`
-	Active   int64  `json:"active"`
-	Handed   Handed `json:"handed"`
-	Shed     int64  `json:"shed,omitempty"` // idle connections that were closed because there was no room for others
-	Held     string `json:"held,omitempty"` // why nothing is accepted at the moment
+	ID           int64          `json:"id"`
+	State        string         `json:"state"` // starting, ready, serving or draining
+	Requests     int64          `json:"requests"`
+	Conns        int64          `json:"conns"`
+	Active       int64          `json:"active"`
+	Handed       HandoverCounts `json:"handed"`
+	IdleEvicted  int64          `json:"idle_evicted,omitempty"`  // idle connections that were closed because there was no room for others
+	AcceptPaused string         `json:"accept_paused,omitempty"` // why nothing is accepted at the moment
 
 	// LogLost are the lines that did not get into the log, and LogError is why, of the last one that could not be written.
 	LogLost  int64  `json:"log_lost,omitempty"`
 	LogError string `json:"log_error,omitempty"`
 }
 
-// Handed counts idle connections on their way between workers.
-type Handed struct {
+// HandoverCounts counts idle connections on their way between workers.
+type HandoverCounts struct {
 	Given   int64 `json:"given"`   // and taken by another worker
 	Kept    int64 `json:"kept"`    // offered, and taken by nobody: they stayed
 	Taken   int64 `json:"taken"`   // from other workers
@@ -143,7 +143,7 @@ type Handed struct {
 }
 
 // Add adds o to h.
-func (h *Handed) Add(o Handed) {
+func (h *HandoverCounts) Add(o HandoverCounts) {
 	h.Given += o.Given
 	h.Kept += o.Kept
 	h.Taken += o.Taken
@@ -156,7 +156,7 @@ type Bye struct {
 	CutConns    int64 `json:"cut_conns"`
 	Requests    int64 `json:"requests"`
 
-	Handed Handed `json:"handed"`
+	Handed HandoverCounts `json:"handed"`
 }
 
 // Tickets are the keys of TLS session tickets, the newest first, for all workers of all generations.
@@ -169,12 +169,12 @@ type LogFile struct{}
 
 func (Setup) Kind() string        { return "setup" }
 func (Sockets) Kind() string      { return "sockets" }
-func (AcceptAlso) Kind() string   { return "accept-also" }
-func (AcceptNoMore) Kind() string { return "accept-no-more" }
+func (AddSocket) Kind() string    { return "add-socket" }
+func (RemoveSocket) Kind() string { return "remove-socket" }
 func (Listening) Kind() string    { return "listening" }
 func (Ready) Kind() string        { return "ready" }
 func (Go) Kind() string           { return "go" }
-func (Due) Kind() string          { return "due" }
+func (Retire) Kind() string       { return "retire" }
 func (Drain) Kind() string        { return "drain" }
 func (StatsRequest) Kind() string { return "stats?" }
 func (Stats) Kind() string        { return "stats" }

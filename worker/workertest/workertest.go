@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker"
+	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -84,7 +85,7 @@ func (p *Process) setTakers(takers []*Process) {
 	var fds []int
 	for _, q := range takers {
 		takes, fd := q.Handover().Takes()
-		fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		fd, err := rawfd.Dup(fd)
 		if err != nil {
 			continue // it takes nothing
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
 
-	"baton/worker/seqpacket"
+	"baton/worker/rawfd"
 )
 
 // EntryPassed are descriptors that systemd has passed at the start, by a socket unit. They stay in the registry, whether a
@@ -69,17 +69,11 @@ type passed struct {
 func takeFile(f *os.File) (passed, error) {
 	defer func() { _ = f.Close() }()
 	p := passed{name: f.Name(), fd: -1}
-	raw, err := f.SyscallConn()
+	fd, err := rawfd.Of(f)
 	if err != nil {
 		return p, fmt.Errorf("socket activation: %s: %w", p.name, err)
 	}
-	cerr := raw.Control(func(fd uintptr) { p.fd, err = seqpacket.Dup(int(fd)) })
-	if cerr != nil {
-		err = cerr
-	}
-	if err != nil {
-		return p, fmt.Errorf("socket activation: %s: %w", p.name, err)
-	}
+	p.fd = fd
 	return p, nil
 }
 

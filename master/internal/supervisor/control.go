@@ -10,7 +10,7 @@ import (
 	"baton/master/internal/control"
 	"baton/master/internal/message"
 	"baton/master/internal/status"
-	"baton/worker/seqpacket"
+	"baton/worker/rawfd"
 )
 
 // How long the supervisor waits for those who have asked on the control socket: before it ends, and before it executes another
@@ -31,7 +31,7 @@ func (sv *supervisor) serveControl(e entry) {
 	err := unix.Listen(e.fd, unix.SOMAXCONN)
 	if err == nil {
 		var fd int
-		if fd, err = seqpacket.Dup(e.fd); err == nil {
+		if fd, err = rawfd.Dup(e.fd); err == nil {
 			ln, lerr := control.Listener(fd)
 			if err = lerr; err == nil {
 				sv.control = control.Serve(ln, api{sv})

@@ -10,6 +10,7 @@ import (
 
 	"baton/master/internal/message"
 	"baton/worker/logsink"
+	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -338,7 +339,7 @@ func (sv *supervisor) switchLog() {
 	sv.log = logsink.Logger(sv.sink, e.data)
 	fd := 2
 	if e.fd >= 0 {
-		d, err := seqpacket.Dup(e.fd)
+		d, err := rawfd.Dup(e.fd)
 		if err != nil {
 			sv.log.Error("supervisor: log", "error", err)
 			return

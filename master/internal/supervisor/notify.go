@@ -10,6 +10,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 // notifyEnv names systemd's socket. It stays in the supervisor's environment, and reaches no other process.
@@ -119,7 +121,7 @@ func (n *notifier) tell(lines ...string) bool {
 
 // give sends a duplicate of fd.
 func (n *notifier) give(fd int, text string) error {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	dup, err := rawfd.Dup(fd)
 	if err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}

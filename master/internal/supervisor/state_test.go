@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/message"
-	"baton/worker/seqpacket"
+	"baton/worker/rawfd"
 )
 
 // notCarried are the fields of a supervisor that a state does not have, and why. Whoever adds a field to the supervisor either
@@ -74,7 +74,7 @@ func TestStateCarriesTheSupervisor(t *testing.T) {
 	st := roundTrip(t, sv)
 	// As after an execve, but in the same process: descriptors of its own.
 	for _, fd := range []*int{&st.DoorOurs, &st.Master.FD} {
-		*fd, _ = seqpacket.Dup(*fd)
+		*fd, _ = rawfd.Dup(*fd)
 	}
 	var next supervisor
 	next.registry, next.backoff = registry{}, restartBackoff
@@ -163,8 +163,8 @@ func TestRestoreOldState(t *testing.T) {
 	sv, _ := restedSupervisor(t)
 	ours, _ := sv.door.FD()
 	master, _ := sv.current.conn.FD()
-	ours, _ = seqpacket.Dup(ours)
-	master, _ = seqpacket.Dup(master)
+	ours, _ = rawfd.Dup(ours)
+	master, _ = rawfd.Dup(master)
 	b, _ := json.Marshal(map[string]any{
 		"version": 1, "generation": 3, "door_ours": ours, "door_theirs": sv.doorFD, "master": map[string]int{"fd": master, "pid": 100},
 	})

@@ -16,7 +16,7 @@ import (
 	"github.com/cloudflare/tableflip"
 	"golang.org/x/sys/unix"
 
-	"baton/worker/seqpacket"
+	"baton/worker/rawfd"
 )
 
 const (
@@ -78,16 +78,7 @@ func openDoor(flip *tableflip.Upgrader, passed int) (fd int, err error) {
 		return -1, err
 	}
 	defer func() { _ = f.Close() }()
-	// f.Fd() would make the description blocking, which is shared.
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	fd = -1
-	if failed := raw.Control(func(n uintptr) { fd, err = seqpacket.Dup(int(n)) }); failed != nil {
-		return -1, failed
-	}
-	return fd, err
+	return rawfd.Of(f) // f.Fd() would make the description blocking, which is shared
 }
 
 // Start executes args[0] with args as the successor. ps shows title behind the name, env is added to the environment.

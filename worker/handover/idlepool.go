@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
-// A Park keeps connections that wait for their next request, at the price of a map entry each: no goroutine, no buffer,
+// A IdlePool keeps connections that wait for their next request, at the price of a map entry each: no goroutine, no buffer,
 // one epoll for all. A connection leaves it when it becomes readable, when its idle time is up, or with Take.
-type Park struct {
+type IdlePool struct {
 	// Ready is called with a connection that has become readable, or was closed by its client.
 	Ready func(Conn)
 	// Expired is called with one whose idle time is up and on which nothing has come. It is to be closed.
@@ -35,10 +37,10 @@ type parked struct {
 	index int // in the queue
 }
 
-// NewPark makes an empty Park.
+// NewIdlePool makes an empty Park.
 //
 // Threading: ready and expired are called on the Park's goroutines, without a lock held. They must not block for long.
-func NewPark(ready, expired func(Conn)) (*Park, error) {
+func NewIdlePool(ready, expired func(Conn)) (*IdlePool, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("park: %w", err)
@@ -47,7 +49,7 @@ func NewPark(ready, expired func(Conn)) (*Park, error) {
 		_ = unix.Close(ep)
 		return nil, fmt.Errorf("park: %w", err)
 	}
-	p := &Park{Ready: ready, Expired: expired, ep: ep, file: os.NewFile(uintptr(ep), "park"), conns: map[int32]*parked{}}
+	p := &IdlePool{Ready: ready, Expired: expired, ep: ep, file: os.NewFile(uintptr(ep), "park"), conns: map[int32]*parked{}}
 	raw, err := p.file.SyscallConn()
 	if err != nil {
 		_ = p.file.Close()
@@ -60,7 +62,7 @@ func NewPark(ready, expired func(Conn)) (*Park, error) {
 }
 
 // Add parks a connection. If it cannot be watched, it is ready at once.
-func (p *Park) Add(c Conn) {
+func (p *IdlePool) Add(c Conn) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -84,14 +86,14 @@ func (p *Park) Add(c Conn) {
 }
 
 // Len is how many are parked.
-func (p *Park) Len() int {
+func (p *IdlePool) Len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.conns)
 }
 
 // Take takes up to n connections out, with what is left of their idle time: those first that have the least.
-func (p *Park) Take(n int) []Conn {
+func (p *IdlePool) Take(n int) []Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -108,7 +110,7 @@ func (p *Park) Take(n int) []Conn {
 }
 
 // Limit shortens what is left of everybody's idle time.
-func (p *Park) Limit(idle time.Duration) {
+func (p *IdlePool) Limit(idle time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	until := time.Now().Add(idle)
@@ -122,7 +124,7 @@ func (p *Park) Limit(idle time.Duration) {
 }
 
 // Close ends the Park. What is still in it is the caller's, by Take.
-func (p *Park) Close() {
+func (p *IdlePool) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
@@ -130,20 +132,20 @@ func (p *Park) Close() {
 }
 
 // unwatch is called with the lock held. A closed epoll watches nothing, and its number may be another's.
-func (p *Park) unwatch(e *parked) {
+func (p *IdlePool) unwatch(e *parked) {
 	if !p.closed {
 		_ = unix.EpollCtl(p.ep, unix.EPOLL_CTL_DEL, e.FD, nil)
 	}
 }
 
 // remove is called with the lock held.
-func (p *Park) remove(e *parked) {
+func (p *IdlePool) remove(e *parked) {
 	p.unwatch(e)
 	delete(p.conns, int32(e.FD))
 	heap.Remove(&p.queue, e.index)
 }
 
-func (p *Park) arm() {
+func (p *IdlePool) arm() {
 	if len(p.queue) == 0 {
 		p.timer.Stop()
 		return
@@ -152,7 +154,7 @@ func (p *Park) arm() {
 }
 
 // await waits for readable connections, until Close.
-func (p *Park) await(raw syscall.RawConn) {
+func (p *IdlePool) await(raw syscall.RawConn) {
 	events := make([]unix.EpollEvent, 128)
 	for {
 		n := 0
@@ -173,7 +175,7 @@ func (p *Park) await(raw syscall.RawConn) {
 }
 
 // leave takes one connection out, unless it has left already.
-func (p *Park) leave(fd int32) (Conn, bool) {
+func (p *IdlePool) leave(fd int32) (Conn, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e, ok := p.conns[fd]
@@ -187,7 +189,7 @@ func (p *Park) leave(fd int32) (Conn, bool) {
 }
 
 // expire takes out those whose time is up. What has come in the last moment is a request, and is served.
-func (p *Park) expire() {
+func (p *IdlePool) expire() {
 	var old []Conn
 	p.mu.Lock()
 	for now := time.Now(); len(p.queue) > 0 && !p.queue[0].until.After(now); {
@@ -198,18 +200,12 @@ func (p *Park) expire() {
 	p.arm()
 	p.mu.Unlock()
 	for _, c := range old {
-		if readable(c.FD) {
+		if rawfd.Readable(c.FD) {
 			p.Ready(c)
 			continue
 		}
 		p.Expired(c)
 	}
-}
-
-func readable(fd int) bool {
-	var b [1]byte
-	n, _, _ := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	return n > 0
 }
 
 // deadlines is a heap, the earliest first.

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// turn makes the runtime wait for a listening socket only while an Accept waits, at the end of the line of all processes
+// exclusiveWait makes the runtime wait for a listening socket only while an Accept waits, at the end of the line of all processes
 // that do, and wakes only the first in it (EPOLLEXCLUSIVE).
 //
 // The runtime puts every descriptor into its epoll for good, and can do no other. But it only reacts to what the epoll
@@ -18,7 +18,7 @@ import (
 //
 // Who has been woken must accept, for nobody else was: hence a Listener is never armed while no Accept waits, and whoever
 // ends one tries once more, see [Listener.TryAccept].
-type turn struct {
+type exclusiveWait struct {
 	epoll int
 	data  uint64 // the runtime's, for this descriptor
 	armed bool   // only Accept looks
@@ -27,13 +27,13 @@ type turn struct {
 // asRuntime is what the runtime waits for, and when.
 const asRuntime = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
-// takeTurns returns nil if it does not find what it needs.
-func takeTurns(fd int) *turn {
+// waitExclusively returns nil if it does not find what it needs.
+func waitExclusively(fd int) *exclusiveWait {
 	epoll, data, ok := inEpoll(fd)
 	if !ok {
 		return nil
 	}
-	t := &turn{epoll: epoll, data: data, armed: true}
+	t := &exclusiveWait{epoll: epoll, data: data, armed: true}
 	if t.end(uintptr(fd)) != nil {
 		return nil
 	}
@@ -46,7 +46,7 @@ func takeTurns(fd int) *turn {
 }
 
 // begin has this process woken for what comes, or is there already, if it is the first in the line.
-func (t *turn) begin(fd uintptr) error {
+func (t *exclusiveWait) begin(fd uintptr) error {
 	if t == nil {
 		return nil
 	}
@@ -54,13 +54,13 @@ func (t *turn) begin(fd uintptr) error {
 	return t.add(int(fd), unix.EPOLLIN|unix.EPOLLET|unix.EPOLLEXCLUSIVE)
 }
 
-func (t *turn) add(fd int, events uint32) error {
+func (t *exclusiveWait) add(fd int, events uint32) error {
 	ev := unix.EpollEvent{Events: events, Fd: int32(t.data), Pad: int32(t.data >> 32)}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(t.epoll, unix.EPOLL_CTL_ADD, fd, &ev))
 }
 
 // end leaves the line.
-func (t *turn) end(fd uintptr) error {
+func (t *exclusiveWait) end(fd uintptr) error {
 	if t == nil || !t.armed {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -45,9 +46,9 @@ type offer struct {
 }
 
 // SetTakers says who takes what from now on. It takes the descriptors.
-func (x *Exchange) SetTakers(m wire.Takers, fds []int) error {
+func (x *Handover) SetTakers(m wire.Takers, fds []int) error {
 	if err := m.Check(len(fds)); err != nil {
-		seqpacket.CloseAll(fds)
+		rawfd.CloseAll(fds)
 		return err
 	}
 	x.mu.Lock()
@@ -73,14 +74,14 @@ func (x *Exchange) SetTakers(m wire.Takers, fds []int) error {
 }
 
 // Changed is closed when others take than at the call.
-func (x *Exchange) Changed() <-chan struct{} {
+func (x *Handover) Changed() <-chan struct{} {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.changed
 }
 
 // Wanted reports whether somebody takes the connections of a listener, as far as is known. Others need not be offered.
-func (x *Exchange) Wanted(key Key) bool {
+func (x *Handover) Wanted(key Key) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return !x.stopped && slices.ContainsFunc(x.takers, func(t *taker) bool {
@@ -90,7 +91,7 @@ func (x *Exchange) Wanted(key Key) bool {
 }
 
 // Withdraw takes back what is offered, and offers nothing more.
-func (x *Exchange) Withdraw() {
+func (x *Handover) Withdraw() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.stopped = true
@@ -102,9 +103,9 @@ func (x *Exchange) Withdraw() {
 }
 
 // Give offers a connection to the other workers. It does not block; o.Done gets the answer.
-func (x *Exchange) Give(o Offer) { x.queue(&offer{Offer: o}) }
+func (x *Handover) Give(o Offer) { x.queue(&offer{Offer: o}) }
 
-func (x *Exchange) queue(offers ...*offer) {
+func (x *Handover) queue(offers ...*offer) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.offers = append(x.offers, offers...)
@@ -116,7 +117,7 @@ func (x *Exchange) queue(offers ...*offer) {
 
 // sendAll sends what is offered, to each taker its share with as many connections in a message as there are, and ends
 // when there is nothing.
-func (x *Exchange) sendAll() {
+func (x *Handover) sendAll() {
 	for {
 		runtime.Gosched() // a drain offers thousands at once: let them come
 		x.mu.Lock()
@@ -147,7 +148,7 @@ func (x *Exchange) sendAll() {
 }
 
 // hope waits for other takers, for as long as an offer may take.
-func (x *Exchange) hope(offers []*offer, changed <-chan struct{}) {
+func (x *Handover) hope(offers []*offer, changed <-chan struct{}) {
 	due := offers[0].until
 	for _, o := range offers {
 		if o.until.IsZero() {
@@ -164,7 +165,7 @@ func (x *Exchange) hope(offers []*offer, changed <-chan struct{}) {
 }
 
 // deliver offers connections to a taker, and those that it does not take to others, if there is time.
-func (x *Exchange) deliver(t *taker, offers []*offer) {
+func (x *Handover) deliver(t *taker, offers []*offer) {
 	now := time.Now()
 	for _, o := range offers {
 		o.tried = append(o.tried, t)
@@ -189,7 +190,7 @@ func (x *Exchange) deliver(t *taker, offers []*offer) {
 	x.answer(kept, false)
 }
 
-func (x *Exchange) answer(offers []*offer, taken bool) {
+func (x *Handover) answer(offers []*offer, taken bool) {
 	for _, o := range offers {
 		x.Counts.Kept.Add(1)
 		o.Done(taken)
@@ -198,7 +199,7 @@ func (x *Exchange) answer(offers []*offer, taken bool) {
 
 // ask sends one message, and returns what was taken of it. If there is no room, in the inbox or for descriptors, it
 // tries again and again: to be told when there is would cost more.
-func (x *Exchange) ask(t *taker, offers []*offer) (taken []bool) {
+func (x *Handover) ask(t *taker, offers []*offer) (taken []bool) {
 	begin := time.Now()
 	f, err := t.send(offers)
 	for passes(err) && !x.isStopped() && time.Since(begin) < offerWait {
@@ -218,23 +219,17 @@ func (x *Exchange) ask(t *taker, offers []*offer) (taken []bool) {
 
 // passes reports an error of which there may be nothing left in a moment.
 func passes(err error) bool {
-	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ETOOMANYREFS) || Exhausted(err)
-}
-
-// Exhausted reports that the process, or the kernel, has no room for one more descriptor or what belongs to it.
-func Exhausted(err error) bool {
-	lacks := []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ENOSPC}
-	return slices.ContainsFunc(lacks, func(lack error) bool { return errors.Is(err, lack) })
+	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ETOOMANYREFS) || rawfd.Exhausted(err)
 }
 
 // mute notes that a taker has let an offer wait for too long.
-func (x *Exchange) mute(t *taker) {
+func (x *Handover) mute(t *taker) {
 	if t.become(takerMute) {
 		x.log.Warn("handover: a worker does not answer, it is offered nothing more", "pid", t.pid)
 	}
 }
 
-func (x *Exchange) isStopped() bool {
+func (x *Handover) isStopped() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.stopped
@@ -293,7 +288,7 @@ func pack(offers []*offer) ([]byte, []int, error) {
 
 // awaitAck waits for what the receiver says, and returns what it has taken: nothing, if it is not there any more. When
 // it has had its time, the offer is withdrawn.
-func (x *Exchange) awaitAck(t *taker, f *os.File, until time.Time) (taken []bool) {
+func (x *Handover) awaitAck(t *taker, f *os.File, until time.Time) (taken []bool) {
 	defer func() { _ = f.Close() }()
 	defer x.awaitNot(f)
 	buf := make([]byte, 16<<10)
@@ -324,7 +319,7 @@ func (x *Exchange) awaitAck(t *taker, f *os.File, until time.Time) (taken []bool
 }
 
 // noAck notes why a taker has said nothing.
-func (x *Exchange) noAck(t *taker, err error) {
+func (x *Handover) noAck(t *taker, err error) {
 	switch {
 	case x.isStopped():
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -335,7 +330,7 @@ func (x *Exchange) noAck(t *taker, err error) {
 }
 
 // await arms the end of the waiting. When everything has been withdrawn, that is now.
-func (x *Exchange) await(f *os.File, until time.Time) error {
+func (x *Handover) await(f *os.File, until time.Time) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.stopped {
@@ -345,7 +340,7 @@ func (x *Exchange) await(f *os.File, until time.Time) error {
 	return f.SetReadDeadline(until)
 }
 
-func (x *Exchange) awaitNot(f *os.File) {
+func (x *Handover) awaitNot(f *os.File) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.waiting, f)

@@ -9,13 +9,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
 
 // takeAll takes one message after the other, until Stop. One that is broken, or whose descriptors there was no room
 // for, goes back to its sender by the end of its ack socket.
-func (x *Exchange) takeAll() {
+func (x *Handover) takeAll() {
 	defer close(x.done)
 	for {
 		p, err := x.inbox.Recv()
@@ -41,7 +42,7 @@ func isSyscall(err error) bool {
 }
 
 // takeOne answers a message and passes on what it takes.
-func (x *Exchange) takeOne(p seqpacket.Packet) {
+func (x *Handover) takeOne(p seqpacket.Packet) {
 	defer p.Close()
 	var h wire.Handover
 	err := p.Frame.Check()
@@ -100,27 +101,13 @@ func readPending(fd int, b []byte) (n int, err error) {
 	return n, err
 }
 
-// headroom is how many descriptors stay free for what is to be done with the connections that were taken: to open one
-// takes two more.
-const headroom = 16
-
-// Scarce reports whether descriptors that were just made are among the last that the process may have. The kernel gives
-// the lowest number that is free.
-func Scarce(fds ...int) bool {
-	var limit unix.Rlimit
-	if len(fds) == 0 || unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
-		return false
-	}
-	return uint64(slices.Max(fds)+headroom) >= limit.Cur
-}
-
 // choose says which of the connections have somebody here who serves them.
-func (x *Exchange) choose(h wire.Handover, fds []int) ([]Conn, []bool) {
+func (x *Handover) choose(h wire.Handover, fds []int) ([]Conn, []bool) {
 	room := len(fds)
 	if x.Room != nil {
 		room = x.Room()
 	}
-	if Scarce(fds...) {
+	if rawfd.NearLimit(fds...) {
 		room = 0
 	}
 	conns, taken := make([]Conn, len(fds)), make([]bool, len(fds))

@@ -8,15 +8,15 @@ import (
 	"baton/worker/sock"
 )
 
-// queueWatch sees whether connections wait in a listening socket, without taking them.
-type queueWatch struct {
+// backlogWatcher sees whether connections wait in a listening socket, without taking them.
+type backlogWatcher struct {
 	ln    acceptor
 	file  *os.File      // a duplicate of the socket that the runtime polls; nil: there is none
 	await chan struct{} // closed when a connection waits; nil: nobody looks
 }
 
-func watchQueue(ln acceptor) *queueWatch {
-	q := &queueWatch{ln: ln}
+func watchBacklog(ln acceptor) *backlogWatcher {
+	q := &backlogWatcher{ln: ln}
 	q.control(func(fd uintptr) {
 		if d, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
 			q.file = os.NewFile(uintptr(d), "queue")
@@ -25,14 +25,14 @@ func watchQueue(ln acceptor) *queueWatch {
 	return q
 }
 
-func (q *queueWatch) close() {
+func (q *backlogWatcher) close() {
 	if q.file != nil {
 		_ = q.file.Close()
 	}
 }
 
 // event is closed when somebody waits.
-func (q *queueWatch) event() <-chan struct{} {
+func (q *backlogWatcher) event() <-chan struct{} {
 	if q.await != nil {
 		select {
 		case <-q.await:
@@ -54,7 +54,7 @@ func (q *queueWatch) event() <-chan struct{} {
 	return await
 }
 
-func (q queueWatch) control(f func(fd uintptr)) {
+func (q backlogWatcher) control(f func(fd uintptr)) {
 	if raw, err := q.ln.SyscallConn(); err == nil {
 		_ = raw.Control(f)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -30,7 +31,7 @@ type Conn struct {
 // Open makes a connection of a duplicate of c's descriptor, which stays the caller's to close: os.NewFile would take
 // it.
 func (c Conn) Open() (net.Conn, error) {
-	d, err := unix.FcntlInt(uintptr(c.FD), unix.F_DUPFD_CLOEXEC, 0)
+	d, err := rawfd.Dup(c.FD)
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +60,8 @@ type Counts struct {
 	Refused atomic.Int64 // received, and left to the sender
 }
 
-// An Exchange gives the connections of a worker to others, and takes theirs.
-type Exchange struct {
+// An Handover gives the connections of a worker to others, and takes theirs.
+type Handover struct {
 	Counts Counts
 
 	// Room, if not nil, says how many connections may be taken. It is set before Start.
@@ -89,8 +90,8 @@ const (
 )
 
 // New makes an Exchange that takes nothing, and gives to nobody.
-func New(log *slog.Logger) *Exchange {
-	return &Exchange{
+func New(log *slog.Logger) *Handover {
+	return &Handover{
 		log: log, sinks: map[Key]func(Conn){}, address: -1, done: make(chan struct{}),
 		giving: giving{changed: make(chan struct{}), waiting: map[*os.File]struct{}{}},
 	}
@@ -99,7 +100,7 @@ func New(log *slog.Logger) *Exchange {
 // Register makes sink the taker of the connections of a listener. It is called before Open.
 //
 // Threading: sink is called on the Exchange's goroutine, one connection at a time. It must not block.
-func (x *Exchange) Register(key Key, sink func(Conn)) {
+func (x *Handover) Register(key Key, sink func(Conn)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.sinks[key] = sink
@@ -107,7 +108,7 @@ func (x *Exchange) Register(key Key, sink func(Conn)) {
 
 // RegisterAlso makes the sink of key, if it has one, take the connections of another key as well, as if they were its
 // own.
-func (x *Exchange) RegisterAlso(other, key Key) {
+func (x *Handover) RegisterAlso(other, key Key) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if sink := x.sinks[key]; sink != nil {
@@ -119,16 +120,16 @@ func (x *Exchange) RegisterAlso(other, key Key) {
 }
 
 // Registered reports whether somebody takes the connections of a listener here.
-func (x *Exchange) Registered(key Key) bool { return x.sink(key) != nil }
+func (x *Handover) Registered(key Key) bool { return x.sink(key) != nil }
 
-func (x *Exchange) sink(key Key) func(Conn) {
+func (x *Handover) sink(key Key) func(Conn) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.sinks[key]
 }
 
 // Open makes the inbox, unless nothing is registered, in which case nothing will be taken.
-func (x *Exchange) Open() error {
+func (x *Handover) Open() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if len(x.sinks) == 0 || x.phase != phaseNone {
@@ -148,7 +149,7 @@ func (x *Exchange) Open() error {
 
 // Takes says what is taken, for [Exchange.SetTakers] of others, and with it goes the descriptor, which stays the
 // Exchange's; -1: nothing is.
-func (x *Exchange) Takes() (wire.Takes, int) {
+func (x *Handover) Takes() (wire.Takes, int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var t wire.Takes
@@ -164,7 +165,7 @@ func (x *Exchange) Takes() (wire.Takes, int) {
 }
 
 // Start begins to take what others give. It is called at GO, once at most.
-func (x *Exchange) Start() {
+func (x *Handover) Start() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.phase == phaseOpen {
@@ -174,7 +175,7 @@ func (x *Exchange) Start() {
 }
 
 // Stop ends the taking. When it returns, no sink will be called any more, and what was not taken is its sender's.
-func (x *Exchange) Stop() {
+func (x *Handover) Stop() {
 	x.mu.Lock()
 	was := x.phase
 	x.phase = phaseEnded

@@ -12,7 +12,7 @@ import (
 
 // lot is a Park with connections whose far ends the test has.
 type lot struct {
-	*Park
+	*IdlePool
 	t       *testing.T
 	ready   chan Conn
 	expired chan Conn
@@ -21,11 +21,11 @@ type lot struct {
 func newLot(t *testing.T) *lot {
 	t.Helper()
 	l := &lot{t: t, ready: make(chan Conn, 10_000), expired: make(chan Conn, 10_000)}
-	p, err := NewPark(func(c Conn) { l.ready <- c }, func(c Conn) { l.expired <- c })
+	p, err := NewIdlePool(func(c Conn) { l.ready <- c }, func(c Conn) { l.expired <- c })
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Park = p
+	l.IdlePool = p
 	t.Cleanup(p.Close)
 	return l
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -318,10 +319,10 @@ func TestReceiverKeepsSomeDescriptors(t *testing.T) {
 		}
 		taken++
 	}
-	if taken < 10 || taken > 64-headroom {
+	if taken < 10 || taken > 64-rawfd.Headroom {
 		t.Errorf("%d were taken", taken)
 	}
-	for range headroom / 2 {
+	for range rawfd.Headroom / 2 {
 		r.tell(t, "open")
 		r.hear(t, "opened true <nil>")
 	}

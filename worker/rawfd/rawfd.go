@@ -1,0 +1,128 @@
+// Package rawfd does with raw descriptors what package os cannot: an os.File would put them into the poller, and into
+// non-blocking mode for all processes that share them.
+package rawfd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dup returns a close-on-exec duplicate of fd. The flags of the shared description stay as they are.
+func Dup(fd int) (int, error) {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("dup: %w", err)
+	}
+	return n, nil
+}
+
+// Of returns a duplicate of the descriptor of c, a [syscall.Conn]. Their own File methods would make the description
+// blocking.
+func Of(c any) (fd int, err error) {
+	err = Control(c, func(of int) (err error) {
+		fd, err = Dup(of)
+		return err
+	})
+	if err != nil {
+		return -1, err
+	}
+	return fd, nil
+}
+
+// Control calls f with the descriptor of c, a [syscall.Conn], which is not closed meanwhile.
+func Control(c any, f func(fd int) error) error {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("a %T: %w", c, errors.ErrUnsupported)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if cerr := raw.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// CloseAll closes descriptors.
+func CloseAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}
+
+// Readable reports whether bytes have come on a connection that nobody has read. The end of the stream is none.
+func Readable(fd int) bool {
+	var b [1]byte
+	n, _, _ := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return n > 0
+}
+
+// Polled returns those of events that fd is ready for, POLLERR and POLLHUP included, and 0 if it is for none.
+func Polled(fd int, events int16) int16 {
+	p := []unix.PollFd{{Fd: int32(fd), Events: events}}
+	if n, err := unix.Poll(p, 0); err != nil || n == 0 {
+		return 0
+	}
+	return p[0].Revents
+}
+
+// Send sends one message without waiting. An interrupted call is made again.
+func Send(fd int, data, oob []byte) error {
+	for {
+		err := unix.Sendmsg(fd, data, oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// Exhausted reports that the process, or the kernel, has no room for one more descriptor or what belongs to it.
+func Exhausted(err error) bool {
+	lacks := []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ENOSPC}
+	return slices.ContainsFunc(lacks, func(lack error) bool { return errors.Is(err, lack) })
+}
+
+// Headroom is how many descriptors stay free for what is to be done with the last ones: to open a connection takes two.
+const Headroom = 16
+
+// NearLimit reports whether descriptors that were just made are among the last that the process may have. The kernel gives
+// the lowest number that is free.
+func NearLimit(fds ...int) bool {
+	var limit unix.Rlimit
+	if len(fds) == 0 || unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return false
+	}
+	return uint64(slices.Max(fds)+Headroom) >= limit.Cur
+}
+
+// Addr returns a socket's address as package net has it; network is tcp, udp or unix. It is nil for other families.
+func Addr(sa unix.Sockaddr, network string) net.Addr {
+	var ip net.IP
+	var port int
+	var zone string
+	switch sa := sa.(type) {
+	case *unix.SockaddrUnix:
+		return &net.UnixAddr{Name: sa.Name, Net: "unix"}
+	case *unix.SockaddrInet4:
+		ip, port = sa.Addr[:], sa.Port
+	case *unix.SockaddrInet6:
+		ip, port = sa.Addr[:], sa.Port
+		if sa.ZoneId != 0 {
+			zone = strconv.Itoa(int(sa.ZoneId))
+		}
+	default:
+		return nil
+	}
+	if network == "udp" {
+		return &net.UDPAddr{IP: ip, Port: port, Zone: zone}
+	}
+	return &net.TCPAddr{IP: ip, Port: port, Zone: zone}
+}
