@@ -106,9 +106,10 @@ func refusalText(resp *http.Response, body []byte) string {
 func (c *client) hello(ctx context.Context) (id master.Identity, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
-	for {
+	for tries := 0; ; tries++ {
 		err = c.once(ctx, http.MethodGet, "/version", &id)
-		if !errors.Is(err, syscall.EAGAIN) || wait(ctx, c.every/100) != nil { // EAGAIN: the socket's queue is full
+		full, ending := errors.Is(err, syscall.EAGAIN), brokenOff(err) && tries < 10
+		if !full && !ending || wait(ctx, c.every/100) != nil {
 			break
 		}
 	}
@@ -165,6 +166,11 @@ func nobody(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
 }
 
+// brokenOff is true if the connection ended before the answer, as when baton ends.
+func brokenOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
 // explain makes an error of a request one that a person can use.
 func (c *client) explain(err error) error {
 	var r *refusal
@@ -181,7 +187,7 @@ func (c *client) explain(err error) error {
 			err:  fmt.Errorf("control socket %s: %w", c.path, syscall.EACCES),
 			hint: "only the user who runs baton may use it",
 		}
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+	case brokenOff(err):
 		return &trouble{err: fmt.Errorf("control socket %s: baton ended before it answered", c.path)}
 	}
 	return &trouble{err: fmt.Errorf("control socket %s: %w", c.path, inner(err))}

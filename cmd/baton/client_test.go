@@ -220,6 +220,26 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
+// TestEndsWhileAsked: baton may end just as somebody asks who is there. Then nobody is there, and no stranger.
+func TestEndsWhileAsked(t *testing.T) {
+	for _, command := range []string{"reload", "status", "stop"} {
+		path := filepath.Join(t.TempDir(), "c.sock")
+		ln, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if c, err := ln.Accept(); err == nil {
+				_, _ = c.Read(make([]byte, 1000))
+				_ = c.Close()
+			}
+			_ = ln.Close()
+		}()
+		expect(t, []string{command, "--control", path}, exitSystem, "", "baton: nobody is at the control socket "+path+"\n"+
+			"hint: is baton running? --control names its socket, or --config the file that does\n")
+	}
+}
+
 func TestResize(t *testing.T) {
 	f := newFake(t)
 	f.HandleFunc("POST /resize", func(w http.ResponseWriter, r *http.Request) {
