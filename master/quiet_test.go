@@ -145,7 +145,7 @@ func TestSocketsOfSlotsThatWentAreClosed(t *testing.T) {
 	if left := entries(said()); len(left) != 2 {
 		t.Errorf("in the store: %v", left)
 	}
-	if got := strings.Join(heard(0), " "); got != "accept-no-more accept-no-more" {
+	if got := strings.Join(heard(0), " "); got != "remove-socket remove-socket" {
 		t.Errorf("the worker that stays was told %q", got)
 	}
 	knock(t, m, address, 60)
