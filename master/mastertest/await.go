@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// Patience is how long the Await functions wait for what should come at once. It is not a measure of speed: it is
+// Timeout is how long the Await functions wait for what should come at once. It is not a measure of speed: it is
 // only ever used up by a test that fails.
-const Patience = 30 * time.Second
+const Timeout = 30 * time.Second
 
-// interval is how often the Await functions ask.
-const interval = 5 * time.Millisecond
+// pollInterval is how often the Await functions ask.
+const pollInterval = 5 * time.Millisecond
 
 // Await asks until the answer is yes. It fails the test when Patience is over; then what, called late, says what was
 // waited for.
 func Await(tb testing.TB, what func() string, ask func() bool) {
 	tb.Helper()
-	AwaitFor(tb, Patience, what, ask)
+	AwaitFor(tb, Timeout, what, ask)
 }
 
 // AwaitFor is [Await] with a deadline of its own.
@@ -24,7 +24,7 @@ func AwaitFor(tb testing.TB, d time.Duration, what func() string, ask func() boo
 	tb.Helper()
 	deadline := time.NewTimer(d)
 	defer deadline.Stop()
-	tick := time.NewTicker(interval)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for !ask() {
 		select {
@@ -35,5 +35,5 @@ func AwaitFor(tb testing.TB, d time.Duration, what func() string, ask func() boo
 	}
 }
 
-// Says is the what of an [Await] that needs no look back.
-func Says(what string) func() string { return func() string { return what } }
+// Text is the what of an [Await] that needs no look back.
+func Text(what string) func() string { return func() string { return what } }

@@ -198,7 +198,7 @@ func (b *Baton) PID() int {
 	pid := b.supervisor
 	b.mu.Unlock()
 	if pid == 0 && b.inside {
-		Await(b.tb, Says("the first process of the namespace"), func() bool { pid = b.first(); return pid != 0 })
+		Await(b.tb, Text("the first process of the namespace"), func() bool { pid = b.first(); return pid != 0 })
 	} else if pid == 0 {
 		pid = b.Status().SupervisorPID
 	}
@@ -208,7 +208,7 @@ func (b *Baton) PID() int {
 // Signal signals the supervisor. What would end it waits until it has followed to a new binary.
 func (b *Baton) Signal(sig unix.Signal) {
 	b.tb.Helper()
-	if ends(sig) {
+	if endsSupervisor(sig) {
 		b.awaitSupervisor()
 	}
 	if err := unix.Kill(b.PID(), sig); err != nil {
@@ -238,7 +238,7 @@ func (b *Baton) KillAll(st Status) {
 		b.Kill(pid)
 	}
 	for _, pid := range others {
-		Await(b.tb, Says("the end of what was killed"), func() bool { return ended(pid) })
+		Await(b.tb, Text("the end of what was killed"), func() bool { return ended(pid) })
 	}
 	b.Kill(st.SupervisorPID)
 }
@@ -250,7 +250,7 @@ func (b *Baton) Exited() <-chan struct{} { return b.exited }
 // a signal.
 func (b *Baton) Wait() int {
 	b.tb.Helper()
-	return b.WaitFor(Patience)
+	return b.WaitFor(Timeout)
 }
 
 // WaitFor is [Baton.Wait] with a limit. Beyond it the test fails.
@@ -320,7 +320,7 @@ func (b *Baton) AwaitGone() {
 func (b *Baton) Tree() []Proc {
 	var living []Proc
 	session := b.cmd.Process.Pid
-	for _, p := range family(session, b.Dir) {
+	for _, p := range relatives(session, b.Dir) {
 		switch {
 		case p.State != "Z":
 			living = append(living, p)
@@ -343,8 +343,8 @@ func (b *Baton) cleanup() {
 		_ = unix.Kill(b.PIDOrStarted(), unix.SIGTERM)
 		select {
 		case <-b.exited:
-		case <-time.After(Patience):
-			b.tb.Errorf("did not stop within %v", Patience)
+		case <-time.After(Timeout):
+			b.tb.Errorf("did not stop within %v", Timeout)
 		}
 	}
 	b.WantGone()
@@ -394,7 +394,7 @@ func (b *Baton) Silent() <-chan struct{} { return b.log.ended }
 // AwaitLog waits until the log, from an offset on, satisfies the condition.
 func (b *Baton) AwaitLog(what string, from int, ok func(text string) bool) {
 	b.tb.Helper()
-	timer := time.NewTimer(Patience)
+	timer := time.NewTimer(Timeout)
 	defer timer.Stop()
 	for {
 		text, more := b.log.read()
@@ -404,7 +404,7 @@ func (b *Baton) AwaitLog(what string, from int, ok func(text string) bool) {
 		select {
 		case <-more:
 		case <-timer.C:
-			b.tb.Fatalf("after %v still waiting for %s in the log", Patience, what)
+			b.tb.Fatalf("after %v still waiting for %s in the log", Timeout, what)
 		}
 	}
 }
@@ -496,7 +496,7 @@ func (b *Baton) Whoami(address string) (Whoami, error) {
 
 // Get asks a listener for a path, on a new connection, and returns the body of the answer.
 func (b *Baton) Get(address, path string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	body, err := get(ctx, "tcp", address, path)
 	return string(body), err

@@ -57,9 +57,9 @@ func (b *Baton) renameBinary() {
 	b.mu.Unlock()
 }
 
-// ends reports whether a signal ends a supervisor that is just executing another binary, with an exit code that is not 0. No
+// endsSupervisor reports whether a signal ends a supervisor that is just executing another binary, with an exit code that is not 0. No
 // Go program can do better in those few milliseconds, see supervisor.holdSignals.
-func ends(sig unix.Signal) bool {
+func endsSupervisor(sig unix.Signal) bool {
 	return sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT
 }
 
@@ -69,7 +69,7 @@ func (b *Baton) awaitSupervisor() {
 	b.mu.Lock()
 	replaced := b.replaced
 	b.mu.Unlock()
-	for end := time.Now().Add(Patience / 3); replaced && time.Now().Before(end); time.Sleep(interval) {
+	for end := time.Now().Add(Timeout / 3); replaced && time.Now().Before(end); time.Sleep(pollInterval) {
 		st, err := b.TryStatus()
 		if err != nil || st.State != "serving" || st.Followed() || strings.Contains(fmt.Sprint(st.Warnings), "the supervisor stays") {
 			return

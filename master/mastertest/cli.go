@@ -24,7 +24,7 @@ func (b *Baton) CLI(args ...string) Result {
 func (b *Baton) StartCLI(args ...string) (wait func() Result) {
 	b.tb.Helper()
 	var stdout, stderr bytes.Buffer
-	ctx, cancel := context.WithTimeout(context.Background(), 2*Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*Timeout)
 	// Not the binary in the directory: that one may be broken, and its processes count as the tree.
 	cmd := exec.CommandContext(ctx, b.tool, args...)
 	cmd.Env = environment()

@@ -116,7 +116,7 @@ func TestOrphanIsFound(t *testing.T) {
 	if text := r.end(); !strings.Contains(text, "left behind: process") {
 		t.Errorf("not reported: %q", text)
 	}
-	Await(t, Says("the orphan's end"), func() bool { return len(b.Tree()) == 0 })
+	Await(t, Text("the orphan's end"), func() bool { return len(b.Tree()) == 0 })
 }
 
 // TestComplaintsAreFound: a data race or a panic in any process fails the test.

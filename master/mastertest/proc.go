@@ -74,8 +74,8 @@ func Children(pid int) []Proc {
 	return slices.DeleteFunc(allProcs(), func(p Proc) bool { return p.PPID != pid })
 }
 
-// family are the processes of a session, what descends from them, and what runs a file of the directory.
-func family(session int, dir string) []Proc {
+// relatives are the processes of a session, what descends from them, and what runs a file of the directory.
+func relatives(session int, dir string) []Proc {
 	all := allProcs()
 	in := map[int]bool{}
 	for _, p := range all {

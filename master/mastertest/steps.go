@@ -42,7 +42,7 @@ func (s *Steps) KillAt(step string) {
 // AwaitKilled waits until an order to kill has been carried out.
 func (s *Steps) AwaitKilled(step string) {
 	s.tb.Helper()
-	Await(s.tb, Says("a master at the step "+step), func() bool {
+	Await(s.tb, Text("a master at the step "+step), func() bool {
 		_, err := os.Stat(s.dir + "/" + step + ".kill")
 		return err != nil
 	})
@@ -75,7 +75,7 @@ func (s *Steps) HoldAt(step string) (await func() *Held) {
 	return func() *Held {
 		s.tb.Helper()
 		defer arrivals.Close()
-		_ = arrivals.SetReadDeadline(time.Now().Add(Patience))
+		_ = arrivals.SetReadDeadline(time.Now().Add(Timeout))
 		buf := make([]byte, 32)
 		n, err := arrivals.Read(buf)
 		if err != nil {
@@ -102,7 +102,7 @@ func (h *Held) ReleaseOrGone() {
 
 func (h *Held) release(mayBeGone bool) {
 	h.tb.Helper()
-	Await(h.tb, Says("the master at the step "+h.step+" to listen"), func() bool {
+	Await(h.tb, Text("the master at the step "+h.step+" to listen"), func() bool {
 		if p, err := ReadProc(h.PID); mayBeGone && (err != nil || p.State == "Z") {
 			return true
 		}

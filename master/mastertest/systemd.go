@@ -214,7 +214,7 @@ func (s *Systemd) Stored() []string {
 // Next is the next message.
 func (s *Systemd) Next() Notification {
 	s.tb.Helper()
-	timer := time.NewTimer(Patience)
+	timer := time.NewTimer(Timeout)
 	defer timer.Stop()
 	select {
 	case m, ok := <-s.messages:
@@ -223,7 +223,7 @@ func (s *Systemd) Next() Notification {
 		}
 		return m
 	case <-timer.C:
-		s.tb.Fatalf("systemd has heard nothing for %v", Patience)
+		s.tb.Fatalf("systemd has heard nothing for %v", Timeout)
 	}
 	return Notification{}
 }

@@ -87,7 +87,7 @@ func queue(tb testing.TB, network, address string) client {
 // wantServed waits for the answer.
 func (c client) wantServed(tb testing.TB, want string) {
 	tb.Helper()
-	if err := c.SetDeadline(time.Now().Add(mastertest.Patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(mastertest.Timeout)); err != nil {
 		tb.Fatal(err)
 	}
 	text, err := io.ReadAll(c)
@@ -107,7 +107,7 @@ func TestSocketActivation(t *testing.T) {
 	udpUnit, udp := unitSocket(t, "udp", "", "baton.socket")
 	spare, _ := unitSocket(t, "tcp", "", "spare")
 	files := []mastertest.PassedFile{unit, webUnit, udpUnit, spare}
-	s := quiet(t)
+	s := unwatchedSite(t)
 	config := func(listen string) string {
 		s.listen = nil
 		return strings.Replace(s.String(), "[[route]]", listen+"[[route]]", 1)
@@ -190,7 +190,7 @@ func wantEcho(tb testing.TB, address string) {
 	var n int
 	_, err = c.Write([]byte("hello"))
 	if err == nil {
-		_ = c.SetReadDeadline(time.Now().Add(mastertest.Patience))
+		_ = c.SetReadDeadline(time.Now().Add(mastertest.Timeout))
 		n, err = c.Read(buf)
 	}
 	if err != nil || string(buf[:n]) != "hello" {
@@ -244,7 +244,7 @@ func TestSocketActivationMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			s.socket = "name = \"web\"\n"
 			f := tc.file(t, &s)
 			b := mastertest.Start(t, mastertest.Pass(t, mastertest.Options{Config: s.String(), NoWait: true}, f))
@@ -266,7 +266,7 @@ func TestSocketActivationMistakes(t *testing.T) {
 	}
 	t.Run("in a reload", func(t *testing.T) {
 		t.Parallel()
-		s := quiet(t)
+		s := unwatchedSite(t)
 		s.socket = `name = "web"`
 		f, address := unitSocket(t, "tcp", "", "web")
 		s.listen[0] = address
@@ -283,7 +283,7 @@ func TestSocketActivationMistakes(t *testing.T) {
 // TestListenPIDOfAnother: what is meant for another process is left alone.
 func TestListenPIDOfAnother(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	f, _ := unitSocket(t, "tcp", "", "web")
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Pass: []*os.File{f.File}, Env: []string{"LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=web"},

@@ -87,13 +87,13 @@ func TestCheckStartAndReloadAgree(t *testing.T) {
 	if got := running.ReadFile("file"); got != "precious" {
 		t.Errorf("%q", got)
 	}
-	mastertest.Await(t, mastertest.Says("the end of the attempts"), func() bool { return len(running.Tree()) == 3 })
+	mastertest.Await(t, mastertest.Text("the end of the attempts"), func() bool { return len(running.Tree()) == 3 })
 }
 
 // starts starts a baton of its own, and stops it.
 func (c config) starts(t *testing.T) (ok bool, why string) {
 	b := mastertest.Start(t, mastertest.Options{Config: c.at(mastertest.FreePort(t)), Files: map[string]string{"file": "precious"}, NoWait: true})
-	mastertest.Await(t, mastertest.Says(c.name+" to start or to fail"), func() bool {
+	mastertest.Await(t, mastertest.Text(c.name+" to start or to fail"), func() bool {
 		select {
 		case <-b.Exited():
 			return true

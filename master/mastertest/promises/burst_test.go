@@ -16,7 +16,7 @@ func TestBurstsAreSpread(t *testing.T) {
 	for _, tt := range []struct{ workers, conns, most int }{{2, 8, 6}, {8, 64, 24}} {
 		t.Run(fmt.Sprintf("%d on %d", tt.conns, tt.workers), func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			s.workers = tt.workers
 			b := start(t, s)
 			var most []int64

@@ -54,7 +54,7 @@ type guest struct {
 func newGuest(tb testing.TB, address string) guest {
 	tb.Helper()
 	c := connect(tb, address, 1)[0]
-	_ = c.SetDeadline(time.Now().Add(2 * mastertest.Patience))
+	_ = c.SetDeadline(time.Now().Add(2 * mastertest.Timeout))
 	return guest{tb, c, bufio.NewReader(c)}
 }
 

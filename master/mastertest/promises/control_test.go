@@ -15,7 +15,7 @@ import (
 // TestControlSocketIsTheOwners: by its mode, and if that is changed, by whom the kernel says the peer is.
 func TestControlSocketIsTheOwners(t *testing.T) {
 	t.Parallel()
-	b := start(t, quiet(t))
+	b := start(t, unwatchedSite(t))
 	path := b.Path("baton.sock")
 	if fi, err := os.Lstat(path); err != nil || fi.Mode() != os.ModeSocket|0o600 {
 		t.Errorf("%v, %v", fi, err)
@@ -88,14 +88,14 @@ func TestLongControlPath(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			b := mastertest.Start(t, mastertest.Options{
 				Config: s.String(), Files: map[string]string{deep + "/x": ""}, Links: map[string]string{"link": deep}, NoWait: true,
 				Shell: `exec "$BATON" "$@" --control "$(echo "` + tc.listen + `" | sed "s|DIR|$PWD|")"`,
 			})
 			ask := strings.Replace(tc.ask, "DIR", b.Dir, 1)
 			cli := func(args ...string) mastertest.Result { return b.CLI(append(args, "--control", ask)...) }
-			mastertest.Await(t, mastertest.Says("a status"), func() bool { return cli("status").Code == 0 })
+			mastertest.Await(t, mastertest.Text("a status"), func() bool { return cli("status").Code == 0 })
 			if r := cli("reload"); r.Code != 0 || !strings.Contains(r.Stdout, "generation 2") {
 				t.Errorf("reload: %+v", r)
 			}
@@ -108,7 +108,7 @@ func TestLongControlPath(t *testing.T) {
 			if mastertest.Exists(b.Path(deep + "/c.sock")) {
 				t.Error("left behind: the control socket")
 			}
-			wantExit(t, b, 0, mastertest.Patience)
+			wantExit(t, b, 0, mastertest.Timeout)
 		})
 	}
 }

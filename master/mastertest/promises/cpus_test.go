@@ -12,7 +12,7 @@ import (
 // TestWorkerCPUs: worker_cpus is what the workers' runtime uses, after a reload too.
 func TestWorkerCPUs(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with("worker_cpus = 3")
+	s := unwatchedSite(t).with("worker_cpus = 3")
 	b := mastertest.Start(t, mastertest.Options{Config: s.String()})
 	for range 2 {
 		for _, pid := range b.AwaitSettled().PIDs("serving") {

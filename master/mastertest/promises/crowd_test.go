@@ -33,7 +33,7 @@ func keep(tb testing.TB, address string) *keptClient {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(2 * mastertest.Patience))
+	_ = c.SetDeadline(time.Now().Add(2 * mastertest.Timeout))
 	return &keptClient{c, bufio.NewReader(c)}
 }
 
@@ -81,7 +81,7 @@ func TestOutOfFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t).with(top)
+			s := unwatchedSite(t).with(top)
 			s.workers = 1
 			b := crowded(t, s, 64)
 			crowd := crowdAsks(t, s.listen[0], 200)
@@ -107,7 +107,7 @@ func TestOutOfFiles(t *testing.T) {
 // TestMaxConnections: what is beyond the limit waits, for another worker or for one that closes, and status says it.
 func TestMaxConnections(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with("max_connections = 10")
+	s := unwatchedSite(t).with("max_connections = 10")
 	b := start(t, s)
 	busy := connect(t, s.listen[0], 20)
 	for _, c := range busy { // requests that have begun: nobody closes those

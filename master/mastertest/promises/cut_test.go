@@ -33,7 +33,7 @@ func hold(tb testing.TB, address string) heldRequest {
 	if _, err := io.WriteString(c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na"); err != nil {
 		tb.Fatal(err)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(mastertest.Patience))
+	_ = c.SetReadDeadline(time.Now().Add(mastertest.Timeout))
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		tb.Fatal(err)
@@ -46,7 +46,7 @@ func hold(tb testing.TB, address string) heldRequest {
 }
 
 func (h heldRequest) read(want string) error {
-	_ = h.conn.SetReadDeadline(time.Now().Add(mastertest.Patience))
+	_ = h.conn.SetReadDeadline(time.Now().Add(mastertest.Timeout))
 	b := make([]byte, len(want))
 	if _, err := io.ReadFull(h.body, b); err != nil {
 		return err
@@ -101,10 +101,10 @@ func inNewest[T any](b *mastertest.Baton, open func() T, end func(T)) T {
 func TestMaxGenerations(t *testing.T) {
 	t.Parallel()
 	const reloads, limit = 50, 3
-	s := quiet(t).with(fmt.Sprintf("max_generations = %d", limit), `drain_timeout = "1h"`)
+	s := unwatchedSite(t).with(fmt.Sprintf("max_generations = %d", limit), `drain_timeout = "1h"`)
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
 	b.Reload()
-	before, memory := look(t, b), rss(t, b)
+	before, memory := takeSnapshot(t, b), rss(t, b)
 	var requests []heldRequest
 	most, processes := 0, 0
 	for range reloads {
@@ -142,7 +142,7 @@ func TestMaxGenerations(t *testing.T) {
 			return strings.Count(text, what) > (reloads-limit)/2 // a process that ends does not wait long for its last line
 		})
 	}
-	after, grown := look(t, b), rss(t, b)
+	after, grown := takeSnapshot(t, b), rss(t, b)
 	if !maps.Equal(before.supervisorFDs, after.supervisorFDs) || !maps.Equal(before.masterFDs, after.masterFDs) || len(before.tree) != len(after.tree) {
 		t.Errorf("%v\nthen\n%v", before, after)
 	}
@@ -170,7 +170,7 @@ func drainingGens(st mastertest.Status) []int {
 // told.
 func TestDrainTimeoutCuts(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with(`drain_timeout = "1s"`)
+	s := unwatchedSite(t).with(`drain_timeout = "1s"`)
 	b := start(t, s)
 	requests := []heldRequest{hold(t, s.listen[0]), hold(t, s.listen[0])}
 	out := b.Reload("--wait").Stdout
@@ -190,7 +190,7 @@ func TestDrainTimeoutCuts(t *testing.T) {
 func TestCutGenerationSaysGoodbye(t *testing.T) {
 	t.Parallel()
 	address := mastertest.FreePort(t)
-	s := quiet(t).with("max_generations = 1", `drain_timeout = "1h"`).withListen(address, `process = "websocket-echo"`)
+	s := unwatchedSite(t).with("max_generations = 1", `drain_timeout = "1h"`).withListen(address, `process = "websocket-echo"`)
 	b := start(t, s)
 	c := &wsTalker{url: "ws://" + address}
 	dial := func() *websocket.Conn {
@@ -205,7 +205,7 @@ func TestCutGenerationSaysGoodbye(t *testing.T) {
 	b.Reload()
 	second := inNewest(b, dial, func(conn *websocket.Conn) { conn.CloseNow() })
 	b.Reload()
-	ctx, cancel := context.WithTimeout(t.Context(), mastertest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), mastertest.Timeout)
 	defer cancel()
 	if _, _, err := first.Read(ctx); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
 		t.Errorf("closed: %v", err)

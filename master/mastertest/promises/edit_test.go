@@ -11,8 +11,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// enough is longer than anybody takes to find out that a file has changed.
-const enough = 1500 * time.Millisecond
+// watchDelay is longer than anybody takes to find out that a file has changed.
+const watchDelay = 1500 * time.Millisecond
 
 // TestConfigEdits is P9: a file can be edited in any way, one change is one reload, and a touch is none.
 func TestConfigEdits(t *testing.T) {
@@ -28,7 +28,7 @@ func TestConfigEdits(t *testing.T) {
 			defer f.Close()
 			cut := strings.Index(changed, "respond") + 3
 			write(t, f, changed[:cut])
-			pass(300 * time.Millisecond)
+			sleep(300 * time.Millisecond)
 			write(t, f, changed[cut:])
 		},
 		"by rename": func(_ *testing.T, b *mastertest.Baton, _, changed string) {
@@ -46,13 +46,13 @@ func TestConfigEdits(t *testing.T) {
 		},
 		"deleted and back": func(t *testing.T, b *mastertest.Baton, _, changed string) {
 			remove(t, b.Path("site.toml"))
-			pass(300 * time.Millisecond)
+			sleep(300 * time.Millisecond)
 			b.WriteFile("site.toml", changed)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := watched(t)
+			s := watchedSite(t)
 			b := start(t, s)
 			old := s.String()
 			s.text = "two"
@@ -66,7 +66,7 @@ func TestConfigEdits(t *testing.T) {
 // TestConfigMapSwap: Kubernetes replaces a link to a folder; the name of the file never changes.
 func TestConfigMapSwap(t *testing.T) {
 	t.Parallel()
-	s := watched(t)
+	s := watchedSite(t)
 	first := s.String()
 	s.text = "two"
 	b := mastertest.Start(t, mastertest.Options{
@@ -96,7 +96,7 @@ func TestConfigMapSwap(t *testing.T) {
 // TestTouchIsNoChange: neither do other files in the folder concern us.
 func TestTouchIsNoChange(t *testing.T) {
 	t.Parallel()
-	s := watched(t)
+	s := watchedSite(t)
 	b := start(t, s)
 	now := time.Now()
 	if err := os.Chtimes(b.Path("site.toml"), now, now); err != nil {
@@ -113,7 +113,7 @@ func TestTouchIsNoChange(t *testing.T) {
 // TestBrokenAndMended: a broken file is reported and changes nothing; when it is mended, it counts.
 func TestBrokenAndMended(t *testing.T) {
 	t.Parallel()
-	s := watched(t)
+	s := watchedSite(t)
 	b := start(t, s)
 	b.WriteConfig(s.String() + "colour = 1\n[[")
 	st := b.AwaitStatus("the report of a broken file", func(st mastertest.Status) bool { return !st.LastReload.OK })
@@ -133,14 +133,14 @@ func TestBrokenAndMended(t *testing.T) {
 	if st := b.CLI("check", "--config", "site.toml"); st.Code != 0 {
 		t.Errorf("baton check: %+v", st)
 	}
-	pass(enough)
+	sleep(watchDelay)
 	wantText(t, b, s.listen[0], "two")
 }
 
 // TestWatchOff: --watch=false leaves it to the user.
 func TestWatchOff(t *testing.T) {
 	t.Parallel()
-	s := watched(t)
+	s := watchedSite(t)
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Args: []string{"run", "--config", "site.toml", "--watch=false"}})
 	s.text = "two"
 	b.WriteConfig(s.String())
@@ -152,10 +152,10 @@ func TestWatchOff(t *testing.T) {
 // TestEveryKeyIsApplied: an edit of the number of workers, a route, an address, each by itself and under load.
 func TestEveryKeyIsApplied(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := watched(t)
+	exclusive(t)
+	s := watchedSite(t)
 	b := start(t, s)
-	clients := putLoad(t, s.listen[0], usual())
+	clients := putLoad(t, s.listen[0], defaultLoad())
 	s.workers = 5
 	b.WriteConfig(s.String())
 	b.AwaitStatus("five workers", func(st mastertest.Status) bool { return st.Settled() && st.WorkersWanted == 5 })
@@ -176,7 +176,7 @@ func TestEveryKeyIsApplied(t *testing.T) {
 // wantReloads fails the test unless there were that many since the start, and no more follow.
 func wantReloads(tb testing.TB, b *mastertest.Baton, n int) {
 	tb.Helper()
-	pass(enough)
+	sleep(watchDelay)
 	if st := b.AwaitSettled(); st.Generation != 1+n || !st.LastReload.OK {
 		tb.Errorf("%d reloads, want %d; the last one: %+v", st.Generation-1, n, st.LastReload)
 	}

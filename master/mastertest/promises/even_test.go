@@ -31,8 +31,8 @@ func TestConnectionsStaySpread(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			heavy(t)
-			s := quiet(t)
+			exclusive(t)
+			s := unwatchedSite(t)
 			s.workers, s.socket = c.workers, c.socket
 			s.routes = "[[route]]\npath = \"/short\"\nrespond = \"short\"\ndelay = \"20ms\"\n"
 			b := start(t, s)
@@ -71,8 +71,8 @@ func TestNewWorkersGetTheirShare(t *testing.T) {
 	for _, name := range []string{"idle", "busy", "echo"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			heavy(t)
-			s := quiet(t)
+			exclusive(t)
+			s := unwatchedSite(t)
 			s.workers = 1
 			s.routes = "[[route]]\npath = \"/short\"\nrespond = \"short\"\ndelay = \"20ms\"\n"
 			if name == "echo" {
@@ -111,7 +111,7 @@ func TestNewWorkersGetTheirShare(t *testing.T) {
 
 // echoOnce says something and wants it back.
 func echoOnce(c net.Conn) ends {
-	_ = c.SetDeadline(time.Now().Add(mastertest.Patience / 3))
+	_ = c.SetDeadline(time.Now().Add(mastertest.Timeout / 3))
 	got := make([]byte, 2)
 	if _, err := io.WriteString(c, "a\n"); err != nil {
 		return lost

@@ -40,7 +40,7 @@ func init() {
 // TestFailedReloadChangesNothing is P2.
 func TestFailedReloadChangesNothing(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	good := mastertest.Build(t, mastertest.BuildOptions{})
 	crash := mastertest.Build(t, mastertest.BuildOptions{Add: map[string]string{"zz_crash.go": crashing}})
 	crashDir := t.TempDir()
@@ -50,11 +50,11 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 	}
 	defer taken.Close()
 
-	s := quiet(t).with(`ready_timeout = "2s"`)
+	s := unwatchedSite(t).with(`ready_timeout = "2s"`)
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Env: []string{"BATON_TEST_CRASH=" + crashDir}})
 	b.Reload() // the first successor leaves traces that later ones do not
-	before := look(t, b)
-	clients := putLoad(t, s.listen[0], usual())
+	before := takeSnapshot(t, b)
+	clients := putLoad(t, s.listen[0], defaultLoad())
 
 	config := func(text string) func() { return func() { b.WriteConfig(text) } }
 	binary := func(text string) func() { return func() { b.ReplaceBinaryBy([]byte(text)) } }
@@ -121,13 +121,13 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 }
 
 // wantSame fails the test if anything is not as it was.
-func wantSame(tb testing.TB, before view, b *mastertest.Baton) {
+func wantSame(tb testing.TB, before snapshot, b *mastertest.Baton) {
 	tb.Helper()
-	var after view
-	mastertest.AwaitFor(tb, mastertest.Patience/6, func() string {
+	var after snapshot
+	mastertest.AwaitFor(tb, mastertest.Timeout/6, func() string {
 		return "everything to be as before\n  then " + before.String() + "\n  now  " + after.String()
 	}, func() bool {
-		after = look(tb, b)
+		after = takeSnapshot(tb, b)
 		return reflect.DeepEqual(before, after)
 	})
 }
@@ -135,15 +135,15 @@ func wantSame(tb testing.TB, before view, b *mastertest.Baton) {
 // TestSuccessorKilled: before COMMIT nothing has happened, after it the reload is done, whoever dies.
 func TestSuccessorKilled(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	steps := mastertest.NewSteps(t)
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{steps.Env()},
 		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
 	})
 	b.Reload()
-	before := look(t, b)
+	before := takeSnapshot(t, b)
 	clients := putLoad(t, s.listen[0], load.Mix(4, 8, 8))
 	for _, step := range mastertest.StepsBeforeCommit() {
 		t.Run(step, func(t *testing.T) {

@@ -26,7 +26,7 @@ func TestFDStore(t *testing.T) {
 			for _, p := range tree {
 				_ = unix.Kill(p.PID, unix.SIGKILL) // some may have noticed, and ended
 			}
-			mastertest.Await(t, mastertest.Says("the end of everybody"), func() bool { return len(b.Tree()) == 0 })
+			mastertest.Await(t, mastertest.Text("the end of everybody"), func() bool { return len(b.Tree()) == 0 })
 			_ = unix.Unlink(b.Path("baton.sock")) // nobody was left to do that
 			b.WantGone()
 		},
@@ -35,7 +35,7 @@ func TestFDStore(t *testing.T) {
 			t.Parallel()
 			sd := mastertest.NewSystemd(t, false)
 			path := shortDir(t) + "/web.sock"
-			s := quiet(t)
+			s := unwatchedSite(t)
 			s.listen = append(s.listen, "unix:"+path)
 			udp := mastertest.FreePort(t)
 			config := strings.Replace(s.String(), "[[route]]",
@@ -85,7 +85,7 @@ func wantStored(tb testing.TB, sd *mastertest.Systemd, want ...string) {
 func TestFDStoreFollows(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
-	one, two := quiet(t), quiet(t)
+	one, two := unwatchedSite(t), unwatchedSite(t)
 	start := func(s site) *mastertest.Baton {
 		return mastertest.Start(t, sd.Service(mastertest.Options{Config: s.String()}))
 	}
@@ -134,7 +134,7 @@ func TestFDStoreFollows(t *testing.T) {
 func TestFDStoreOfASocketUnit(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
-	s := quiet(t)
+	s := unwatchedSite(t)
 	f, address := unitSocket(t, "tcp", "", "web")
 	s.listen = []string{address, mastertest.FreePort(t)}
 	own := "baton/tcp/" + strings.ReplaceAll(s.listen[1], ":", "-")

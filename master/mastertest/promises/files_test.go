@@ -28,7 +28,7 @@ var ownFiles = []string{"baton.sock", "web.sock", "b.pid"}
 func wantFiles(t *testing.T, b *mastertest.Baton) {
 	t.Helper()
 	for _, name := range ownFiles {
-		mastertest.Await(t, mastertest.Says(name), func() bool { return mastertest.Exists(b.Path(name)) })
+		mastertest.Await(t, mastertest.Text(name), func() bool { return mastertest.Exists(b.Path(name)) })
 	}
 	if got, want := b.ReadFile("b.pid"), fmt.Sprintf("%d\n", b.PID()); got != want {
 		t.Errorf("the PID file says %q, want %q", got, want)
@@ -76,7 +76,7 @@ func wantAnswer(t *testing.T, c net.Conn) {
 // without a path is served.
 func TestFilesComeBack(t *testing.T) {
 	t.Parallel()
-	b := start(t, withFiles(quiet(t)))
+	b := start(t, withFiles(unwatchedSite(t)))
 	wantFiles(t, b)
 	st := b.Status()
 	for _, pid := range st.PIDs("") { // so that nobody accepts what comes now
@@ -109,7 +109,7 @@ func TestFilesComeBack(t *testing.T) {
 // the reason.
 func TestForeignFilesStay(t *testing.T) {
 	t.Parallel()
-	b := start(t, withFiles(quiet(t)))
+	b := start(t, withFiles(unwatchedSite(t)))
 	for _, name := range ownFiles[1:] {
 		remove(t, b.Path(name))
 		b.WriteFile(name, "precious")
@@ -138,7 +138,7 @@ func TestForeignFilesStay(t *testing.T) {
 // TestPathsAreBytes: no path is asked to be UTF-8.
 func TestPathsAreBytes(t *testing.T) {
 	t.Parallel()
-	s := withFiles(watched(t))
+	s := withFiles(watchedSite(t))
 	b := mastertest.Start(t, mastertest.Options{Name: "\xff", Config: s.String()})
 	wantFiles(t, b)
 	b.Reload()
@@ -171,7 +171,7 @@ func TestFailedAttemptLeavesNoFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	more := withFiles(s)
 	more.top += "control = \"other.sock\"\n"
@@ -223,9 +223,9 @@ func dir(t *testing.T, b *mastertest.Baton) []string {
 func TestTwoWithOnePIDFile(t *testing.T) {
 	t.Parallel()
 	pidFile := filepath.Join(t.TempDir(), "b.pid")
-	s := quiet(t).with(fmt.Sprintf("pid_file = %q", pidFile))
+	s := unwatchedSite(t).with(fmt.Sprintf("pid_file = %q", pidFile))
 	b := start(t, s)
-	other := quiet(t).with(fmt.Sprintf("pid_file = %q", pidFile), `control = "other.sock"`)
+	other := unwatchedSite(t).with(fmt.Sprintf("pid_file = %q", pidFile), `control = "other.sock"`)
 	b.WriteFile("other.toml", other.String())
 	r := b.CLI("run", "--config", "other.toml")
 	if want := fmt.Sprintf("pid_file %s: process %d is running", pidFile, b.PID()); r.Code == 0 || !strings.Contains(r.Stderr, want) {
@@ -243,11 +243,11 @@ func TestTwoWithOnePIDFile(t *testing.T) {
 // TestSupervisorKilledWhileStopping: who is left removes the files.
 func TestSupervisorKilledWhileStopping(t *testing.T) {
 	t.Parallel()
-	s := withFiles(quiet(t))
+	s := withFiles(unwatchedSite(t))
 	b := start(t, s)
 	answers := askSlowly(t, b, s.listen[0], "/slow1", 1)
 	b.Signal(unix.SIGTERM)
-	mastertest.Await(t, mastertest.Says("the end of the listening socket"), func() bool { return !mastertest.Exists(b.Path("web.sock")) })
+	mastertest.Await(t, mastertest.Text("the end of the listening socket"), func() bool { return !mastertest.Exists(b.Path("web.sock")) })
 	b.Kill(b.PID())
 	b.Wait()
 	if err := <-answers; err != nil {
@@ -260,7 +260,7 @@ func TestSupervisorKilledWhileStopping(t *testing.T) {
 // TestFullDisk: that lines of the log are lost is no secret.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	b := start(t, quiet(t).with(`log_file = "/dev/full"`))
+	b := start(t, unwatchedSite(t).with(`log_file = "/dev/full"`))
 	b.AwaitStatus("the word that lines are lost", func(st mastertest.Status) bool {
 		return strings.Contains(strings.Join(st.Warnings, "\n"), "lines of the running processes are lost: no space left on device")
 	})

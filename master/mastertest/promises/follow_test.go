@@ -56,8 +56,8 @@ func wantObeyed(tb testing.TB, b *mastertest.Baton) {
 // TestSupervisorFollows: some time after an upgrade no old code is left, under the same PID, and no request has noticed.
 func TestSupervisorFollows(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	pid := b.PID()
 	b.Upgrade(9) // now, so that nothing is built while the clients wait
@@ -80,17 +80,17 @@ func TestSupervisorFollows(t *testing.T) {
 // TestSupervisorFollowsLeaksNothing: ten follows leave no descriptor and no process behind.
 func TestSupervisorFollowsLeaksNothing(t *testing.T) {
 	t.Parallel()
-	b := start(t, quiet(t))
+	b := start(t, unwatchedSite(t))
 	version := b.Upgrade(0)
 	b.Reload("--wait")
 	follows(b, version)
-	before := look(t, b)
+	before := takeSnapshot(t, b)
 	for i := range 10 {
 		version := b.Upgrade(1 + i%2)
 		b.Reload("--wait")
 		follows(b, version)
 	}
-	after := look(t, b)
+	after := takeSnapshot(t, b)
 	if !maps.Equal(before.supervisorFDs, after.supervisorFDs) || len(before.tree) != len(after.tree) {
 		t.Errorf("then %s\nnow %s", before, after)
 	}
@@ -128,7 +128,7 @@ func awaitFollowed(b *mastertest.Baton) mastertest.Status {
 // TestFollowingHoldsSignals: what comes while the supervisor executes the new binary is obeyed after it.
 func TestFollowingHoldsSignals(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b, await := followSteps(t, s, "following")
 	supervisor := await()
 	if supervisor.PID != b.PID() {
@@ -156,7 +156,7 @@ func TestFollowingHoldsSignals(t *testing.T) {
 // TestFollowingWithoutAnEdit: no HUP was lost, so none is made up.
 func TestFollowingWithoutAnEdit(t *testing.T) {
 	t.Parallel()
-	b, await := followSteps(t, quiet(t), "followed")
+	b, await := followSteps(t, unwatchedSite(t), "followed")
 	await().Release()
 	awaitFollowed(b)
 	b.Reload("--wait")
@@ -171,7 +171,7 @@ func TestDeathsWhileFollowing(t *testing.T) {
 	for _, step := range []string{"following", "followed"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			b, await := followSteps(t, quiet(t), step)
+			b, await := followSteps(t, unwatchedSite(t), step)
 			before := b.AwaitSettled()
 			supervisor := await()
 			b.Kill(before.PIDs("serving")[0])
@@ -196,7 +196,7 @@ func TestStopWhileFollowing(t *testing.T) {
 	for step, code := range map[string]int{"checking": 0, "following": 128 + int(unix.SIGTERM), "followed": 0} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			b, await := followSteps(t, s, step)
 			held := await()
 			var requests []heldRequest // the supervisor cannot say now how many there are
@@ -210,7 +210,7 @@ func TestStopWhileFollowing(t *testing.T) {
 			for _, r := range requests {
 				r.wantFinished()
 			}
-			if got := b.WaitFor(2 * soon); got != code {
+			if got := b.WaitFor(2 * shortTimeout); got != code {
 				t.Errorf("exit code %d, want %d", got, code)
 			}
 			b.AwaitGone()
@@ -223,10 +223,10 @@ func TestSupervisorStays(t *testing.T) {
 	t.Parallel()
 	steps := mastertest.NewSteps(t)
 	b := mastertest.Start(t, mastertest.Options{
-		Config: quiet(t).String(), Env: []string{steps.Env()},
+		Config: unwatchedSite(t).String(), Env: []string{steps.Env()},
 		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
 	})
-	first := look(t, b)
+	first := takeSnapshot(t, b)
 	steps.KillAt("checking")
 	b.Reinstall()
 	b.Reload()
@@ -234,7 +234,7 @@ func TestSupervisorStays(t *testing.T) {
 	if want := "the supervisor stays at version v1: dry run: signal killed: not a word"; st.Warnings[0] != want || st.Followed() {
 		t.Errorf("%q, want %q", st.Warnings, want)
 	}
-	if now := look(t, b); !maps.Equal(first.supervisorFDs, now.supervisorFDs) {
+	if now := takeSnapshot(t, b); !maps.Equal(first.supervisorFDs, now.supervisorFDs) {
 		t.Errorf("open files of the supervisor: %v, then %v", first.supervisorFDs, now.supervisorFDs)
 	}
 	wantObeyed(t, b)
@@ -254,7 +254,7 @@ func TestSupervisorStays(t *testing.T) {
 // TestHangupsWhileFollowing: the supervisor never dies of them, and what the last one asked for is in force.
 func TestHangupsWhileFollowing(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	for i := range 4 {
 		from := len(b.Log())
@@ -281,23 +281,23 @@ func TestFollowingInTerminal(t *testing.T) {
 	}{
 		"Ctrl-C": {`trap : INT; "$BATON" "$@"; echo "exit code $?"`, func(t *testing.T, b *mastertest.Baton) {
 			b.Type(mastertest.CtrlC)
-			wantExit(t, b, 0, soon)
+			wantExit(t, b, 0, shortTimeout)
 			b.AwaitLog("exit code 0", 0, func(text string) bool { return strings.Contains(text, "exit code 0") })
 		}},
 		"wait": {`"$BATON" "$@" & wait $!; echo "exit code $?"`, func(t *testing.T, b *mastertest.Baton) {
 			b.Signal(unix.SIGINT) // which was ignored when such a shell started it
-			wantExit(t, b, 0, soon)
+			wantExit(t, b, 0, shortTimeout)
 			b.AwaitLog("exit code 0", 0, func(text string) bool { return strings.Contains(text, "exit code 0") })
 		}},
 		"hang up": {"", func(_ *testing.T, b *mastertest.Baton) {
 			b.HangUp()
-			b.WaitFor(soon)
+			b.WaitFor(shortTimeout)
 			b.AwaitGone()
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := mastertest.Start(t, mastertest.Options{Config: quiet(t).String(), Terminal: true, Shell: tc.shell})
+			b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).String(), Terminal: true, Shell: tc.shell})
 			version := b.Upgrade(0)
 			b.Signal(unix.SIGHUP)
 			b.AwaitGeneration(2)

@@ -27,7 +27,7 @@ func h2Client(tb testing.TB, p *pair) *http.Client {
 		tr.Protocols.SetUnencryptedHTTP2(true)
 	}
 	tb.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: mastertest.Patience}
+	return &http.Client{Transport: tr, Timeout: mastertest.Timeout}
 }
 
 // stream is a body that cannot be sent again.
@@ -41,9 +41,9 @@ const ownFault = "cannot rewind body after connection loss"
 // can send again never fail. Of the others only those that fail by the client's own fault do, and they are counted.
 func TestHTTP2ReloadsLoseNothing(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	p := newPair(t, "one")
-	b, tlsAddress := startTLS(t, quiet(t), p)
+	b, tlsAddress := startTLS(t, unwatchedSite(t), p)
 	plainAddress := b.Status().Listeners[0].Address
 	clients := []struct {
 		name, url string
@@ -72,7 +72,7 @@ func TestHTTP2ReloadsLoseNothing(t *testing.T) {
 			})
 		}
 	}
-	mastertest.Await(t, mastertest.Says("the first answers"), func() bool {
+	mastertest.Await(t, mastertest.Text("the first answers"), func() bool {
 		return clients[0].count.requests.Load() > 50 && clients[1].count.requests.Load() > 50
 	})
 	pace(t, 10**repeat, 300*time.Millisecond, func(i int) {
@@ -126,7 +126,7 @@ func postH2(client *http.Client, url string, again bool) error {
 func TestHTTP2LongStreams(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "one")
-	b, address := startTLS(t, quiet(t), p)
+	b, address := startTLS(t, unwatchedSite(t), p)
 	client := h2Client(t, &p)
 	answers := make(chan error, 4)
 	for range cap(answers) {
@@ -151,7 +151,7 @@ func TestHTTP2LongStreams(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(mastertest.Patience):
+		case <-time.After(mastertest.Timeout):
 			t.Fatal("a stream was not finished")
 		}
 	}

@@ -22,8 +22,8 @@ import (
 // whatever habits, has the TCP connection in the end that it began with.
 func TestConnectionsLiveThroughEverything(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	b.Upgrade(0) // now, so that nothing is built while the clients wait
 	classes, err := load.ParseClasses("reader=8,writer=8,idle=8,pipelined=4,dribble=4,continue=4")
@@ -48,7 +48,7 @@ func TestConnectionsLiveThroughEverything(t *testing.T) {
 		}
 		b.Reload()
 		generation++
-		pass(50 * time.Millisecond)
+		sleep(50 * time.Millisecond)
 		if t.Failed() {
 			break
 		}
@@ -84,7 +84,7 @@ const (
 
 // askOnce sends a request and reads its answer.
 func askOnce(c net.Conn) ends {
-	_ = c.SetDeadline(time.Now().Add(mastertest.Patience / 3))
+	_ = c.SetDeadline(time.Now().Add(mastertest.Timeout / 3))
 	_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	if err != nil {
 		return lost
@@ -137,15 +137,15 @@ func open(st mastertest.Status, state string) (n int64) {
 // TestWithoutHandover: with handover = false a connection stays where it is, and is closed after one more answer.
 func TestWithoutHandover(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	s.socket = "handover = false"
 	b := start(t, s)
 	conns := connect(t, s.listen[0], 40)
 	if got := askAll(conns[:20]); got[served] != 20 {
 		t.Errorf("%v", got)
 	}
-	clients := putLoad(t, s.listen[0], usual())
+	clients := putLoad(t, s.listen[0], defaultLoad())
 	b.Reload()
 	b.AwaitStatus("the connections of the old generation", func(st mastertest.Status) bool { return open(st, "draining") >= 40 })
 	if got := askAll(conns); got[last] != 40 {
@@ -166,7 +166,7 @@ func TestWithoutHandover(t *testing.T) {
 func TestReceiverShortOfDescriptors(t *testing.T) {
 	t.Parallel()
 	const n, limit = 200, 96
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.workers = 4
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Shell: "ulimit -n 96; exec \"$BATON\" \"$@\""})
 	conns := connect(t, s.listen[0], n)
@@ -199,9 +199,9 @@ func TestReceiverShortOfDescriptors(t *testing.T) {
 // else lives, and nobody waits for the dead.
 func TestReceiverKilled(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	const n = 2000
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	conns := connect(t, s.listen[0], n)
 	b.AwaitStatus("the connections", func(st mastertest.Status) bool { return open(st, "serving") == n })
@@ -235,7 +235,7 @@ func TestReceiverKilled(t *testing.T) {
 // TestStopInHandover: a stop does not wait for those who might have taken connections.
 func TestStopInHandover(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	conns := connect(t, s.listen[0], 500)
 	b.AwaitStatus("the connections", func(st mastertest.Status) bool { return open(st, "serving") == 500 })
@@ -252,7 +252,7 @@ func TestStopInHandover(t *testing.T) {
 			signal(t, w.PID, unix.SIGCONT)
 		}
 	}
-	wantExit(t, b, 0, soon)
+	wantExit(t, b, 0, shortTimeout)
 	for _, c := range conns {
 		_ = c.SetReadDeadline(time.Now().Add(time.Second))
 		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {

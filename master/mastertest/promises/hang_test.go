@@ -28,7 +28,7 @@ func TestStoppedWorkerIsReplaced(t *testing.T) {
 	for _, restarted := range []bool{false, true} {
 		t.Run(fmt.Sprint("master restarted ", restarted), func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t).with(fmt.Sprintf("hang_timeout = %q", hangTimeout))
+			s := unwatchedSite(t).with(fmt.Sprintf("hang_timeout = %q", hangTimeout))
 			s.workers = 3
 			b := start(t, s)
 			st := b.Status()
@@ -63,7 +63,7 @@ func TestStoppedWorkerIsReplaced(t *testing.T) {
 // configuration does not ask for it. Its drain would last for longer than the test waits.
 func TestDrainingWorkerHangs(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := start(t, s.with(fmt.Sprintf("hang_timeout = %q", hangTimeout)))
 	hung := b.Status().Workers[0].PID
 	mastertest.Freeze(hung)
@@ -78,11 +78,11 @@ func TestDrainingWorkerHangs(t *testing.T) {
 // TestHangTimeoutIsOff: without it a stopped worker stays.
 func TestHangTimeoutIsOff(t *testing.T) {
 	t.Parallel()
-	b := start(t, quiet(t))
+	b := start(t, unwatchedSite(t))
 	st := b.Status()
 	stopped := st.Workers[0].PID
 	signal(t, stopped, unix.SIGSTOP)
-	pass(hangTimeout + time.Second)
+	sleep(hangTimeout + time.Second)
 	if now := b.Status(); !has(now, stopped) || now.Crashes+now.Hung != 0 {
 		t.Errorf("%+v", now)
 	}
@@ -93,7 +93,7 @@ func TestHangTimeoutIsOff(t *testing.T) {
 // awake a while before its workers.
 func TestSuspendIsNoHang(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with(fmt.Sprintf("hang_timeout = %q", hangTimeout))
+	s := unwatchedSite(t).with(fmt.Sprintf("hang_timeout = %q", hangTimeout))
 	b := start(t, s)
 	st := b.Status()
 	workers := st.PIDs("")
@@ -101,14 +101,14 @@ func TestSuspendIsNoHang(t *testing.T) {
 	for _, pid := range all {
 		signal(t, pid, unix.SIGSTOP)
 	}
-	pass(hangTimeout + time.Second)
+	sleep(hangTimeout + time.Second)
 	for _, pid := range all {
 		signal(t, pid, unix.SIGCONT)
 		if pid == st.MasterPID {
 			b.AwaitLog("the master's word", 0, func(text string) bool { return strings.Contains(text, "was not running") })
 		}
 	}
-	pass(hangTimeout + time.Second) // they would be killed by then
+	sleep(hangTimeout + time.Second) // they would be killed by then
 	end := b.AwaitSettled()
 	if got := end.PIDs(""); !slices.Equal(got, workers) || end.Hung+end.Crashes != 0 {
 		t.Errorf("workers %v, before %v; %+v", got, workers, end)
@@ -138,7 +138,7 @@ func TestDeadlockedWorkerIsReplaced(t *testing.T) {
 			pid := askPID(t, ill)
 			fmt.Fprintf(ill, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", tc.path)
 			if !tc.hangs {
-				pass(hangTimeout + time.Second)
+				sleep(hangTimeout + time.Second)
 				if st := b.Status(); !slices.Equal(st.PIDs(""), before) || st.Hung != 0 {
 					t.Errorf("%+v", st)
 				}
@@ -181,7 +181,7 @@ func TestStuckAcceptLoopIsReplaced(t *testing.T) {
 // askPID asks a moody worker who it is.
 func askPID(tb testing.TB, c net.Conn) int {
 	tb.Helper()
-	_ = c.SetDeadline(time.Now().Add(mastertest.Patience))
+	_ = c.SetDeadline(time.Now().Add(mastertest.Timeout))
 	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {

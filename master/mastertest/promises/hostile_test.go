@@ -20,7 +20,7 @@ import (
 // file limit is reached, and bodies that do not go on.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.workers = 1
 	s.routes = "[http]\nreceive_timeout = \"500ms\"\n"
 	b := crowded(t, s, 128)
@@ -71,7 +71,7 @@ func TestSlowClients(t *testing.T) {
 // directory stays outside.
 func TestStaticUnderAttack(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.routes = "[[route]]\npath = \"/files\"\nstatic = \"public\"\n"
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(),
@@ -157,15 +157,15 @@ func limitFiles(tb testing.TB, pid, spare int) (back func()) {
 // nothing, or it succeeds; and when there are enough again everything works as before.
 func TestReloadOutOfFiles(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t).with(`ready_timeout = "5s"`)
+	exclusive(t)
+	s := unwatchedSite(t).with(`ready_timeout = "5s"`)
 	b := start(t, s)
 	b.Reload()
 	clients := putLoad(t, s.listen[0], load.Mix(2, 4, 4))
 	failed := 0
 	for who, spares := range map[string][]int{"master": {0, 5}, "supervisor": {0, 1, 3, 6}} {
 		for _, spare := range spares {
-			before := look(t, b)
+			before := takeSnapshot(t, b)
 			log := len(b.Log())
 			pid := b.PID()
 			if who == "master" {

@@ -23,8 +23,8 @@ func TestWorkerKilled(t *testing.T) {
 	for name, socket := range map[string]string{"one queue": "", "a queue for each slot": "reuse_port = true"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			heavy(t)
-			s := quiet(t)
+			exclusive(t)
+			s := unwatchedSite(t)
 			s.workers, s.socket = 5, socket
 			// Without the race detector, which would make every start a long one.
 			k := newKiller(t, mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})}))
@@ -33,11 +33,11 @@ func TestWorkerKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: clients, Seed: k.seed, Excuse: k.excuse})
-			mastertest.Await(t, mastertest.Says("the first answers"), func() bool { return r.Answers() > 200 })
+			mastertest.Await(t, mastertest.Text("the first answers"), func() bool { return r.Answers() > 200 })
 			for range 2 { // in each generation every slot twice: a third crash would be a reason to wait longer
 				slots := append(k.rand.Perm(s.workers), k.rand.Perm(s.workers)...)
 				for _, slot := range slots {
-					pass(time.Duration(k.rand.IntN(60)) * time.Millisecond)
+					sleep(time.Duration(k.rand.IntN(60)) * time.Millisecond)
 					k.kill(slot)
 				}
 				k.b.Reload()
@@ -100,7 +100,7 @@ func (k *killer) kill(slot int) {
 	patience := time.Duration(k.rand.IntN(15)) * time.Millisecond
 	killed := mastertest.KillHolding(victim, func(served map[mastertest.Ends]bool) {
 		k.note(served)
-		pass(patience) // what comes meanwhile is in a queue
+		sleep(patience) // what comes meanwhile is in a queue
 	})
 	if !killed {
 		k.tb.Fatalf("worker %d was not there to be killed", victim)
@@ -151,7 +151,7 @@ func (k *killer) wantAll(n int, report *load.Report) {
 func TestWorkerKilledInReload(t *testing.T) {
 	t.Parallel()
 	steps := mastertest.NewSteps(t)
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{steps.Env()},
 		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
@@ -190,20 +190,20 @@ func TestWorkerKilledInReload(t *testing.T) {
 // outcome: only what the killed one held is lost. What was on its way to it, or from it, is served by others.
 func TestWorkerKilledWhileConnectionsMove(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	k := newKiller(t, mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})}))
 	clients, err := load.ParseClasses("new=2,reader=4,writer=4,idle=200,silent=10")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: clients, Seed: k.seed, Excuse: k.excuse})
-	mastertest.Await(t, mastertest.Says("the first answers"), func() bool { return r.Answers() > 400 })
+	mastertest.Await(t, mastertest.Text("the first answers"), func() bool { return r.Answers() > 400 })
 	reloads, failed := 0, 0
 	for ; k.kills < 20 && reloads < 200 && !t.Failed(); reloads++ {
 		k.b.AwaitSettled()
 		reload := k.b.StartCLI("reload")
-		pass(time.Duration(k.rand.IntN(60)) * time.Millisecond)
+		sleep(time.Duration(k.rand.IntN(60)) * time.Millisecond)
 		if workers := k.workers(); len(workers) > 0 && mastertest.KillHolding(workers[k.rand.IntN(len(workers))], k.note) {
 			k.kills++
 		}

@@ -20,19 +20,19 @@ import (
 // a resize has made with reuse_port stays, and is used again by the next one: so it is done once before.
 func TestNothingLeaks(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	n := *repeat * 100
 	if testing.Short() {
 		n = 20
 	}
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.routes += fmt.Sprintf("[[listen]]\naddress = %q\nreuse_port = true\n", mastertest.FreePort(t))
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
 	upAndDown(t, b)
 	for range 5 {
 		b.Reload()
 	}
-	before := look(t, b)
+	before := takeSnapshot(t, b)
 	memory := rss(t, b)
 	for i := range n {
 		if i%10 == 9 {
@@ -53,7 +53,7 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		b.Reload()
 	}
-	after := look(t, b)
+	after := takeSnapshot(t, b)
 	if !reflect.DeepEqual(before.supervisorFDs, after.supervisorFDs) {
 		t.Errorf("open files of the supervisor: %v, then %v", before.supervisorFDs, after.supervisorFDs)
 	}
@@ -103,18 +103,18 @@ func TestIdleSleeps(t *testing.T) {
 	if err != nil {
 		t.Skip("strace is not installed")
 	}
-	heavy(t)
+	exclusive(t)
 	quietTime := 10 * time.Second
 	if testing.Short() {
 		quietTime = 3 * time.Second
 	}
 	b := mastertest.Start(t, mastertest.Options{
-		Config: watched(t).String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true}),
+		Config: watchedSite(t).String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true}),
 		Env: []string{mastertest.NewSystemd(t, true).Env()}, // which has set no watchdog
 	})
 	b.Reload()
-	look(t, b)
-	pass(3 * time.Second)                       // what a reload gives others time for has passed, and the Go runtime comes to rest
+	takeSnapshot(t, b)
+	sleep(3 * time.Second)                       // what a reload gives others time for has passed, and the Go runtime comes to rest
 	file := filepath.Join(t.TempDir(), "trace") // not where the config file is: that folder is watched
 	args := []string{"-f", "-q", "-ttt", "-o", file}
 	for _, p := range b.Tree() {
@@ -126,7 +126,7 @@ func TestIdleSleeps(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	pass(quietTime)
+	sleep(quietTime)
 	_ = cmd.Process.Signal(unix.SIGINT)
 	_ = cmd.Wait()
 	if strings.Contains(text.String(), "not permitted") {

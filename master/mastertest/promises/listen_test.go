@@ -17,7 +17,7 @@ import (
 // TestListenerComesBack: an address that has just left may return, though old workers still answer what was queued there.
 func TestListenerComesBack(t *testing.T) {
 	t.Parallel()
-	one := quiet(t)
+	one := unwatchedSite(t)
 	two := one
 	two.listen = append(two.listen[:1:1], mastertest.FreePort(t))
 	b := start(t, two)
@@ -36,7 +36,7 @@ func TestListenerComesBack(t *testing.T) {
 // answered, accepted or not, and then the port is closed.
 func TestListenerComesAndGoes(t *testing.T) {
 	t.Parallel()
-	one := quiet(t)
+	one := unwatchedSite(t)
 	two := one
 	two.listen = append(two.listen[:1:1], mastertest.FreePort(t))
 	extra := two.listen[1]
@@ -44,7 +44,7 @@ func TestListenerComesAndGoes(t *testing.T) {
 	if err := mastertest.Bindable(extra); err != nil {
 		t.Fatal(err)
 	}
-	clients := putLoad(t, one.listen[0], usual())
+	clients := putLoad(t, one.listen[0], defaultLoad())
 
 	b.WriteConfig(two.String())
 	b.Reload()
@@ -95,7 +95,7 @@ func TestListenerComesAndGoes(t *testing.T) {
 	if err := <-slow; err != nil {
 		t.Errorf("the slow request: %v", err)
 	}
-	mastertest.Await(t, mastertest.Says("the port to be free"), func() bool { return mastertest.Bindable(extra) == nil })
+	mastertest.Await(t, mastertest.Text("the port to be free"), func() bool { return mastertest.Bindable(extra) == nil })
 	if st := b.AwaitSettled(); len(st.Listeners) != 1 || st.CutConnections != 0 {
 		t.Errorf("status %+v", st)
 	}
@@ -127,7 +127,7 @@ func ask(tb testing.TB, c net.Conn) {
 
 // answered reads the first line of an answer.
 func answered(c net.Conn) error {
-	_ = c.SetReadDeadline(time.Now().Add(mastertest.Patience))
+	_ = c.SetReadDeadline(time.Now().Add(mastertest.Timeout))
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if err == nil && !strings.HasPrefix(line, "HTTP/1.1 200 ") {
 		err = fmt.Errorf("answer %q", line)

@@ -106,7 +106,7 @@ func TestCrashLoop(t *testing.T) {
 	for name, socket := range map[string]string{"one queue": "", "a queue for each slot": "reuse_port = true"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			s.workers, s.socket = 3, socket
 			b, workers := startFickle(t, s)
 			before := b.AwaitSettled()
@@ -160,7 +160,7 @@ func TestCrashLoop(t *testing.T) {
 // others, also when none of those is left that were there when its worker crashed.
 func TestReplacementCoversEmptySlot(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with(`ready_timeout = "1h"`)
+	s := unwatchedSite(t).with(`ready_timeout = "1h"`)
 	s.socket = "reuse_port = true"
 	b, workers := startFickle(t, s)
 	before := b.AwaitSettled()
@@ -187,7 +187,7 @@ func TestReplacementCoversEmptySlot(t *testing.T) {
 func TestManySlotsCrash(t *testing.T) {
 	t.Parallel()
 	const slots = 12
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.workers = slots
 	b, workers := startFickle(t, s)
 	before := b.AwaitSettled()
@@ -224,7 +224,7 @@ func TestManySlotsCrash(t *testing.T) {
 // Status and log say so in words of their own, until the next reload.
 func TestNewGenerationCrashes(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b, workers := startFickle(t, s)
 	request := hold(t, s.listen[0])
 	for slot := range 2 {

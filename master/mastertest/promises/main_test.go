@@ -55,14 +55,14 @@ func (s site) with(lines ...string) site {
 	return s
 }
 
-// quiet is a site on a port of its own which is not watched: the test says when to reload.
-func quiet(tb testing.TB) site {
+// unwatchedSite is a site on a port of its own which is not watched: the test says when to reload.
+func unwatchedSite(tb testing.TB) site {
 	return site{listen: []string{mastertest.FreePort(tb)}, top: "watch = false\n", text: "one"}
 }
 
-// watched is a site on a port of its own that reloads by itself.
-func watched(tb testing.TB) site {
-	s := quiet(tb)
+// watchedSite is a site on a port of its own that reloads by itself.
+func watchedSite(tb testing.TB) site {
+	s := unwatchedSite(tb)
 	s.top = ""
 	return s
 }
@@ -73,23 +73,23 @@ func start(tb testing.TB, s site) *mastertest.Baton {
 	return mastertest.Start(tb, mastertest.Options{Config: s.String()})
 }
 
-// turn is whose turn it is to put load on the machine.
-var turn = make(chan struct{}, 1)
+// machine is whose turn it is to put load on the machine.
+var machine = make(chan struct{}, 1)
 
-// heavy waits for this test's turn, which lasts until its end.
-func heavy(tb testing.TB) {
-	turn <- struct{}{}
-	tb.Cleanup(func() { <-turn })
+// exclusive waits for this test's turn, which lasts until its end.
+func exclusive(tb testing.TB) {
+	machine <- struct{}{}
+	tb.Cleanup(func() { <-machine })
 }
 
-// usual are the clients that every promise is tested with.
-func usual() []load.ClassCount { return load.Mix(4, 16, 16) }
+// defaultLoad are the clients that every promise is tested with.
+func defaultLoad() []load.ClassCount { return load.Mix(4, 16, 16) }
 
 // putLoad starts clients and returns when each kind of them has been served.
 func putLoad(tb testing.TB, address string, classes []load.ClassCount) *load.Runner {
 	tb.Helper()
 	r := load.Start(context.Background(), load.Config{Target: address, Classes: classes})
-	mastertest.Await(tb, mastertest.Says("the first answers"), func() bool { return r.Answers() > 200 })
+	mastertest.Await(tb, mastertest.Text("the first answers"), func() bool { return r.Answers() > 200 })
 	return r
 }
 
@@ -111,12 +111,12 @@ func pace(tb testing.TB, n int, d time.Duration, f func(i int)) {
 		if tb.Failed() {
 			return
 		}
-		pass(d)
+		sleep(d)
 	}
 }
 
-// pass lets time pass where time is what is tested: a pace, or that nothing happens.
-func pass(d time.Duration) { <-time.After(d) }
+// sleep lets time pass where time is what is tested: a pace, or that nothing happens.
+func sleep(d time.Duration) { <-time.After(d) }
 
 // wantText waits until /text answers so, on every connection.
 func wantText(tb testing.TB, b *mastertest.Baton, address, want string) {
@@ -133,8 +133,8 @@ func wantText(tb testing.TB, b *mastertest.Baton, address, want string) {
 	})
 }
 
-// view is what a failed reload must not change.
-type view struct {
+// snapshot is what a failed reload must not change.
+type snapshot struct {
 	generation, master int
 	workers            []int
 	listeners          []status.Listener
@@ -143,15 +143,15 @@ type view struct {
 	tree               []int
 }
 
-// look takes a view of a baton at rest.
-func look(tb testing.TB, b *mastertest.Baton) view {
+// takeSnapshot takes a view of a baton at rest.
+func takeSnapshot(tb testing.TB, b *mastertest.Baton) snapshot {
 	tb.Helper()
 	s := b.AwaitSettled()
 	// The master before this one may still be about to end.
 	mastertest.Await(tb, func() string { return fmt.Sprint("supervisor, master and workers alone, not ", b.Tree()) }, func() bool {
 		return len(b.Tree()) == 2+len(s.Workers)
 	})
-	v := view{generation: s.Generation, master: s.MasterPID, workers: s.PIDs(""), listeners: s.Listeners}
+	v := snapshot{generation: s.Generation, master: s.MasterPID, workers: s.PIDs(""), listeners: s.Listeners}
 	slices.Sort(v.workers)
 	v.supervisorFDs, v.masterFDs = restingFDs(tb, s.SupervisorPID), restingFDs(tb, s.MasterPID)
 	for _, p := range b.Tree() {
@@ -166,7 +166,7 @@ func look(tb testing.TB, b *mastertest.Baton) view {
 func restingFDs(tb testing.TB, pid int) (kinds map[string]int) {
 	tb.Helper()
 	same := 0
-	mastertest.Await(tb, mastertest.Says("the open files of a process to stay the same"), func() bool {
+	mastertest.Await(tb, mastertest.Text("the open files of a process to stay the same"), func() bool {
 		now, err := mastertest.FDKinds(pid)
 		if err != nil {
 			tb.Fatal(err)
@@ -179,7 +179,7 @@ func restingFDs(tb testing.TB, pid int) (kinds map[string]int) {
 	return kinds
 }
 
-func (v view) String() string {
+func (v snapshot) String() string {
 	return fmt.Sprintf("generation %d, master %d, workers %v, tree %v, listeners %v, open files of the supervisor %v, of the master %v",
 		v.generation, v.master, v.workers, v.tree, v.listeners, v.supervisorFDs, v.masterFDs)
 }

@@ -38,7 +38,7 @@ func putEveryKind(tb testing.TB, address string) *load.Runner {
 		tb.Fatal(err)
 	}
 	r := load.Start(context.Background(), load.Config{Target: address, Classes: classes, MaxPause: 60 * time.Millisecond})
-	mastertest.Await(tb, mastertest.Says("the first answers"), func() bool { return r.Answers() > 50 })
+	mastertest.Await(tb, mastertest.Text("the first answers"), func() bool { return r.Answers() > 50 })
 	return r
 }
 
@@ -54,22 +54,22 @@ func awaitMaster(tb testing.TB, b *mastertest.Baton, but int) mastertest.Status 
 // kills five masters of each of four, so that each has time to be forgiven.
 func TestMasterKilled(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	type subject struct {
 		b       *mastertest.Baton
-		before  view
+		before  snapshot
 		clients *load.Runner
 	}
 	var all []subject
 	for range 4 {
-		s := quiet(t)
+		s := unwatchedSite(t)
 		b := start(t, s)
 		b.Reload() // so that it is a successor that dies
-		all = append(all, subject{b: b, before: look(t, b), clients: putEveryKind(t, s.listen[0])})
+		all = append(all, subject{b: b, before: takeSnapshot(t, b), clients: putEveryKind(t, s.listen[0])})
 	}
 	for range 5 * *repeat {
 		for _, a := range all {
-			pass(time.Duration(rand.Int64N(int64(200 * time.Millisecond))))
+			sleep(time.Duration(rand.Int64N(int64(200 * time.Millisecond))))
 			masters := masters(a.b)
 			a.b.Kill(masters[rand.IntN(len(masters))])
 		}
@@ -85,7 +85,7 @@ func TestMasterKilled(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		a.b.Reload()
-		after := look(t, a.b)
+		after := takeSnapshot(t, a.b)
 		if !reflect.DeepEqual(after.supervisorFDs, a.before.supervisorFDs) || !reflect.DeepEqual(after.masterFDs, a.before.masterFDs) {
 			t.Errorf("before %v\nafter  %v", a.before, after)
 		}
@@ -124,14 +124,14 @@ func masters(b *mastertest.Baton) (pids []int) {
 // generation goes, and no request notices.
 func TestMasterKilledInReload(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	b, steps := withSteps(t, s)
 	b.Reload()
 	clients := putEveryKind(t, s.listen[0])
 	for i, step := range slices.Concat(mastertest.StepsBeforeCommit(), mastertest.StepsAfterCommit()) {
 		t.Run(step, func(t *testing.T) {
-			before := look(t, b)
+			before := takeSnapshot(t, b)
 			committed := i >= len(mastertest.StepsBeforeCommit())
 			await := steps.HoldAt(step)
 			wait := b.StartCLI("reload")
@@ -145,7 +145,7 @@ func TestMasterKilledInReload(t *testing.T) {
 			held.ReleaseOrGone()
 			r := wait()
 			st := awaitMaster(t, b, victim)
-			after := look(t, b)
+			after := takeSnapshot(t, b)
 			if committed && (r.Code != 0 || st.Generation != before.generation+1 || !st.LastReload.OK) {
 				t.Errorf("%+v, %+v", r, st)
 			}
@@ -164,14 +164,14 @@ func TestMasterKilledInReload(t *testing.T) {
 		})
 	}
 	b.Reload()
-	look(t, b)
+	takeSnapshot(t, b)
 	wantNoLoss(t, clients)
 }
 
 // TestMasterKilledBeforeItListens: COMMIT was said, and a new address is not served yet. The next master does.
 func TestMasterKilledBeforeItListens(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b, steps := withSteps(t, s)
 	s.listen = append(s.listen, mastertest.FreePort(t), "unix:web.sock")
 	b.WriteConfig(s.String())
@@ -191,7 +191,7 @@ func TestMasterKilledBeforeItListens(t *testing.T) {
 // counted, also if nobody was there to hear of it.
 func TestMasterKilledWhileDraining(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with(`drain_timeout = "2s"`)
+	s := unwatchedSite(t).with(`drain_timeout = "2s"`)
 	b := start(t, s)
 	long := askSlowly(t, b, s.listen[0], "/slow12", 2)
 	short := askSlowly(t, b, s.listen[0], "/slow1", 2, 2)
@@ -250,7 +250,7 @@ func TestWhileThereIsNoMaster(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			b, steps := withSteps(t, s)
 			st := b.AwaitSettled()
 			await := steps.HoldAt("started")
@@ -258,7 +258,7 @@ func TestWhileThereIsNoMaster(t *testing.T) {
 			held := await()
 			tc.meanwhile(b, st)
 			if tc.want == nil {
-				wantExit(t, b, 0, soon)
+				wantExit(t, b, 0, shortTimeout)
 				return
 			}
 			held.Release()
@@ -266,7 +266,7 @@ func TestWhileThereIsNoMaster(t *testing.T) {
 			if st.MasterRestarts != 1 {
 				t.Errorf("%+v", st)
 			}
-			look(t, b)
+			takeSnapshot(t, b)
 		})
 	}
 }
@@ -274,7 +274,7 @@ func TestWhileThereIsNoMaster(t *testing.T) {
 // TestResizeIsNotLostWithItsMaster: a master that was stopped has not read the message when it dies.
 func TestResizeIsNotLostWithItsMaster(t *testing.T) {
 	t.Parallel()
-	b := start(t, quiet(t))
+	b := start(t, unwatchedSite(t))
 	st := b.Status()
 	signal(t, st.MasterPID, unix.SIGSTOP)
 	b.Signal(unix.SIGTTIN)
@@ -285,13 +285,13 @@ func TestResizeIsNotLostWithItsMaster(t *testing.T) {
 // TestMasterDiesAfterFork: the worker that it has just started is in nobody's list. It goes, and another one comes.
 func TestMasterDiesAfterFork(t *testing.T) {
 	t.Parallel()
-	b, steps := withSteps(t, quiet(t))
+	b, steps := withSteps(t, unwatchedSite(t))
 	st := b.Status()
 	steps.KillAt("forked")
 	b.Kill(st.PIDs("")[0])
 	steps.AwaitKilled("forked")
 	awaitMaster(t, b, st.MasterPID)
-	look(t, b) // supervisor, master and workers alone
+	takeSnapshot(t, b) // supervisor, master and workers alone
 }
 
 // crashingMaster is an init function that makes masters crash as long as there is a file.
@@ -314,12 +314,12 @@ func init() {
 func TestMasterThatCrashesAtEachStart(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "crash")
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{"BATON_TEST_MASTER_CRASH=" + file},
 		Binary: mastertest.Build(t, mastertest.BuildOptions{Add: map[string]string{"zz_crash.go": crashingMaster}}),
 	})
-	before := look(t, b)
+	before := takeSnapshot(t, b)
 	clients := putLoad(t, s.listen[0], load.Mix(1, 2, 1))
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -353,7 +353,7 @@ func TestMasterThatCrashesAtEachStart(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	b.Reload()
-	look(t, b)
+	takeSnapshot(t, b)
 	wantNoLoss(t, clients)
 }
 
@@ -361,9 +361,9 @@ func TestMasterThatCrashesAtEachStart(t *testing.T) {
 // reload, which fails, and once the files are good again they are taken.
 func TestMasterKilledWithBrokenFiles(t *testing.T) {
 	t.Parallel()
-	s := watched(t)
+	s := watchedSite(t)
 	b := start(t, s)
-	before := look(t, b)
+	before := takeSnapshot(t, b)
 	clients := putLoad(t, s.listen[0], load.Mix(1, 2, 1))
 	b.WriteConfig("colour = 1\n")
 	b.ReplaceBinaryBy([]byte("#!/bin/sh\nexit 3\n"))

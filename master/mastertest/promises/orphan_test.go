@@ -14,7 +14,7 @@ func TestSupervisorDiesWhileGenerationsDrain(t *testing.T) {
 	for _, stands := range []bool{false, true} {
 		t.Run(map[bool]string{false: "finishes", true: "stands still"}[stands], func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t).with(`stop_timeout = "2s"`)
+			s := unwatchedSite(t).with(`stop_timeout = "2s"`)
 			b := start(t, s)
 			answers := askSlowly(t, b, s.listen[0], "/slow1", 2)
 			b.Reload()

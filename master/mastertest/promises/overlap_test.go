@@ -13,7 +13,7 @@ import (
 // overlapping is a site on one port: on the loopback, on every IPv4 address, and on every address.
 func overlapping(t *testing.T) (s site, ask []string) {
 	t.Helper()
-	s = quiet(t)
+	s = unwatchedSite(t)
 	_, port, err := net.SplitHostPort(s.listen[0])
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestAddressesThatOverlap(t *testing.T) {
 			t.Parallel()
 			s, addresses := overlapping(t)
 			s.socket = socket
-			b := start(t, quiet(t))
+			b := start(t, unwatchedSite(t))
 			b.WriteConfig(s.String())
 			if r := b.CLI("check", "--config", "site.toml"); r.Code != 0 {
 				t.Errorf("baton check: %+v", r)
@@ -92,7 +92,7 @@ func TestAddressesThatOverlap(t *testing.T) {
 // TestSameAddressTwice: check, start and reload say so, with both lines.
 func TestSameAddressTwice(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	_, port, _ := net.SplitHostPort(s.listen[0])
 	for name, more := range map[string]string{
@@ -123,7 +123,7 @@ func TestPortTakenAfterBind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			steps := mastertest.NewSteps(t)
-			s := quiet(t)
+			s := unwatchedSite(t)
 			s.socket = socket
 			good := s.listen
 			b := mastertest.Start(t, mastertest.Options{
@@ -186,7 +186,7 @@ func TestPortTakenAfterBind(t *testing.T) {
 // for a reload that adds some and takes others away.
 func TestManyListeners(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.workers = 1
 	_, port, _ := net.SplitHostPort(s.listen[0])
 	for i := range 300 {
@@ -207,7 +207,7 @@ func TestManyListeners(t *testing.T) {
 	for _, address := range some {
 		wantText(t, b, address, "one")
 	}
-	mastertest.Await(t, mastertest.Says("the address to be free"), func() bool { return mastertest.Bindable(gone) == nil })
+	mastertest.Await(t, mastertest.Text("the address to be free"), func() bool { return mastertest.Bindable(gone) == nil })
 	for i := range 300 {
 		s.listen = append(s.listen, fmt.Sprintf("127.4.%d.%d:%s", i/200, 1+i%200, port))
 	}

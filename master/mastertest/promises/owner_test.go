@@ -53,7 +53,7 @@ func (k kept) wantLast(tb testing.TB) {
 }
 
 func readAnswer(c net.Conn) ends {
-	_ = c.SetReadDeadline(time.Now().Add(mastertest.Patience / 3))
+	_ = c.SetReadDeadline(time.Now().Add(mastertest.Timeout / 3))
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	return endOf(resp, err)
 }
@@ -75,7 +75,7 @@ func TestNobodyTakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			b := start(t, s)
 			k := keepSome(t, s.listen[0])
 			b.AwaitStatus("the requests", func(st mastertest.Status) bool { return active(st) == len(k.busy) })
@@ -123,13 +123,13 @@ func TestNextProgramTakesNothing(t *testing.T) {
 // TestEchoStays: a protocol of one's own that does not move is spoken on where it is.
 func TestEchoStays(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.socket = "process = \"echo\""
 	b := start(t, s)
 	conns := connect(t, s.listen[0], 10)
 	says := func() {
 		for i, c := range conns {
-			_ = c.SetDeadline(time.Now().Add(mastertest.Patience / 3))
+			_ = c.SetDeadline(time.Now().Add(mastertest.Timeout / 3))
 			want := fmt.Sprintf("message %d\n", i)
 			got := make([]byte, len(want))
 			if _, err := io.WriteString(c, want); err != nil {
@@ -162,7 +162,7 @@ func TestTwoListenersOnAPort(t *testing.T) {
 	for _, order := range []string{"first", "second"} {
 		t.Run("the "+order+" stays", func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			moving := s.listen[0]
 			_, port, _ := net.SplitHostPort(moving)
 			staying := "127.0.0.2:" + port
@@ -208,7 +208,7 @@ func TestNextGenerationDoesNotRead(t *testing.T) {
 	for name, sig := range map[string]unix.Signal{"stopped": unix.SIGSTOP, "killed": unix.SIGKILL} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			steps := mastertest.NewSteps(t)
 			b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: binary, Env: []string{steps.Env()}})
 			conns := connect(t, s.listen[0], 40)

@@ -17,8 +17,8 @@ import (
 func TestPID1(t *testing.T) {
 	t.Parallel()
 	mastertest.NeedNamespace(t)
-	heavy(t)
-	s := quiet(t).with(`stop_timeout = "10m"`)
+	exclusive(t)
+	s := unwatchedSite(t).with(`stop_timeout = "10m"`)
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Namespace: true})
 	if st := b.Status(); st.SupervisorPID != 1 {
 		t.Fatalf("the supervisor is PID %d", st.SupervisorPID)
@@ -47,7 +47,7 @@ func TestPID1(t *testing.T) {
 
 	orphans(t, b)
 	b.Signal(unix.SIGTERM)
-	wantExit(t, b, 0, mastertest.Patience) // and not stop_timeout: it is not the strangers' time
+	wantExit(t, b, 0, mastertest.Timeout) // and not stop_timeout: it is not the strangers' time
 	if got := b.ReadFile("last words"); got != "bye\n" {
 		t.Errorf("a stranger was not asked to end: %q", got)
 	}
@@ -66,7 +66,7 @@ func orphans(t *testing.T, b *mastertest.Baton) {
 		(trap '' TERM; : >"does not"; exec sleep 600) &`).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	mastertest.Await(t, mastertest.Says("both"), func() bool {
+	mastertest.Await(t, mastertest.Text("both"), func() bool {
 		return mastertest.Exists(b.Path("obeys")) && mastertest.Exists(b.Path("does not"))
 	})
 	var cats []int
@@ -84,7 +84,7 @@ func orphans(t *testing.T, b *mastertest.Baton) {
 		t.Fatal(err)
 	}
 	f.Close() // now they end
-	mastertest.Await(t, mastertest.Says("no zombie"), func() bool {
+	mastertest.Await(t, mastertest.Text("no zombie"), func() bool {
 		gone := 0
 		for _, pid := range cats {
 			if _, err := mastertest.ReadProc(pid); err != nil {
@@ -101,13 +101,13 @@ func TestPID1Stops(t *testing.T) {
 	for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGQUIT} {
 		t.Run(unix.SignalName(sig), func(t *testing.T) {
 			t.Parallel()
-			b := mastertest.Start(t, mastertest.Options{Config: quiet(t).String(), Namespace: true})
+			b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).String(), Namespace: true})
 			b.Signal(unix.SIGUSR1)
 			b.Signal(unix.SIGPIPE)
 			b.Signal(unix.SIGHUP)
 			b.AwaitGeneration(2)
 			b.Signal(sig)
-			wantExit(t, b, 0, mastertest.Patience)
+			wantExit(t, b, 0, mastertest.Timeout)
 		})
 	}
 }
@@ -119,7 +119,7 @@ func TestStrangers(t *testing.T) {
 	if err := unix.Access("/bin/sh", unix.X_OK); err != nil {
 		t.Skip(err)
 	}
-	b := mastertest.Start(t, mastertest.Options{Config: quiet(t).with(`stop_timeout = "10m"`).String(), Shell: `
+	b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).with(`stop_timeout = "10m"`).String(), Shell: `
 		(trap 'echo bye >"last words"; exit' TERM; echo obeys; while :; do sleep 600 & wait; done) &
 		(trap '' TERM; echo does not; exec sleep 600) &
 		exec "$BATON" "$@"`})
@@ -129,7 +129,7 @@ func TestStrangers(t *testing.T) {
 	b.Reload()
 	b.AwaitSettled()
 	b.Signal(unix.SIGTERM)
-	wantExit(t, b, 0, mastertest.Patience)
+	wantExit(t, b, 0, mastertest.Timeout)
 	if got := b.ReadFile("last words"); got != "bye\n" {
 		t.Errorf("a stranger was not asked to end: %q", got)
 	}

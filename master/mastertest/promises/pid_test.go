@@ -40,7 +40,7 @@ func TestPIDStays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			tc.opts.Config = s.String()
 			b := mastertest.Start(t, tc.opts)
 			pid := b.Status().SupervisorPID
@@ -69,7 +69,7 @@ func TestPIDStays(t *testing.T) {
 				t.Errorf("the supervisor is %d, but the log says %q", pid, b.Log())
 			}
 			tc.stop(b)
-			wantExit(t, b, 0, soon)
+			wantExit(t, b, 0, shortTimeout)
 			if tc.opts.Shell != "" {
 				b.AwaitLog("exit code 0", 0, func(text string) bool { return strings.Contains(text, "exit code 0") })
 			}
@@ -80,7 +80,7 @@ func TestPIDStays(t *testing.T) {
 // TestPIDFileAndTitles: what an administrator finds.
 func TestPIDFileAndTitles(t *testing.T) {
 	t.Parallel()
-	b := start(t, quiet(t).with(`pid_file = "baton.pid"`))
+	b := start(t, unwatchedSite(t).with(`pid_file = "baton.pid"`))
 	b.Reload()
 	st := b.AwaitSettled()
 	if text := b.ReadFile("baton.pid"); strings.TrimSpace(text) != fmt.Sprint(st.SupervisorPID) {
@@ -105,7 +105,7 @@ func TestPIDFileAndTitles(t *testing.T) {
 // TestTeeThatDies: Ctrl-C ends the reader of the log as well, and nobody may die of that.
 func TestTeeThatDies(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Terminal: true, Shell: `"$BATON" "$@" 2>&1 | tee log`})
 	b.Reload()
 	answers := askSlowly(t, b, s.listen[0], "/slow2", 4)
@@ -124,11 +124,11 @@ func TestHangUp(t *testing.T) {
 	for name, shell := range map[string]string{"alone": "", "below a shell": `"$BATON" "$@"; true`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			b := mastertest.Start(t, mastertest.Options{Config: s.String(), Terminal: true, Shell: shell})
 			b.Reload()
 			b.HangUp()
-			b.WaitFor(soon)
+			b.WaitFor(shortTimeout)
 			b.AwaitGone()
 		})
 	}
@@ -142,7 +142,7 @@ func TestStartFails(t *testing.T) {
 	}
 	t.Cleanup(func() { taken.Close() })
 	host, port, _ := net.SplitHostPort(taken.Addr().String())
-	good := quiet(t).String()
+	good := unwatchedSite(t).String()
 	for name, tc := range map[string]struct {
 		config string
 		args   []string
@@ -163,7 +163,7 @@ func TestStartFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := mastertest.Start(t, mastertest.Options{Config: tc.config, Args: tc.args, NoWait: true})
-			wantExit(t, b, tc.code, soon)
+			wantExit(t, b, tc.code, shortTimeout)
 			<-b.Silent()
 			for _, want := range tc.want {
 				if !strings.Contains(b.Log(), want) {
@@ -211,8 +211,8 @@ func TestResizeLosesNothing(t *testing.T) {
 	for name, socket := range map[string]string{"shared": "", "reuse_port": "reuse_port = true"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			heavy(t)
-			s := quiet(t)
+			exclusive(t)
+			s := unwatchedSite(t)
 			b := start(t, s)
 			s.socket = socket
 			b.WriteConfig(s.String())
@@ -225,7 +225,7 @@ func TestResizeLosesNothing(t *testing.T) {
 				b.AwaitStatus(fmt.Sprint(n, " workers"), func(st mastertest.Status) bool {
 					return st.WorkersWanted == n && len(st.PIDs("serving")) == n
 				})
-				pass(100 * time.Millisecond)
+				sleep(100 * time.Millisecond)
 			}
 			wantNoLoss(t, clients)
 		})

@@ -56,11 +56,11 @@ func TestRecycleByRequests(t *testing.T) {
 	}{{1, ""}, {2, ""}, {4, ""}, {3, "reuse_port = true"}} {
 		t.Run(fmt.Sprint(tc.workers, tc.socket), func(t *testing.T) {
 			t.Parallel()
-			heavy(t)
-			s := quiet(t).with("max_requests = 50")
+			exclusive(t)
+			s := unwatchedSite(t).with("max_requests = 50")
 			s.workers, s.socket = tc.workers, tc.socket
 			b := start(t, s)
-			clients := putLoad(t, s.listen[0], usual())
+			clients := putLoad(t, s.listen[0], defaultLoad())
 			st := awaitRecycled(t, b, 24)
 			wantKept(t, wantNoLoss(t, clients))
 			wantNothingCut(t, st)
@@ -71,11 +71,11 @@ func TestRecycleByRequests(t *testing.T) {
 // TestRecycleByAge replaces every worker again and again.
 func TestRecycleByAge(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t).with(`max_age = "300ms"`)
+	exclusive(t)
+	s := unwatchedSite(t).with(`max_age = "300ms"`)
 	b := start(t, s)
 	first := b.Status().PIDs("")
-	clients := putLoad(t, s.listen[0], usual())
+	clients := putLoad(t, s.listen[0], defaultLoad())
 	st := awaitRecycled(t, b, 8)
 	for _, pid := range st.PIDs("") {
 		if slices.Contains(first, pid) {
@@ -92,11 +92,11 @@ func TestRecycleByAge(t *testing.T) {
 // TestRecycleByMemory: who has eaten too much is replaced by one that has not, and only that one.
 func TestRecycleByMemory(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	const limit = 128 << 20
 	b, address := startMoody(t, map[string]any{"Workers": 2, "MaxMemory": limit})
 	before := b.Status().PIDs("")
-	clients := putLoad(t, address, usual())
+	clients := putLoad(t, address, defaultLoad())
 	eater, err := b.Get(address, "/eat")
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestRecycleByMemory(t *testing.T) {
 // TestRecycleByMemoryInVain: a limit that every worker is above is no loop, and status says so.
 func TestRecycleByMemoryInVain(t *testing.T) {
 	t.Parallel()
-	b := start(t, quiet(t).with("max_memory = 1"))
+	b := start(t, unwatchedSite(t).with("max_memory = 1"))
 	st := awaitRecycled(t, b, 2)
 	if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "max_memory (1 bytes) is too small") {
 		t.Errorf("warnings: %q", st.Warnings)
@@ -136,11 +136,11 @@ func TestRecycleInReloads(t *testing.T) {
 	for _, socket := range []string{"", "reuse_port = true"} {
 		t.Run(socket, func(t *testing.T) {
 			t.Parallel()
-			heavy(t)
-			s := quiet(t).with("max_requests = 40")
+			exclusive(t)
+			s := unwatchedSite(t).with("max_requests = 40")
 			s.socket = socket
 			b := start(t, s)
-			clients := putLoad(t, s.listen[0], usual())
+			clients := putLoad(t, s.listen[0], defaultLoad())
 			pace(t, 6, 0, func(i int) {
 				b.Reload()
 				if i%3 == 0 {
@@ -161,10 +161,10 @@ func TestRecycleInReloads(t *testing.T) {
 // TestRecycleMasterKilled: whoever adopts the workers goes on with what was begun.
 func TestRecycleMasterKilled(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t).with("max_requests = 40")
+	exclusive(t)
+	s := unwatchedSite(t).with("max_requests = 40")
 	b := start(t, s)
-	clients := putLoad(t, s.listen[0], usual())
+	clients := putLoad(t, s.listen[0], defaultLoad())
 	for range 5 {
 		before := b.AwaitStatus("a master", func(s mastertest.Status) bool { return s.MasterPID > 0 })
 		st := b.AwaitStatus("a worker that is replaced", func(s mastertest.Status) bool {
@@ -279,7 +279,7 @@ func TestRecycleInterrupted(t *testing.T) {
 		},
 		"a stop": func(t *testing.T, b *mastertest.Baton, _ string, _, _ int) {
 			b.Signal(unix.SIGTERM)
-			wantExit(t, b, 0, soon)
+			wantExit(t, b, 0, shortTimeout)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -42,13 +42,13 @@ func TestReloadLosesNothing(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			heavy(t)
-			s := quiet(t)
+			exclusive(t)
+			s := unwatchedSite(t)
 			b := start(t, s)
 			if name == "new binary" {
 				b.Upgrade(0) // now, so that nothing is built while the clients wait
 			}
-			clients := putLoad(t, s.listen[0], usual())
+			clients := putLoad(t, s.listen[0], defaultLoad())
 			var versions []string
 			pace(t, reloads(), 500*time.Millisecond, func(i int) {
 				version := tc.before(b, s, i)
@@ -81,8 +81,8 @@ func TestReloadLosesNothing(t *testing.T) {
 // TestConnectionsLive is P10: clients on plain HTTP/1.1 keep their TCP connections over any number of generations.
 func TestConnectionsLive(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	classes, err := load.ParseClasses("reader=16,writer=16,idle=16,aged=16")
 	if err != nil {
@@ -104,11 +104,11 @@ func TestConnectionsLive(t *testing.T) {
 // TestReloadLosesNothingOnUnixSocket is P1 on the other kind of socket.
 func TestReloadLosesNothingOnUnixSocket(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	s.listen = append(s.listen, "unix:web.sock")
 	b := start(t, s)
-	clients := putLoad(t, "unix:"+b.Path("web.sock"), usual())
+	clients := putLoad(t, "unix:"+b.Path("web.sock"), defaultLoad())
 	pace(t, 10, 200*time.Millisecond, func(i int) {
 		b.Signal(unix.SIGHUP)
 		b.AwaitGeneration(2 + i)
@@ -123,12 +123,12 @@ func TestReloadLosesNothingOnUnixSocket(t *testing.T) {
 // TestSlowClientsLoseNothing: those who take their time, over reloads.
 func TestSlowClientsLoseNothing(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	large := make([]byte, 4<<20)
 	for i := range large {
 		large[i] = byte(i * 31 >> 3)
 	}
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.routes = "[[route]]\npath = \"/files\"\nstatic = \"files\"\n"
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Files: map[string]string{"files/large": string(large)}})
 	classes, err := load.ParseClasses("idle=8,aged=8,silent=8,dribble=4,continue=4,upload=4,download=4")
@@ -136,7 +136,7 @@ func TestSlowClientsLoseNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	clients := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: classes, LargePath: "/files/large", Large: large})
-	mastertest.Await(t, mastertest.Says("the first answers"), func() bool { return clients.Answers() > 20 })
+	mastertest.Await(t, mastertest.Text("the first answers"), func() bool { return clients.Answers() > 20 })
 	pace(t, 10, 700*time.Millisecond, func(i int) {
 		b.Signal(unix.SIGHUP)
 		b.AwaitGeneration(2 + i)
@@ -148,10 +148,10 @@ func TestSlowClientsLoseNothing(t *testing.T) {
 // the last HUP.
 func TestStorm(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
-	clients := putLoad(t, s.listen[0], usual())
+	clients := putLoad(t, s.listen[0], defaultLoad())
 	s.text = "before the last"
 	pace(t, 199, 10*time.Millisecond, func(i int) {
 		if i == 150 {
@@ -178,7 +178,7 @@ func TestStorm(t *testing.T) {
 // TestLastEditIsInForce is P4: a HUP that comes while a reload has read the file already is not lost.
 func TestLastEditIsInForce(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	clients := putLoad(t, s.listen[0], load.Mix(2, 4, 4))
 	pairs := 100
@@ -191,7 +191,7 @@ func TestLastEditIsInForce(t *testing.T) {
 			b.WriteConfig(s.String())
 			b.Signal(unix.SIGHUP)
 			if half == "a" {
-				pass(rand.N(20 * time.Millisecond))
+				sleep(rand.N(20 * time.Millisecond))
 			}
 		}
 		wantText(t, b, s.listen[0], s.text)
@@ -202,7 +202,7 @@ func TestLastEditIsInForce(t *testing.T) {
 // TestReloadWhileDraining is P4: a reload is not refused, nor delayed, because older generations still work.
 func TestReloadWhileDraining(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	type answer struct {
 		text string
@@ -269,7 +269,7 @@ func TestReloadWhileDraining(t *testing.T) {
 // TestReloadTellsTheTruth is P8.
 func TestReloadTellsTheTruth(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 
 	t.Run("four at the same time", func(t *testing.T) {

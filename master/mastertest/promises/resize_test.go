@@ -24,7 +24,7 @@ func putQuickLoad(tb testing.TB, address string) quickly {
 		fresh: load.Start(tb.Context(), load.Config{Target: address, Classes: fresh, MaxPause: -1}),
 		kept:  load.Start(tb.Context(), load.Config{Target: address, Classes: load.Mix(1, 8, 8)}),
 	}
-	mastertest.Await(tb, mastertest.Says("the first answers"), func() bool { return q.fresh.Answers() > 200 && q.kept.Answers() > 100 })
+	mastertest.Await(tb, mastertest.Text("the first answers"), func() bool { return q.fresh.Answers() > 200 && q.kept.Answers() > 100 })
 	return q
 }
 
@@ -49,13 +49,13 @@ func resize(tb testing.TB, b *mastertest.Baton, n int) {
 // reloads that succeed, and with some that fail after they have bound sockets for more slots.
 func TestReusePortResizeLosesNothing(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.socket = "reuse_port = true"
 	// Without the race detector, which would leave the workers no time to be loaded.
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
@@ -65,7 +65,7 @@ func TestReusePortResizeLosesNothing(t *testing.T) {
 	clients := putQuickLoad(t, s.listen[0])
 	for i, n := range []int{1, 8, 2, 5, 1, 6, 3, 8, 1, 4} {
 		resize(t, b, n)
-		pass(150 * time.Millisecond)
+		sleep(150 * time.Millisecond)
 		switch i % 3 {
 		case 1:
 			b.WriteConfig(broken.String())
@@ -79,7 +79,7 @@ func TestReusePortResizeLosesNothing(t *testing.T) {
 		case 2:
 			b.Reload()
 		}
-		pass(150 * time.Millisecond)
+		sleep(150 * time.Millisecond)
 		if t.Failed() {
 			break
 		}
@@ -93,8 +93,8 @@ func TestReusePortResizeLosesNothing(t *testing.T) {
 // TestReusePortConfigResizeLosesNothing is the same by the number in the file, with the next binary as well.
 func TestReusePortConfigResizeLosesNothing(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	s.socket = "reuse_port = true"
 	b := start(t, s)
 	b.Upgrade(0) // now, so that nothing is built while the clients wait
@@ -106,7 +106,7 @@ func TestReusePortConfigResizeLosesNothing(t *testing.T) {
 			b.Upgrade(i)
 		}
 		b.Reload()
-		pass(100 * time.Millisecond)
+		sleep(100 * time.Millisecond)
 	}
 	clients.wantNoLoss(t)
 	if st := b.AwaitSettled(); st.WorkersWanted != 5 || st.CutConnections+st.CutRequests != 0 {
@@ -118,7 +118,7 @@ func TestReusePortConfigResizeLosesNothing(t *testing.T) {
 // lost with it, and nothing else.
 func TestReusePortWorkerKilled(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.socket = "reuse_port = true"
 	s.workers = 4
 	b := start(t, s)
@@ -146,7 +146,7 @@ func TestReusePortWorkerKilled(t *testing.T) {
 // TestResizeThatCannotBe: for want of open files the size stays, whoever asked is told, and reloads work as before.
 func TestResizeThatCannotBe(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.socket = "reuse_port = true"
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Shell: `ulimit -n 64; exec "$BATON" "$@"`})
 	if r := b.CLI("resize", "60"); r.Code != 1 || !strings.Contains(r.Stderr, "open files") {
@@ -169,8 +169,8 @@ func TestResizeThatCannotBe(t *testing.T) {
 // first message of any worker, and one that is killed then comes back.
 func TestManySlotsGo(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	s.listen = append(s.listen, mastertest.FreePort(t))
 	s.socket, s.workers = "reuse_port = true", 128
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})

@@ -62,8 +62,8 @@ func TestAddressChangesItsShape(t *testing.T) {
 	for name, first := range map[string]string{"from the loopback": "127.0.0.1", "from all addresses": "0.0.0.0"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			heavy(t)
-			s := quiet(t)
+			exclusive(t)
+			s := unwatchedSite(t)
 			target := s.listen[0]
 			_, port, err := net.SplitHostPort(target)
 			if err != nil {
@@ -91,7 +91,7 @@ func TestAddressChangesItsShape(t *testing.T) {
 				if st := b.Status(); len(st.Warnings) != 0 {
 					t.Errorf("%v: %v", shape, st.Warnings)
 				}
-				pass(150 * time.Millisecond)
+				sleep(150 * time.Millisecond)
 				wide := shape.host != "127.0.0.1"
 				mastertest.Await(t, func() string { return fmt.Sprint("the listeners of shape ", i, ": ", listeners(t, port)) }, func() bool {
 					return (listeners(t, port)["*"] > 0) == wide
@@ -111,7 +111,7 @@ func TestAddressChangesItsShape(t *testing.T) {
 // TestConnectionsOutliveTheShape: those that wait move to whoever serves the port now.
 func TestConnectionsOutliveTheShape(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	target := s.listen[0]
 	_, port, _ := net.SplitHostPort(target)
 	b := start(t, s)
@@ -136,7 +136,7 @@ func TestConnectionsOutliveTheShape(t *testing.T) {
 // TestReusePortHasSocketForEachSlot: of every slot that there ever was, and only the workers' own get new connections.
 func TestReusePortHasSocketForEachSlot(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.socket = "reuse_port = true"
 	_, port, _ := net.SplitHostPort(s.listen[0])
 	b := start(t, s)

@@ -16,7 +16,7 @@ import (
 // until body_timeout.
 func TestHalfBodiesLeaveRoom(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with("max_connections = 50")
+	s := unwatchedSite(t).with("max_connections = 50")
 	s.routes = "[http]\nbody_timeout = \"500ms\"\n"
 	start(t, s)
 	var half []net.Conn
@@ -43,7 +43,7 @@ func TestHalfBodiesLeaveRoom(t *testing.T) {
 func TestClientThatDoesNotRead(t *testing.T) {
 	t.Parallel()
 	const size = 64 << 20
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.routes = "[http]\nsend_timeout = \"1s\"\n[[route]]\npath = \"/files\"\nstatic = \".\"\n"
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Files: map[string]string{"large": ""}})
 	if err := os.Truncate(b.Path("large"), size); err != nil {

@@ -171,7 +171,7 @@ func (u *upstream) take() (seen []*http.Request, raw string) {
 func TestSmuggling(t *testing.T) {
 	t.Parallel()
 	up := newUpstream(t)
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.routes = fmt.Sprintf("[[route]]\npath = \"/up\"\nproxy = %q\n[[route]]\npath = \"/smuggled\"\nrespond = \"SMUGGLED\"\n", up.URL)
 	b := start(t, s)
 	n := 0
@@ -223,7 +223,7 @@ func tryExchange(tb testing.TB, address, request string, pieces bool) (string, e
 		tb.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(mastertest.Patience))
+	_ = c.SetDeadline(time.Now().Add(mastertest.Timeout))
 	size := len(request)
 	if pieces {
 		size = max(7, size/50)
@@ -241,7 +241,7 @@ func tryExchange(tb testing.TB, address, request string, pieces bool) (string, e
 func TestProxyPolicy(t *testing.T) {
 	t.Parallel()
 	up := newUpstream(t)
-	s := quiet(t)
+	s := unwatchedSite(t)
 	s.routes = fmt.Sprintf("[[route]]\npath = \"/up\"\nproxy = %q\n", up.URL)
 	start(t, s)
 	answer := exchange(t, s.listen[0], "POST http://other/up?a=1;b=%zz HTTP/1.1\r\nHost: x\r\n"+

@@ -30,7 +30,7 @@ func TestStartsThatCannotBe(t *testing.T) {
 			if name == "no /proc" && exec.Command("unshare", "-m", "/bin/sh", "-c", "umount -l /proc").Run() != nil {
 				t.Skip("no mount namespace may be made here")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), mastertest.Patience)
+			ctx, cancel := context.WithTimeout(t.Context(), mastertest.Timeout)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, tt.args[0], tt.args[1:]...)
 			cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), tt.env)

@@ -12,24 +12,24 @@ import (
 	"baton/master/mastertest"
 )
 
-// soon is how long is waited for what has nothing to wait for. It is not a measure of speed: tests in which something
+// shortTimeout is how long is waited for what has nothing to wait for. It is not a measure of speed: tests in which something
 // could be waited for make that last longer, or fail otherwise.
-const soon = 15 * time.Second
+const shortTimeout = 15 * time.Second
 
 // TestStopAtRest is P5 where it is easiest.
 func TestStopAtRest(t *testing.T) {
 	for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGQUIT} {
 		t.Run(unix.SignalName(sig), func(t *testing.T) {
 			t.Parallel()
-			b := start(t, quiet(t).with(`stop_timeout = "60s"`))
+			b := start(t, unwatchedSite(t).with(`stop_timeout = "60s"`))
 			b.Status() // so that the port is known, and looked at in the end
 			b.Signal(sig)
-			wantExit(t, b, 0, soon)
+			wantExit(t, b, 0, shortTimeout)
 		})
 	}
 	t.Run("baton stop", func(t *testing.T) {
 		t.Parallel()
-		b := start(t, quiet(t).with(`stop_timeout = "60s"`))
+		b := start(t, unwatchedSite(t).with(`stop_timeout = "60s"`))
 		b.Status()
 		if r := b.CLI("stop"); r.Code != 0 {
 			t.Errorf("%+v", r)
@@ -37,7 +37,7 @@ func TestStopAtRest(t *testing.T) {
 		if tree := b.Tree(); len(tree) > 0 {
 			t.Errorf("baton stop has returned, and there is %v", tree)
 		}
-		wantExit(t, b, 0, soon)
+		wantExit(t, b, 0, shortTimeout)
 	})
 }
 
@@ -50,15 +50,15 @@ func TestStopFinishesRequests(t *testing.T) {
 		good  bool
 		most  time.Duration
 	}{
-		{unix.SIGTERM, `stop_timeout = "8s"`, "/slow2", true, 2*time.Second + soon},
-		{unix.SIGINT, `stop_timeout = "8s"`, "/slow2", true, 2*time.Second + soon},
-		{unix.SIGTERM, `stop_timeout = "1s"`, "/slow6", false, time.Second + soon},
-		{unix.SIGQUIT, `stop_timeout = "1s"`, "/slow2", true, 2*time.Second + soon},
-		{unix.SIGQUIT, "stop_timeout = \"1s\"\ndrain_timeout = \"2s\"", "/slow6", false, 2*time.Second + soon},
+		{unix.SIGTERM, `stop_timeout = "8s"`, "/slow2", true, 2*time.Second + shortTimeout},
+		{unix.SIGINT, `stop_timeout = "8s"`, "/slow2", true, 2*time.Second + shortTimeout},
+		{unix.SIGTERM, `stop_timeout = "1s"`, "/slow6", false, time.Second + shortTimeout},
+		{unix.SIGQUIT, `stop_timeout = "1s"`, "/slow2", true, 2*time.Second + shortTimeout},
+		{unix.SIGQUIT, "stop_timeout = \"1s\"\ndrain_timeout = \"2s\"", "/slow6", false, 2*time.Second + shortTimeout},
 	} {
 		t.Run(fmt.Sprint(unix.SignalName(tc.sig), tc.path, tc.good), func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t).with(tc.limit)
+			s := unwatchedSite(t).with(tc.limit)
 			b := start(t, s)
 			answers := askSlowly(t, b, s.listen[0], tc.path, 4)
 			b.Signal(tc.sig)
@@ -75,14 +75,14 @@ func TestStopFinishesRequests(t *testing.T) {
 // TestSecondSignalKills: who asks twice does not want to wait.
 func TestSecondSignalKills(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with(`stop_timeout = "60s"`)
+	s := unwatchedSite(t).with(`stop_timeout = "60s"`)
 	b := start(t, s)
 	answers := askSlowly(t, b, s.listen[0], "/slow6", 1)
 	b.Signal(unix.SIGINT)
 	b.AwaitLog("the word that it stops", 0, func(text string) bool { return strings.Contains(text, "stopping") })
-	pass(700 * time.Millisecond) // what comes sooner is the same signal
+	sleep(700 * time.Millisecond) // what comes sooner is the same signal
 	b.Signal(unix.SIGINT)
-	wantExit(t, b, 0, soon)
+	wantExit(t, b, 0, shortTimeout)
 	if err := <-answers; err == nil {
 		t.Error("a request in progress was answered: nobody was killed")
 	}
@@ -91,7 +91,7 @@ func TestSecondSignalKills(t *testing.T) {
 // TestStopWithIdleClients: connections on which nothing happens hold nobody up.
 func TestStopWithIdleClients(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with(`stop_timeout = "60s"`)
+	s := unwatchedSite(t).with(`stop_timeout = "60s"`)
 	b := start(t, s)
 	for i, c := range connect(t, s.listen[0], 20) {
 		if i < 10 { // the others have never said a word
@@ -102,20 +102,20 @@ func TestStopWithIdleClients(t *testing.T) {
 		}
 	}
 	b.Signal(unix.SIGTERM)
-	wantExit(t, b, 0, soon)
+	wantExit(t, b, 0, shortTimeout)
 }
 
 // TestStopUnderLoad: after a reload, so that two generations are there; nothing that was begun is cut.
 func TestStopUnderLoad(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	answers := askSlowly(t, b, s.listen[0], "/slow1", 4)
-	clients := putLoad(t, s.listen[0], usual())
+	clients := putLoad(t, s.listen[0], defaultLoad())
 	b.Reload()
 	b.Signal(unix.SIGTERM)
-	wantExit(t, b, 0, 2*soon)
+	wantExit(t, b, 0, 2*shortTimeout)
 	clients.Stop() // they were refused, of course
 	for range 4 {
 		if err := <-answers; err != nil {
@@ -133,7 +133,7 @@ func TestStopInReload(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, stuck %v", step, stuck), func(t *testing.T) {
 				t.Parallel()
 				steps := mastertest.NewSteps(t)
-				s := quiet(t).with(`stop_timeout = "2s"`)
+				s := unwatchedSite(t).with(`stop_timeout = "2s"`)
 				b := mastertest.Start(t, mastertest.Options{Config: s.String(), Env: []string{steps.Env()}, Binary: binary})
 				answers := askSlowly(t, b, s.listen[0], "/slow1", 1)
 				await := steps.HoldAt(step)
@@ -144,7 +144,7 @@ func TestStopInReload(t *testing.T) {
 					b.AwaitLog("the word that it stops", 0, func(text string) bool { return strings.Contains(text, "stopping") })
 					held.ReleaseOrGone()
 				}
-				wantExit(t, b, 0, 2*time.Second+soon)
+				wantExit(t, b, 0, 2*time.Second+shortTimeout)
 				if err := <-answers; err != nil {
 					t.Errorf("a request in progress: %v", err)
 				}
@@ -158,14 +158,14 @@ func TestStopWithStoppedProcess(t *testing.T) {
 	for _, who := range []string{"worker", "master", "all but the supervisor"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, quiet(t).with(`stop_timeout = "2s"`))
+			b := start(t, unwatchedSite(t).with(`stop_timeout = "2s"`))
 			st := b.Status()
 			pids := map[string][]int{"worker": st.PIDs("")[:1], "master": {st.MasterPID}, "all but the supervisor": append(st.PIDs(""), st.MasterPID)}[who]
 			for _, pid := range pids {
 				signal(t, pid, unix.SIGSTOP)
 			}
 			b.Signal(unix.SIGTERM)
-			wantExit(t, b, 0, 2*time.Second+soon)
+			wantExit(t, b, 0, 2*time.Second+shortTimeout)
 		})
 	}
 }
@@ -173,7 +173,7 @@ func TestStopWithStoppedProcess(t *testing.T) {
 // TestSignalToAll: systemd, tini -g and a terminal signal every process; only the supervisor obeys.
 func TestSignalToAll(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP} {
 		for _, p := range b.Tree() {
@@ -189,7 +189,7 @@ func TestSignalToAll(t *testing.T) {
 	for _, p := range b.Tree() {
 		_ = unix.Kill(p.PID, unix.SIGTERM) // it may have ended: the supervisor was among the first
 	}
-	wantExit(t, b, 0, time.Second+soon)
+	wantExit(t, b, 0, time.Second+shortTimeout)
 	for range 4 {
 		if err := <-answers; err != nil {
 			t.Errorf("a request in progress: %v", err)

@@ -16,8 +16,8 @@ import (
 // TestSuccessorKilledAtAnyMoment: the reload has failed and nothing has changed, or it is done; `baton reload` says which.
 func TestSuccessorKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	b := start(t, s)
 	began := time.Now()
 	b.Reload()
@@ -27,7 +27,7 @@ func TestSuccessorKilledAtAnyMoment(t *testing.T) {
 	for range 20 * *repeat {
 		before := b.AwaitSettled()
 		wait := b.StartCLI("reload")
-		pass(time.Duration(rand.Int64N(int64(usual))))
+		sleep(time.Duration(rand.Int64N(int64(usual))))
 		for _, pid := range masters(b) {
 			if pid != before.MasterPID {
 				_ = unix.Kill(pid, unix.SIGKILL)
@@ -45,7 +45,7 @@ func TestSuccessorKilledAtAnyMoment(t *testing.T) {
 		}
 	}
 	t.Logf("%d reloads failed, %d were done", failed, done)
-	look(t, b)
+	takeSnapshot(t, b)
 	wantNoLoss(t, clients)
 }
 
@@ -53,12 +53,12 @@ func TestSuccessorKilledAtAnyMoment(t *testing.T) {
 // crash, and is replaced.
 func TestSuccessorsWorkerKilled(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	b, steps := withSteps(t, s)
 	b.Reload()
 	clients := putLoad(t, s.listen[0], load.Mix(1, 2, 1))
 	for i, step := range []string{"forked", "ready", "forked", "ready"} {
-		before := look(t, b)
+		before := takeSnapshot(t, b)
 		await := steps.HoldAt(step)
 		wait := b.StartCLI("reload")
 		held := await()
@@ -73,7 +73,7 @@ func TestSuccessorsWorkerKilled(t *testing.T) {
 		}
 		victim := workers[i/2%len(workers)]
 		b.Kill(victim)
-		mastertest.Await(t, mastertest.Says("the worker's end"), func() bool {
+		mastertest.Await(t, mastertest.Text("the worker's end"), func() bool {
 			p, err := mastertest.ReadProc(victim)
 			return err != nil || p.State == "Z"
 		})
@@ -96,8 +96,8 @@ func TestSuccessorsWorkerKilled(t *testing.T) {
 // TestSupersededMasterStands: a master that does not go is in nobody's way, and is killed after a second.
 func TestSupersededMasterStands(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	b, steps := withSteps(t, s)
 	clients := putEveryKind(t, s.listen[0])
 	for range *repeat {
@@ -112,6 +112,6 @@ func TestSupersededMasterStands(t *testing.T) {
 		}
 		b.AwaitSettled()
 	}
-	look(t, b)
+	takeSnapshot(t, b)
 	wantNoLoss(t, clients)
 }

@@ -79,7 +79,7 @@ func TestSupervisorKilled(t *testing.T) {
 	for _, sc := range scenes {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t).with(`stop_timeout = "3s"`, `drain_timeout = "60s"`, `pid_file = "baton.pid"`)
+			s := unwatchedSite(t).with(`stop_timeout = "3s"`, `drain_timeout = "60s"`, `pid_file = "baton.pid"`)
 			s.listen = append(s.listen, "unix:web.sock")
 			b, steps := withSteps(t, s)
 			answers := askSlowly(t, b, s.listen[0], "/slow1", 2)
@@ -107,7 +107,7 @@ func TestSupervisorKilledCutsInTime(t *testing.T) {
 	for _, alone := range []bool{false, true} {
 		t.Run(fmt.Sprintf("master killed %v", alone), func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t).with(`stop_timeout = "1s"`)
+			s := unwatchedSite(t).with(`stop_timeout = "1s"`)
 			b := start(t, s)
 			answers := askSlowly(t, b, s.listen[0], "/slow6", 1)
 			b.Reload()
@@ -130,7 +130,7 @@ func TestSupervisorKilledCutsInTime(t *testing.T) {
 // there, and the other is told who has won.
 func TestTwoStarters(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	const script = `while [ ! -e done ]; do "$BATON" "$@" & "$BATON" "$@" & wait; echo "round over"; done`
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Shell: script})
 	log, last := 0, 0

@@ -17,7 +17,7 @@ func TestSystemdConversation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			sd := mastertest.NewSystemd(t, abstract)
-			s := quiet(t)
+			s := unwatchedSite(t)
 			b := mastertest.Start(t, mastertest.Options{Config: s.String(), Env: []string{sd.Env()}, NoWait: true})
 
 			m, before := sd.Await("READY=1")
@@ -52,7 +52,7 @@ func TestSystemdConversation(t *testing.T) {
 			for _, p := range b.Tree() {
 				_ = unix.Kill(p.PID, unix.SIGTERM)
 			}
-			wantExit(t, b, 0, 2*soon)
+			wantExit(t, b, 0, 2*shortTimeout)
 			_, before = sd.Await("STOPPING=1")
 			if rest := append(before, sd.Heard()...); len(rest) > 0 {
 				t.Errorf("around the stop: %v", rest)
@@ -109,7 +109,7 @@ func TestSystemdReloadWhileReloading(t *testing.T) {
 			sd := mastertest.NewSystemd(t, true)
 			steps := mastertest.NewSteps(t)
 			b := mastertest.Start(t, mastertest.Options{
-				Config: quiet(t).String(), Binary: binary, Env: []string{sd.Env(), steps.Env()},
+				Config: unwatchedSite(t).String(), Binary: binary, Env: []string{sd.Env(), steps.Env()},
 			})
 			sd.Await("READY=1")
 			await := steps.HoldAt(step)
@@ -144,7 +144,7 @@ func wantBalanced(tb testing.TB, sd *mastertest.Systemd, b *mastertest.Baton) {
 func TestSystemdStorm(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, false)
-	b := mastertest.Start(t, mastertest.Options{Config: quiet(t).String(), Env: []string{sd.Env()}})
+	b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).String(), Env: []string{sd.Env()}})
 	sd.Await("READY=1")
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -170,7 +170,7 @@ func TestSystemdStorm(t *testing.T) {
 func TestSystemdWatchdog(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
-	opts := mastertest.Pass(t, mastertest.Options{Config: quiet(t).String(), Env: []string{sd.Env(), "WATCHDOG_USEC=100000"}})
+	opts := mastertest.Pass(t, mastertest.Options{Config: unwatchedSite(t).String(), Env: []string{sd.Env(), "WATCHDOG_USEC=100000"}})
 	b := mastertest.Start(t, opts)
 	beats := func(n int) {
 		t.Helper()
@@ -186,12 +186,12 @@ func TestSystemdWatchdog(t *testing.T) {
 	beats(1)
 
 	signal(t, b.PID(), unix.SIGSTOP)
-	mastertest.Await(t, mastertest.Says("the supervisor to stop"), func() bool {
+	mastertest.Await(t, mastertest.Text("the supervisor to stop"), func() bool {
 		p, err := mastertest.ReadProc(b.PIDOrStarted())
 		return err == nil && p.State == "T"
 	})
 	sd.Heard()
-	pass(300 * time.Millisecond)
+	sleep(300 * time.Millisecond)
 	if heard := sd.Heard(); len(heard) > 0 {
 		t.Errorf("a stopped supervisor says %v", heard)
 	}
@@ -204,7 +204,7 @@ func TestSystemdWatchdogOfAnother(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
 	b := mastertest.Start(t, mastertest.Options{
-		Config: quiet(t).String(), Env: []string{sd.Env(), "WATCHDOG_USEC=20000", "WATCHDOG_PID=1"},
+		Config: unwatchedSite(t).String(), Env: []string{sd.Env(), "WATCHDOG_USEC=20000", "WATCHDOG_PID=1"},
 	})
 	sd.Reload(b)
 	for _, m := range sd.Heard() {
@@ -228,7 +228,7 @@ func TestSystemdThatDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := mastertest.Start(t, mastertest.Options{
-		Config: quiet(t).String(), Env: []string{"NOTIFY_SOCKET=" + name, "WATCHDOG_USEC=2000"},
+		Config: unwatchedSite(t).String(), Env: []string{"NOTIFY_SOCKET=" + name, "WATCHDOG_USEC=2000"},
 	})
 	for range 3 {
 		b.Reload()
@@ -241,7 +241,7 @@ func TestSystemdThatDoesNotRead(t *testing.T) {
 func TestSystemdFollows(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
-	s := quiet(t)
+	s := unwatchedSite(t)
 	unit, _ := unitSocket(t, "tcp", "", "unused")
 	b := mastertest.Start(t, sd.Service(mastertest.Options{Config: s.String(), Env: []string{"WATCHDOG_USEC=1000000"}}, unit))
 	pid := b.PID()
@@ -249,8 +249,8 @@ func TestSystemdFollows(t *testing.T) {
 		version := b.Upgrade(i)
 		sd.Reload(b)
 		// systemd reloads again and again while the supervisor becomes another one.
-		mastertest.Await(t, mastertest.Says("the supervisor to follow"), func() bool {
-			pass(100 * time.Millisecond * time.Duration(i))
+		mastertest.Await(t, mastertest.Text("the supervisor to follow"), func() bool {
+			sleep(100 * time.Millisecond * time.Duration(i))
 			sd.Reload(b)
 			return b.Status().Supervisor == version
 		})
@@ -290,7 +290,7 @@ func TestSystemdReloadWhileFollowing(t *testing.T) {
 	sd := mastertest.NewSystemd(t, true)
 	steps := mastertest.NewSteps(t)
 	b := mastertest.Start(t, mastertest.Options{
-		Config: quiet(t).String(), Env: []string{sd.Env(), steps.Env()},
+		Config: unwatchedSite(t).String(), Env: []string{sd.Env(), steps.Env()},
 		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
 	})
 	await := steps.HoldAt("following")

@@ -44,7 +44,7 @@ func TestResizeInAReload(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t)
+			s := unwatchedSite(t)
 			s.socket = tc.socket
 			b, held := reloadHeld(t, s, "spawned")
 			answer := func() mastertest.Result { return mastertest.Result{Stdout: "5 workers\n"} }
@@ -56,7 +56,7 @@ func TestResizeInAReload(t *testing.T) {
 			case "resize":
 				answer = b.StartCLI("resize", "5")
 			}
-			pass(100 * time.Millisecond) // enough for the old master to obey, and to be forgotten with it
+			sleep(100 * time.Millisecond) // enough for the old master to obey, and to be forgotten with it
 			if tc.fails {
 				b.Kill(held.PID)
 			} else {
@@ -103,12 +103,12 @@ func listening(tb testing.TB, address string) (n int) {
 // TestReopenInAReload: a log that is rotated in the middle of a reload is left alone by everybody afterwards.
 func TestReopenInAReload(t *testing.T) {
 	t.Parallel()
-	b, held := reloadHeld(t, quiet(t).with(`log_file = "log.txt"`), "spawned")
+	b, held := reloadHeld(t, unwatchedSite(t).with(`log_file = "log.txt"`), "spawned")
 	if err := os.Rename(b.Path("log.txt"), b.Path("log.txt.1")); err != nil {
 		t.Fatal(err)
 	}
 	b.Signal(unix.SIGUSR1)
-	mastertest.Await(t, mastertest.Says("a new log"), func() bool { return mastertest.Exists(b.Path("log.txt")) })
+	mastertest.Await(t, mastertest.Text("a new log"), func() bool { return mastertest.Exists(b.Path("log.txt")) })
 	held.Release()
 	b.AwaitGeneration(2)
 	b.AwaitSettled()
@@ -133,7 +133,7 @@ func TestStopTwice(t *testing.T) {
 	for _, first := range []string{"baton stop", "TERM"} {
 		t.Run(first, func(t *testing.T) {
 			t.Parallel()
-			s := quiet(t).with(`stop_timeout = "60s"`)
+			s := unwatchedSite(t).with(`stop_timeout = "60s"`)
 			b := start(t, s)
 			request := hold(t, s.listen[0])
 			ended := func() mastertest.Result { return mastertest.Result{} }
@@ -144,14 +144,14 @@ func TestStopTwice(t *testing.T) {
 			}
 			b.AwaitStatus("the stop", func(st mastertest.Status) bool { return st.State == "stopping" })
 			again := b.StartCLI("stop")
-			pass(700 * time.Millisecond) // more than two signals may be apart that are one
+			sleep(700 * time.Millisecond) // more than two signals may be apart that are one
 			request.wantFinished()
 			for _, r := range []mastertest.Result{ended(), again()} {
 				if r.Code != 0 {
 					t.Errorf("%+v", r)
 				}
 			}
-			wantExit(t, b, 0, soon)
+			wantExit(t, b, 0, shortTimeout)
 		})
 	}
 }
@@ -159,17 +159,17 @@ func TestStopTwice(t *testing.T) {
 // TestSignalTwiceAtOnce: timeout, shells and init send a signal to the process and to its group. That is one signal.
 func TestSignalTwiceAtOnce(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with(`stop_timeout = "60s"`)
+	s := unwatchedSite(t).with(`stop_timeout = "60s"`)
 	b := start(t, s)
 	request := hold(t, s.listen[0])
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGTERM} {
 		b.Signal(sig)
-		pass(time.Millisecond)
+		sleep(time.Millisecond)
 	}
 	b.AwaitLog("the word that it stops", 0, func(text string) bool { return strings.Contains(text, "stopping") })
-	pass(50 * time.Millisecond)
+	sleep(50 * time.Millisecond)
 	request.wantFinished()
-	wantExit(t, b, 0, soon)
+	wantExit(t, b, 0, shortTimeout)
 	if strings.Contains(b.Log(), "killing") {
 		t.Error(b.Log())
 	}
@@ -181,7 +181,7 @@ func TestCommandsHaveAnEnd(t *testing.T) {
 	commands := [][]string{{"status"}, {"reload"}, {"resize", "3"}, {"stop"}}
 	t.Run("the supervisor is stopped", func(t *testing.T) {
 		t.Parallel()
-		b := start(t, quiet(t))
+		b := start(t, unwatchedSite(t))
 		b.Status()
 		mastertest.Freeze(b.PID())
 		var waits []func() mastertest.Result
@@ -199,7 +199,7 @@ func TestCommandsHaveAnEnd(t *testing.T) {
 	})
 	t.Run("the master is stopped", func(t *testing.T) {
 		t.Parallel()
-		b := start(t, quiet(t).with(`stop_timeout = "2s"`))
+		b := start(t, unwatchedSite(t).with(`stop_timeout = "2s"`))
 		master := b.Status().MasterPID
 		mastertest.Freeze(master)
 		want := fmt.Sprintf("the master (pid %d) does not answer: it is stopped", master)
@@ -213,7 +213,7 @@ func TestCommandsHaveAnEnd(t *testing.T) {
 		if r := b.CLI("stop"); r.Code != 0 {
 			t.Errorf("stop: %+v", r)
 		}
-		wantExit(t, b, 0, soon)
+		wantExit(t, b, 0, shortTimeout)
 	})
 	t.Run("somebody else has the socket", func(t *testing.T) {
 		t.Parallel()
@@ -223,8 +223,8 @@ func TestCommandsHaveAnEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ln.Close()
-		b := mastertest.Start(t, mastertest.Options{Config: quiet(t).with(fmt.Sprintf("control = %q", path)).String(), NoWait: true})
-		wantExit(t, b, 111, mastertest.Patience)
+		b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).with(fmt.Sprintf("control = %q", path)).String(), NoWait: true})
+		wantExit(t, b, 111, mastertest.Timeout)
 		<-b.Silent()
 		if want := fmt.Sprintf("(pid %d) does not answer; it is not baton", os.Getpid()); !strings.Contains(b.Log(), want) {
 			t.Errorf("%s, want %s", b.Log(), want)

@@ -15,8 +15,8 @@ import (
 // TestTCPConnectionsLiveThroughReloads: those of a protocol of one's own, idle ones and busy ones.
 func TestTCPConnectionsLiveThroughReloads(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	address := mastertest.FreePort(t)
 	s.routes = echoAt(address, "tcp")
 	b := start(t, s)
@@ -53,7 +53,7 @@ func TestTCPConnectionsLiveThroughReloads(t *testing.T) {
 // sayEcho says something and wants it back.
 func sayEcho(tb testing.TB, c net.Conn, text string) {
 	tb.Helper()
-	_ = c.SetDeadline(time.Now().Add(mastertest.Patience))
+	_ = c.SetDeadline(time.Now().Add(mastertest.Timeout))
 	b := make([]byte, len(text))
 	_, err := io.WriteString(c, text)
 	if err == nil {
@@ -67,7 +67,7 @@ func sayEcho(tb testing.TB, c net.Conn, text string) {
 // talk sends numbered lines, four of them ahead of their answers, until stop is closed, and wants all of them back in
 // their order.
 func talk(c net.Conn, stop <-chan struct{}) error {
-	_ = c.SetDeadline(time.Now().Add(2 * mastertest.Patience))
+	_ = c.SetDeadline(time.Now().Add(2 * mastertest.Timeout))
 	r := bufio.NewReader(c)
 	for sent, got := 0, 0; ; got++ {
 		for ; sent < got+4 && !isClosed(stop); sent++ {
@@ -89,7 +89,7 @@ func talk(c net.Conn, stop <-chan struct{}) error {
 // client closes.
 func TestTCPWithoutHandover(t *testing.T) {
 	t.Parallel()
-	s := quiet(t)
+	s := unwatchedSite(t)
 	address := mastertest.FreePort(t)
 	s.routes = echoAt(address, "tcp", "handover = false")
 	b := start(t, s)
@@ -108,7 +108,7 @@ func TestTCPWithoutHandover(t *testing.T) {
 // TestTCPStop: connections that are idle do not hold up a stop.
 func TestTCPStop(t *testing.T) {
 	t.Parallel()
-	s := quiet(t).with(`stop_timeout = "60s"`)
+	s := unwatchedSite(t).with(`stop_timeout = "60s"`)
 	address := mastertest.FreePort(t)
 	s.routes = echoAt(address, "tcp")
 	b := start(t, s)

@@ -98,7 +98,7 @@ func (c *tlsClient) run(ctx context.Context) error {
 }
 
 func (c *tlsClient) connection(ctx context.Context) error {
-	nc, err := tls.DialWithDialer(&net.Dialer{Timeout: mastertest.Patience}, "tcp", c.address, c.config)
+	nc, err := tls.DialWithDialer(&net.Dialer{Timeout: mastertest.Timeout}, "tcp", c.address, c.config)
 	if err != nil {
 		return fmt.Errorf("dial: %w", err)
 	}
@@ -106,7 +106,7 @@ func (c *tlsClient) connection(ctx context.Context) error {
 	c.dials.Add(1)
 	r := bufio.NewReader(nc)
 	for i := 0; ctx.Err() == nil; i++ {
-		_ = nc.SetDeadline(time.Now().Add(mastertest.Patience))
+		_ = nc.SetDeadline(time.Now().Add(mastertest.Timeout))
 		body := strings.Repeat("x", i%3000)
 		if _, err := fmt.Fprintf(nc, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
 			return fmt.Errorf("request %d: %w", i, err)
@@ -126,7 +126,7 @@ func (c *tlsClient) connection(ctx context.Context) error {
 			}
 			return nil
 		}
-		pass(time.Duration(i%10) * time.Millisecond)
+		sleep(time.Duration(i%10) * time.Millisecond)
 	}
 	return nil
 }
@@ -134,9 +134,9 @@ func (c *tlsClient) connection(ctx context.Context) error {
 // TestTLSReloadsLoseNothing is P1 over TLS, HTTP/1.1: connections stay until they have been told to go.
 func TestTLSReloadsLoseNothing(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	p := newPair(t, "one")
-	b, address := startTLS(t, quiet(t), p)
+	b, address := startTLS(t, unwatchedSite(t), p)
 	c := &tlsClient{address: address, config: p.client()}
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -147,7 +147,7 @@ func TestTLSReloadsLoseNothing(t *testing.T) {
 			}
 		})
 	}
-	mastertest.Await(t, mastertest.Says("the first answers"), func() bool { return c.requests.Load() > 100 })
+	mastertest.Await(t, mastertest.Text("the first answers"), func() bool { return c.requests.Load() > 100 })
 	pace(t, 10, 300*time.Millisecond, func(i int) {
 		b.Signal(unix.SIGHUP)
 		b.AwaitGeneration(2 + i)
@@ -171,7 +171,7 @@ func wantNoCut(tb testing.TB, b *mastertest.Baton) {
 func TestTLSSessionsResume(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "one")
-	b, address := startTLS(t, quiet(t), p)
+	b, address := startTLS(t, unwatchedSite(t), p)
 	config := p.client()
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	resumed := func() bool {
@@ -212,7 +212,7 @@ func TestTLSSessionsResume(t *testing.T) {
 func TestCertificateFiles(t *testing.T) {
 	t.Parallel()
 	one, two, three := newPair(t, "one"), newPair(t, "two"), newPair(t, "three")
-	b, address := startTLS(t, watched(t), one)
+	b, address := startTLS(t, watchedSite(t), one)
 	served := func() string {
 		nc, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
@@ -225,7 +225,7 @@ func TestCertificateFiles(t *testing.T) {
 		t.Fatalf("served: %s", got)
 	}
 	b.WriteFile("cert.pem", two.cert)
-	pass(300 * time.Millisecond)
+	sleep(300 * time.Millisecond)
 	b.WriteFile("key.pem", two.key)
 	st := b.AwaitStatus("one reload", func(s mastertest.Status) bool { return s.Generation == 2 && s.Settled() })
 	if got := served(); got != "two" || !st.LastReload.OK {

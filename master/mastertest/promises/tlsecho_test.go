@@ -18,7 +18,7 @@ func TestTLSEchoGoesOn(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "echo")
 	address := mastertest.FreePort(t)
-	s := quiet(t).withListen(address, `transport = "tls"`, `process = "echo"`, `tls = { cert = "cert.pem", key = "key.pem" }`)
+	s := unwatchedSite(t).withListen(address, `transport = "tls"`, `process = "echo"`, `tls = { cert = "cert.pem", key = "key.pem" }`)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Files: map[string]string{"cert.pem": p.cert, "key.pem": p.key},
 	})
@@ -29,7 +29,7 @@ func TestTLSEchoGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		_ = c.SetDeadline(time.Now().Add(2 * mastertest.Patience))
+		_ = c.SetDeadline(time.Now().Add(2 * mastertest.Timeout))
 		return c
 	}
 	var all []*tls.Conn

@@ -22,8 +22,8 @@ func echoAt(address, transport string, lines ...string) string {
 // TestUDPLosesNothing: every datagram is answered, through reloads, as long as the socket's buffer can take what comes.
 func TestUDPLosesNothing(t *testing.T) {
 	t.Parallel()
-	heavy(t)
-	s := quiet(t)
+	exclusive(t)
+	s := unwatchedSite(t)
 	address := mastertest.FreePort(t)
 	s.routes = echoAt(address, "udp")
 	b := start(t, s)
@@ -100,14 +100,14 @@ func isClosed(ch <-chan struct{}) bool {
 // TestUDPAddressChangesShape: from one address of the port to all, and back, without loss.
 func TestUDPAddressChangesShape(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	address := mastertest.FreePort(t)
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	shapes := []string{address, "0.0.0.0:" + port}
-	s := quiet(t)
+	s := unwatchedSite(t)
 	routes := func(shape string) site {
 		s.routes = echoAt(shape, "udp")
 		return s
@@ -133,7 +133,7 @@ func TestUDPAddressChangesShape(t *testing.T) {
 // TestUDPAddressComesAndGoes: a reload brings a UDP address, and takes it away.
 func TestUDPAddressComesAndGoes(t *testing.T) {
 	t.Parallel()
-	one := quiet(t)
+	one := unwatchedSite(t)
 	two := one
 	address := mastertest.FreePort(t)
 	two.routes = echoAt(address, "udp")
@@ -150,7 +150,7 @@ func TestUDPAddressComesAndGoes(t *testing.T) {
 	}
 	b.WriteConfig(one.String())
 	b.Reload()
-	mastertest.Await(t, mastertest.Says("the port to be free"), func() bool {
+	mastertest.Await(t, mastertest.Text("the port to be free"), func() bool {
 		pc, err := net.ListenPacket("udp", address)
 		if err == nil {
 			pc.Close()

@@ -23,9 +23,9 @@ import (
 func TestUser(t *testing.T) {
 	t.Parallel()
 	mastertest.NeedRoot(t)
-	heavy(t)
+	exclusive(t)
 	port := lowPort(t)
-	s := quiet(t).with(`user = "4711"`, `group = "4712"`, `log_file = "log"`)
+	s := unwatchedSite(t).with(`user = "4711"`, `group = "4712"`, `log_file = "log"`)
 	s.listen = append(s.listen, port, "unix:web.sock")
 	s.routes = fmt.Sprintf("[[route]]\npath = \"/files\"\nstatic = %q\n", filesOf(t, 4711, 4712))
 	b := start(t, s)
@@ -199,7 +199,7 @@ func TestUserByName(t *testing.T) {
 	t.Parallel()
 	mastertest.NeedRoot(t)
 	name, uid, gid, groups := somebody(t)
-	b := start(t, quiet(t).with(fmt.Sprintf("user = %q", name)))
+	b := start(t, unwatchedSite(t).with(fmt.Sprintf("user = %q", name)))
 	wantUser(t, b, uid, gid, groups)
 	b.Stop()
 }
@@ -238,14 +238,14 @@ func TestUserInContainer(t *testing.T) {
 	binary := mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}})
 	steps := mastertest.NewSteps(t)
 	const few = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+setfcap"
-	s := quiet(t).with(`user = "4711"`, `group = "4712"`, `stop_timeout = "2s"`)
+	s := unwatchedSite(t).with(`user = "4711"`, `group = "4712"`, `stop_timeout = "2s"`)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{steps.Env()}, Binary: binary,
 		Shell: `exec setpriv --bounding-set=` + few + ` "$BATON" "$@"`,
 	})
 	wantUser(t, b, 4711, 4712, "4712")
 	b.Reload("--wait")
-	before := look(t, b)
+	before := takeSnapshot(t, b)
 
 	await := steps.HoldAt("spawned")
 	b.Signal(unix.SIGHUP)
@@ -257,26 +257,26 @@ func TestUserInContainer(t *testing.T) {
 	}
 	b.Kill(held.PID)
 	b.AwaitStatus("the end of the reload", func(st mastertest.Status) bool { return st.LastReload.Error != "" })
-	if after := look(t, b); after.String() != before.String() {
+	if after := takeSnapshot(t, b); after.String() != before.String() {
 		t.Errorf("a failed reload has left something:\n%v, it was\n%v", after, before)
 	}
 	b.Reload("--wait")
 	signal(t, b.AwaitSettled().Workers[0].PID, unix.SIGSTOP)
 	b.Signal(unix.SIGTERM)
-	wantExit(t, b, 0, mastertest.Patience)
+	wantExit(t, b, 0, mastertest.Timeout)
 }
 
 // TestUserWhoMayNotExecute: a new binary that is only root's fails the reload, which says why.
 func TestUserWhoMayNotExecute(t *testing.T) {
 	t.Parallel()
 	mastertest.NeedRoot(t)
-	b := start(t, quiet(t).with(`user = "4711"`, `group = "4712"`))
-	before := look(t, b)
+	b := start(t, unwatchedSite(t).with(`user = "4711"`, `group = "4712"`))
+	before := takeSnapshot(t, b)
 	b.Upgrade(1) // mode 0700
 	if r := b.CLI("reload"); r.Code != 1 || !strings.Contains(r.Stderr, "user 4711 may not execute the program") {
 		t.Errorf("%+v", r)
 	}
-	if after := look(t, b); after.String() != before.String() {
+	if after := takeSnapshot(t, b); after.String() != before.String() {
 		t.Errorf("a failed reload has left something:\n%v, it was\n%v", after, before)
 	}
 	if err := os.Chmod(b.Path("baton"), 0o755); err != nil {
@@ -294,15 +294,15 @@ func TestUserWithoutRoot(t *testing.T) {
 	const as4711 = `chown 4711 . site.toml; exec setpriv --reuid=4711 --regid=4711 --clear-groups --inh-caps=+net_raw --ambient-caps=+net_raw "$BATON" "$@"`
 	t.Run("somebody else", func(t *testing.T) {
 		t.Parallel()
-		config := quiet(t).with(`user = "4712"`, `group = "4711"`).String()
+		config := unwatchedSite(t).with(`user = "4712"`, `group = "4711"`).String()
 		b := mastertest.Start(t, mastertest.Options{Config: config, Shell: as4711, NoWait: true})
-		wantExit(t, b, 111, mastertest.Patience)
+		wantExit(t, b, 111, mastertest.Timeout)
 		<-b.Silent()
 		if !strings.Contains(b.Log(), "user 4712: only root") {
 			t.Errorf("the log: %q", b.Log())
 		}
 		b = mastertest.Start(t, mastertest.Options{Config: config, Shell: as4711, NoWait: true, Args: []string{"check", "--config", "site.toml"}})
-		wantExit(t, b, 0, mastertest.Patience)
+		wantExit(t, b, 0, mastertest.Timeout)
 		<-b.Silent()
 		if !strings.Contains(b.Log(), "warning: user 4712: only root") {
 			t.Errorf("check says %q", b.Log())
@@ -310,7 +310,7 @@ func TestUserWithoutRoot(t *testing.T) {
 	})
 	t.Run("oneself", func(t *testing.T) {
 		t.Parallel()
-		b := mastertest.Start(t, mastertest.Options{Config: quiet(t).with(`user = "4711"`, `group = "4711"`).String(), Shell: as4711})
+		b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).with(`user = "4711"`, `group = "4711"`).String(), Shell: as4711})
 		st := b.Status()
 		none := strings.Repeat("0", 16)
 		if master := mainThread(t, st.MasterPID); master["CapAmb"] == none {

@@ -34,7 +34,7 @@ func (c *wsTalker) run(ctx context.Context) error {
 }
 
 func (c *wsTalker) dial(ctx context.Context) (*websocket.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, mastertest.Patience)
+	ctx, cancel := context.WithTimeout(ctx, mastertest.Timeout)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: c.tls}}
 	conn, _, err := websocket.Dial(ctx, c.url, &websocket.DialOptions{HTTPClient: client})
@@ -49,7 +49,7 @@ func (c *wsTalker) connection(ctx context.Context, n int) error {
 		return fmt.Errorf("dial: %w", err)
 	}
 	defer conn.CloseNow()
-	talk, cancel := context.WithTimeout(context.Background(), mastertest.Patience)
+	talk, cancel := context.WithTimeout(context.Background(), mastertest.Timeout)
 	defer cancel()
 	for i := 0; ctx.Err() == nil; i++ {
 		message := fmt.Sprintf("%d/%d", n, i)
@@ -66,7 +66,7 @@ func (c *wsTalker) connection(ctx context.Context, n int) error {
 		default:
 			return fmt.Errorf("message %s: %w (%w)", message, err, werr)
 		}
-		pass(time.Duration(i%5) * time.Millisecond)
+		sleep(time.Duration(i%5) * time.Millisecond)
 	}
 	return conn.Close(websocket.StatusNormalClosure, "")
 }
@@ -75,10 +75,10 @@ func (c *wsTalker) connection(ctx context.Context, n int) error {
 // message that was received before.
 func TestWebSocketReloads(t *testing.T) {
 	t.Parallel()
-	heavy(t)
+	exclusive(t)
 	p := newPair(t, "one")
 	plain := mastertest.FreePort(t)
-	s := quiet(t).with(`drain_timeout = "1500ms"`).withListen(plain, `process = "websocket-echo"`)
+	s := unwatchedSite(t).with(`drain_timeout = "1500ms"`).withListen(plain, `process = "websocket-echo"`)
 	secure := mastertest.FreePort(t)
 	s = s.withListen(secure, `process = "websocket-echo"`, `transport = "tls"`, `tls = { cert = "cert.pem", key = "key.pem" }`)
 	b := mastertest.Start(t, mastertest.Options{
@@ -97,13 +97,13 @@ func TestWebSocketReloads(t *testing.T) {
 		}
 	}
 	answered := func() int64 { return talkers[0].messages.Load() + talkers[1].messages.Load() }
-	mastertest.Await(t, mastertest.Says("the first answers"), func() bool { return answered() > 100 })
+	mastertest.Await(t, mastertest.Text("the first answers"), func() bool { return answered() > 100 })
 	pace(t, 8, 700*time.Millisecond, func(i int) {
 		b.Signal(unix.SIGHUP)
 		b.AwaitGeneration(2 + i)
 	})
 	restarts := func() int64 { return talkers[0].restarts.Load() + talkers[1].restarts.Load() }
-	mastertest.Await(t, mastertest.Says("every client to have come back"), func() bool { return restarts() >= 16 })
+	mastertest.Await(t, mastertest.Text("every client to have come back"), func() bool { return restarts() >= 16 })
 	b.AwaitSettled()
 	cancel()
 	all.Wait()
@@ -115,7 +115,7 @@ func TestWebSocketReloads(t *testing.T) {
 func TestWebSocketStop(t *testing.T) {
 	t.Parallel()
 	address := mastertest.FreePort(t)
-	b := start(t, quiet(t).with(`stop_timeout = "60s"`).withListen(address, `process = "websocket-echo"`))
+	b := start(t, unwatchedSite(t).with(`stop_timeout = "60s"`).withListen(address, `process = "websocket-echo"`))
 	c := &wsTalker{url: "ws://" + address}
 	conn, err := c.dial(t.Context())
 	if err != nil {

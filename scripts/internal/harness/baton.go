@@ -24,8 +24,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// Patience is how long anything may take that should come soon. It is used up only by what fails.
-const Patience = 60 * time.Second
+// Timeout is how long anything may take that should come soon. It is used up only by what fails.
+const Timeout = 60 * time.Second
 
 // Baton is the one under test. Its directory has the binary, "baton", its config, "site.toml", and what it says, "log".
 type Baton struct {
@@ -117,7 +117,7 @@ func (b *Baton) Stop() error {
 	}
 	select {
 	case <-b.Ended():
-	case <-time.After(Patience):
+	case <-time.After(Timeout):
 		return errors.New("still there after TERM")
 	}
 	if code := b.cmd.ProcessState.ExitCode(); code != 0 {
@@ -131,7 +131,7 @@ func (b *Baton) Stop() error {
 
 // Command runs one of baton's own commands, by a binary that is never replaced.
 func (b *Baton) Command(tool string, args ...string) (output string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool, append(args, "--control", b.Path("baton.sock"))...)
 	out, err := cmd.CombinedOutput()
@@ -227,7 +227,7 @@ func (b *Baton) Session() (pids []int) {
 
 // Until asks until the answer is nil, and returns the last one when Patience is over.
 func Until(ask func() error) error {
-	deadline := time.Now().Add(Patience)
+	deadline := time.Now().Add(Timeout)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

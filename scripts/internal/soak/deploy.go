@@ -160,12 +160,12 @@ func (s *soak) awaitText() {
 
 // text is what /text answers, on a connection of its own.
 func (s *soak) text() (string, error) {
-	c, err := net.DialTimeout("tcp", s.site.web, harness.Patience)
+	c, err := net.DialTimeout("tcp", s.site.web, harness.Timeout)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(harness.Patience))
+	_ = c.SetDeadline(time.Now().Add(harness.Timeout))
 	if _, err := io.WriteString(c, "GET /text HTTP/1.0\r\nHost: x\r\n\r\n"); err != nil {
 		return "", err
 	}

@@ -16,7 +16,7 @@ const (
 )
 
 // heldFor is how long a client may take to notice that its connection is dead; its port is another's after that.
-const heldFor = harness.Patience
+const heldFor = harness.Timeout
 
 // held knows which connections were bound to fail.
 type held struct {

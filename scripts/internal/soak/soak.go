@@ -92,7 +92,7 @@ func (s *soak) startLoad(address, classes string, trust *tls.Config) *load.Runne
 		panic(err) // the classes are ours
 	}
 	return load.Start(context.Background(), load.Config{
-		Target: address, Classes: counts, Seed: s.seed, TLS: trust, Timeout: harness.Patience,
+		Target: address, Classes: counts, Seed: s.seed, TLS: trust, Timeout: harness.Timeout,
 		LargePath: "/files/large", Large: s.large, ReadPause: 20 * time.Millisecond, Excuse: s.held.excuse,
 	})
 }
