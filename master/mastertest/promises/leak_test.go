@@ -114,7 +114,7 @@ func TestIdleSleeps(t *testing.T) {
 	})
 	b.Reload()
 	takeSnapshot(t, b)
-	sleep(3 * time.Second)                       // what a reload gives others time for has passed, and the Go runtime comes to rest
+	sleep(3 * time.Second)                      // what a reload gives others time for has passed, and the Go runtime comes to rest
 	file := filepath.Join(t.TempDir(), "trace") // not where the config file is: that folder is watched
 	args := []string{"-f", "-q", "-ttt", "-o", file}
 	for _, p := range b.Tree() {
