@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+
+	"baton/http/internal/proxy"
 )
 
 const bufferSize = 32 << 10
@@ -29,7 +31,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 	case !begun:
 		h.Del("Content-Length")
-		(&bodyError{err}).answer(w, r)
+		proxy.AnswerBadBody(w, r, err)
 	default:
 		panic(http.ErrAbortHandler)
 	}

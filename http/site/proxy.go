@@ -1,67 +1,45 @@
 package site
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
-	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"strings"
 	"time"
+
+	"baton/http/internal/proxy"
 )
 
-// newTransport returns what keeps the connections to upstreams, with the limit of a [timeoutTransport]. It never uses a
-// proxy of the environment, and hands bodies on as they are encoded.
-func newTransport(timeout time.Duration) http.RoundTripper {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	return timeoutTransport{&http.Transport{
-		DialContext:           dialer.DialContext,
-		MaxIdleConnsPerHost:   1024,
-		IdleConnTimeout:       60 * time.Second,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ExpectContinueTimeout: time.Second,
-		DisableCompression:    true,
-		WriteBufferSize:       bufferSize,
-		ReadBufferSize:        bufferSize,
-	}, timeout}
-}
+// idleTimeout is how long a connection to an upstream is kept. Servers close theirs after two seconds and more: a request must
+// not meet that.
+const idleTimeout = time.Second
 
-func newProxy(to string, transport http.RoundTripper) (http.Handler, error) {
+func newProxy(to string, timeout time.Duration) (http.Handler, error) {
 	target, err := ParseUpstream(to)
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	return &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
-			r.SetURL(target)
-			r.SetXForwarded()
-			dropHTTP2(r.Out.Header)
-		},
-		Transport:     transport,
-		FlushInterval: -1, // at once: the upstream knows why it flushed
-		BufferPool:    bufferPool{},
-		ErrorHandler:  badGateway,
-		ErrorLog:      log.New(io.Discard, "", 0), // the answer says it
+	return &proxy.Proxy{
+		Upstream: &proxy.Upstream{Dial: dialer(target), Timeout: timeout, IdleTimeout: idleTimeout},
+		Host:     target.Host,
+		Base:     strings.TrimSuffix(target.EscapedPath(), "/"),
 	}, nil
 }
 
-// dropHTTP2 drops a request to go on in HTTP/2: the upstream would obey, and the client would speak to it past all routes.
-// Other upgrades, WebSocket for one, are the upstream's business.
-func dropHTTP2(h http.Header) {
-	h.Del("Http2-Settings")
-	for token := range strings.SplitSeq(h.Get("Upgrade"), ",") {
-		name, _, _ := strings.Cut(strings.TrimSpace(token), "/")
-		if strings.EqualFold(name, "h2c") || strings.EqualFold(name, "h2") {
-			h.Del("Upgrade")
-			h.Del("Connection")
-			return
-		}
+// dialer opens connections to an upstream. It never uses a proxy of the environment.
+func dialer(to *url.URL) func(context.Context) (net.Conn, error) {
+	plain := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	if to.Scheme == "http" {
+		addr := net.JoinHostPort(to.Hostname(), cmp.Or(to.Port(), "80"))
+		return func(ctx context.Context) (net.Conn, error) { return plain.DialContext(ctx, "tcp", addr) }
 	}
+	secure := &tls.Dialer{NetDialer: plain, Config: &tls.Config{ServerName: to.Hostname(), NextProtos: []string{"http/1.1"}}}
+	addr := net.JoinHostPort(to.Hostname(), cmp.Or(to.Port(), "443"))
+	return func(ctx context.Context) (net.Conn, error) { return secure.DialContext(ctx, "tcp", addr) }
 }
 
 // ParseUpstream parses the URL of a route's Proxy.
@@ -79,43 +57,3 @@ func ParseUpstream(s string) (*url.URL, error) {
 	}
 	return u, nil
 }
-
-func badGateway(w http.ResponseWriter, r *http.Request, err error) {
-	var body *bodyError
-	switch {
-	case errors.As(err, &body):
-		body.answer(w, r)
-	case r.Context().Err() != nil:
-		panic(http.ErrAbortHandler) // the client has gone, or the deadline has come
-	case isTimeout(err):
-		http.Error(w, "504 gateway timeout: "+errUpstreamTimeout.Error(), http.StatusGatewayTimeout)
-	default:
-		http.Error(w, "502 bad gateway: "+reason(err), http.StatusBadGateway)
-	}
-}
-
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.Is(err, errUpstreamTimeout) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// reason returns the innermost cause: the addresses around it are not for strangers.
-func reason(err error) string {
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
-		return "the upstream's name is not known"
-	}
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return err.Error()
-		}
-		err = inner
-	}
-}
-
-type bufferPool struct{}
-
-func (bufferPool) Get() []byte  { return buffers.Get().(*[bufferSize]byte)[:] }
-func (bufferPool) Put(b []byte) { buffers.Put((*[bufferSize]byte)(b)) }

@@ -63,9 +63,8 @@ func New(cfg Config, self Self) (http.Handler, error) {
 		return builtIn(self)
 	}
 	rt := router{routes: map[string]http.Handler{}}
-	transport := newTransport(cfg.UpstreamTimeout)
 	for _, r := range cfg.Routes {
-		h, err := r.handler(self, transport)
+		h, err := r.handler(self, cfg.UpstreamTimeout)
 		if err == nil {
 			err = rt.add(r.Path, h)
 		}
@@ -76,7 +75,7 @@ func New(cfg Config, self Self) (http.Handler, error) {
 	return noTunnel(&rt), nil
 }
 
-func (r Route) handler(self Self, transport http.RoundTripper) (http.Handler, error) {
+func (r Route) handler(self Self, upstreamTimeout time.Duration) (http.Handler, error) {
 	switch {
 	case !strings.HasPrefix(r.Path, "/"):
 		return nil, errors.New("want a path that begins with /")
@@ -87,7 +86,7 @@ func (r Route) handler(self Self, transport http.RoundTripper) (http.Handler, er
 	case r.Static != "":
 		return newStatic(CleanPath(r.Path), r.Static)
 	case r.Proxy != "":
-		return newProxy(r.Proxy, transport)
+		return newProxy(r.Proxy, upstreamTimeout)
 	case r.Respond != nil:
 		return newRespond(*r.Respond, r.Status, r.Delay), nil
 	default:

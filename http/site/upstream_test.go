@@ -1,8 +1,6 @@
 package site
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,7 +8,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -77,63 +74,6 @@ func TestUpstreamHasTimeWhileClientIsSlow(t *testing.T) {
 	}
 	if got := body(t, resp); resp.StatusCode != 200 || got != "abcd" {
 		t.Errorf("%s %q", resp.Status, got)
-	}
-}
-
-// pausing is an upstream's answer that comes byte by byte, each after a pause, until its request is canceled.
-type pausing struct {
-	ctx    context.Context
-	pauses []time.Duration
-}
-
-func (p *pausing) RoundTrip(r *http.Request) (*http.Response, error) {
-	p.ctx = r.Context()
-	return &http.Response{StatusCode: http.StatusOK, Body: p}, nil
-}
-
-func (p *pausing) Read(b []byte) (int, error) {
-	if len(p.pauses) == 0 {
-		return 0, io.EOF
-	}
-	select {
-	case <-time.After(p.pauses[0]):
-		p.pauses = p.pauses[1:]
-		return copy(b, "x"), nil
-	case <-p.ctx.Done():
-		return 0, context.Cause(p.ctx)
-	}
-}
-
-func (p *pausing) Close() error { return nil }
-
-// TestUpstreamPauses: the limit counts from one read to the next, and not while the client takes what was read.
-func TestUpstreamPauses(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		limit  time.Duration
-		pauses []time.Duration
-		want   error
-	}{
-		{"shorter than the limit, longer together", time.Minute, []time.Duration{50 * time.Second, 50 * time.Second, 50 * time.Second}, io.EOF},
-		{"longer than the limit", time.Minute, []time.Duration{50 * time.Second, 70 * time.Second}, errUpstreamTimeout},
-		{"no limit", 0, []time.Duration{30 * 24 * time.Hour}, io.EOF},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			resp, err := timeoutTransport{&pausing{pauses: tt.pauses}, tt.limit}.RoundTrip(
-				httptest.NewRequestWithContext(ctx, "GET", "/", nil))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for err == nil {
-				time.Sleep(time.Hour) // the client takes its time
-				_, err = resp.Body.Read(make([]byte, 1))
-			}
-			if !errors.Is(err, tt.want) {
-				t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
-			}
-		})
 	}
 }
 
