@@ -25,7 +25,7 @@ func (m *master) stage() error {
 	m.store(supervisor.EntryExe, m.opts.Version, exe)
 	_ = unix.Close(exe)
 
-	b, err := wire.Marshal(storedConfig{Config: m.cfg, Sum: m.sum[:], Resolved: m.resolved})
+	b, err := wire.Marshal(storedConfig{Config: m.cfg, Sum: m.sum[:], Resolved: m.sockets.Resolved})
 	if err != nil {
 		return fmt.Errorf("master: config: %w", err)
 	}

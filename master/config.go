@@ -103,20 +103,6 @@ type Listen struct {
 	NoHandover bool
 }
 
-func (l Listen) name() string {
-	if l.Name != "" {
-		return l.Name
-	}
-	return l.Address
-}
-
-func (l Listen) transport() string {
-	if l.Transport != "" {
-		return l.Transport
-	}
-	return "tcp"
-}
-
 func (c *Config) workers() int {
 	if c.Workers > 0 {
 		return c.Workers

@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/listen"
 	"baton/master/internal/message"
-	"baton/master/internal/sockets"
 	"baton/master/internal/supervisor"
 	"baton/worker/logsink"
 	"baton/worker/ownfile"
@@ -51,11 +51,7 @@ func (m *master) openControl() error {
 	if m.files.control = it.file(); had && m.files.control.Path == path && m.stands(m.files.control) {
 		return nil
 	}
-	addr, err := sockets.Resolve("unix:"+path, "tcp", "/")
-	if err != nil {
-		return fmt.Errorf("control socket: %w", err)
-	}
-	fd, err := sockets.Bind(addr, 0o600)
+	fd, err := listen.Unix(path, 0o600)
 	if err != nil {
 		return fmt.Errorf("control socket: %w%s", err, whoRuns(path, err))
 	}
@@ -179,10 +175,8 @@ func (m *master) writePIDFile() {
 // paths are all files that go in the end, but for those of sockets that systemd has as well.
 func (m *master) paths() []wire.Path {
 	var all []wire.Path
-	for _, s := range m.sockets {
-		if !m.welcome.FDStore {
-			all = append(all, s.File)
-		}
+	if !m.welcome.FDStore {
+		all = m.sockets.Files()
 	}
 	all = append(all, m.files.control, m.files.pid)
 	return slices.DeleteFunc(all, func(f wire.Path) bool { return f == wire.Path{} })

@@ -25,6 +25,10 @@ var rules = []rule{
 	{from: "baton/master/internal/supervisor", only: []string{"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal", "baton/master/internal/supervisor", "baton/master/peer"}},
 	{from: "baton/master/peer", only: []string{"golang.org/x/sys"}},
 	{from: "baton/master/internal", except: "baton/master/internal/supervisor", not: []string{"baton/master/internal/supervisor"}},
+	{from: "baton/master/internal/listen", only: []string{
+		"golang.org/x/sys", "baton/worker/wire", "baton/worker/rawfd", "baton/worker/ownfile",
+		"baton/master/internal/backoff", "baton/master/internal/monotime", "baton/master/internal/status",
+	}},
 	{from: "baton/master/internal/plan", only: []string{
 		"golang.org/x/sys", "baton/worker/wire", "baton/master/internal/backoff", "baton/master/internal/monotime",
 		"baton/master/internal/status",

@@ -67,8 +67,7 @@ func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
 	}
 	m.checkEmpty()
 	m.reportOldest()
-	return monotime.Earliest(m.checkTickets(m.checkQueries(next)), m.measureAt, m.listenAt,
-		m.checkRelisten(now), m.closeQuiet(now))
+	return monotime.Earliest(m.checkTickets(m.checkQueries(next)), m.measureAt, m.listenAt, m.checkSockets(now))
 }
 
 // carryOut does what the plan says until it says nothing more: only then does it know of the deadlines of what was done.

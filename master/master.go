@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/listen"
 	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
@@ -48,15 +49,12 @@ type master struct {
 	want         int          // slots
 	grown        map[int]bool // slots that are new in this generation, and had no worker yet
 	resized      int64        // requests of the supervisor's that are in want
-	sockets      []sock
-	resolved     map[string]string  // addresses, as they are written and as they were found
-	createdPaths []wire.Path        // files, by this process
-	steered      map[address]string // what the kernel was told last
-	relisten     relisten
-	payload      int        // memory file
-	balance      int        // the memory in which workers count what they accept
-	tickets      ticketKeys // none without a TLS listener
-	logFD        int        // log file; -1: standard error
+	sockets      listen.Set
+	createdPaths []wire.Path // files, by this process
+	payload      int         // memory file
+	balance      int         // the memory in which workers count what they accept
+	tickets      ticketKeys  // none without a TLS listener
+	logFD        int         // log file; -1: standard error
 	files        files
 
 	procs     map[int]*proc
@@ -100,7 +98,7 @@ func runMaster(opts Options) int {
 	worker.DropSignals()
 	step.At(step.Started)
 	m := &master{
-		opts: opts, phase: phasePreparing, inherited: map[string]entry{}, procs: map[int]*proc{}, steered: map[address]string{}, resolved: map[string]string{},
+		opts: opts, phase: phasePreparing, inherited: map[string]entry{}, procs: map[int]*proc{},
 		hearts: map[int]int{}, logFD: -1, payload: -1,
 		packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
 		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), attempt: os.Getenv(supervisor.AttemptEnv),

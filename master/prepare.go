@@ -41,7 +41,7 @@ func (userError) ExitCode() int { return exitUser }
 type storedConfig struct {
 	Config   Config
 	Sum      []byte
-	Resolved map[string]string // see master.resolve
+	Resolved map[string]string // see listen.Set
 }
 
 // prepare does everything that can fail, and nothing that anybody notices. What it puts into the registry is staged.
@@ -85,9 +85,7 @@ func (m *master) prepareRestart() error {
 	}
 	m.cfg = sc.Config
 	copy(m.sum[:], sc.Sum)
-	if sc.Resolved != nil {
-		m.resolved = sc.Resolved
-	}
+	m.sockets.Resolved = sc.Resolved
 	m.chooseCount()
 	return m.openAll()
 }

@@ -3,13 +3,13 @@ package master
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/listen"
 	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
@@ -38,7 +38,7 @@ type proc struct {
 	told   string // who takes its connections
 	why    string // we have killed it, and this is why
 
-	given map[string]bool // the sockets that this master has given to it, by key
+	accepts listen.Worker
 
 	recycled string // why another one takes its place
 	rss      int64  // bytes, when it was looked at last
@@ -69,7 +69,7 @@ func (m *master) startWorker(slot, replaces int) error {
 	}
 	step.At(step.Forked)
 	rec := message.WorkerRecord{
-		Generation: m.gen, Slot: slot, Started: int64(monotime.Now()), Listeners: m.addressesOf(slot), Starting: m.phase.isMaster(), Replaces: replaces,
+		Generation: m.gen, Slot: slot, Started: int64(monotime.Now()), Listeners: m.sockets.Addresses(slot), Starting: m.phase.isMaster(), Replaces: replaces,
 	}
 	p := &proc{Worker: plan.Worker{PID: pid, Generation: m.gen, Slot: slot, Started: monotime.Now()}, own: true, record: rec}
 	p.Replaces, p.Grown = replaces, m.grown[slot]
@@ -91,7 +91,7 @@ func (m *master) startWorker(slot, replaces int) error {
 		p.why = fmt.Sprintf("setup: %v", err)
 		m.kill(p)
 	}
-	m.shareExtra()
+	m.serveSockets()
 	// Not before the setup: if this master dies in between, the worker sees the end and goes, and else it is complete.
 	m.store(supervisor.WorkerEntry(pid), p.record, raw)
 	go m.readWorker(p)
@@ -129,8 +129,7 @@ func (m *master) sendSetup(p *proc) error {
 		MaxConnections: m.cfg.MaxConnections, MaxRequests: plan.Jitter(int64(m.cfg.MaxRequests), p.PID),
 		HangTimeout: p.record.HangTimeout, Heart: p.record.Heart,
 	}
-	batches := batch(m.ownSockets(p.Slot), m.paths())
-	s.More = len(batches) > 0
+	s.More = true
 	fds := []int{m.payload, m.balance}
 	if p.record.HangTimeout > 0 {
 		fds = append(fds, m.hearts[p.Generation])
@@ -138,13 +137,8 @@ func (m *master) sendSetup(p *proc) error {
 	if err := p.conn.Post(s, fds...); err != nil {
 		return err
 	}
-	for _, b := range batches {
-		if err := p.conn.Post(b.Sockets, b.fds...); err != nil {
-			return err
-		}
-		for _, l := range b.Listeners {
-			p.give(l.Key)
-		}
+	if err := m.sockets.Give(p.asListener(), m.paths()); err != nil {
+		return err
 	}
 	if fd := m.workerLog(); fd >= 0 {
 		return p.conn.Post(wire.LogFile{}, fd)
@@ -329,7 +323,7 @@ func (m *master) gone(p *proc) {
 	}
 	if p.Generation == m.gen && !m.phase.isStopping() {
 		m.slotCrashed(p.Slot, time.Duration(monotime.Now()-p.Started), p.end())
-		m.coverSlot(p.Slot)
+		m.serveSockets()
 	}
 }
 
@@ -360,8 +354,7 @@ func (m *master) apply(a plan.Action) {
 		p := m.procs[a.PID]
 		p.State = plan.Serving
 		_ = p.conn.Post(wire.Go{PIDFile: m.files.pid})
-		m.steer()
-		m.coverEmpty()
+		m.serveSockets()
 	case plan.Replace:
 		m.startReplacement(m.procs[a.PID], a.Why)
 	case plan.Retire:
@@ -398,14 +391,8 @@ func (m *master) kill(p *proc) {
 func (m *master) drain(p *proc, deadline monotime.Time) {
 	p.State, p.Deadline = plan.Draining, deadline
 	m.tellTakers()
-	d := wire.Drain{Deadline: int64(deadline), Stop: m.phase.isStopping(), Ends: m.endedAddresses(p.record.Listeners, p.Generation)}
+	d := wire.Drain{Deadline: int64(deadline), Stop: m.phase.isStopping(), Ends: m.sockets.Ended(p.record.Listeners, p.Generation)}
 	_ = p.conn.Post(d)
 	p.record.Draining, p.record.Deadline = true, int64(deadline)
 	m.store(supervisor.WorkerEntry(p.PID), p.record, -1)
-}
-
-// endedAddresses are those of the addresses that this generation does not serve any more, as a worker of generation gen
-// knows them.
-func (m *master) endedAddresses(addresses []string, gen int) []string {
-	return slices.DeleteFunc(slices.Clone(addresses), func(at string) bool { return m.serves(at, gen) })
 }

@@ -31,28 +31,6 @@ func TestAdopted(t *testing.T) {
 	}
 }
 
-// TestEndedAddresses: those that no socket has any more, of whatever slot, extra ones among them.
-func TestEndedAddresses(t *testing.T) {
-	t.Parallel()
-	again := sock{at: "again", sockRecord: sockRecord{Made: 5}} // somebody has removed the first one's path
-	m := &master{sockets: []sock{{at: "a", key: "a/7", extra: true}, {at: "b"}, again}}
-	if got := m.endedAddresses([]string{"a", "c", "again"}, 4); !slices.Equal(got, []string{"c", "again"}) {
-		t.Errorf("a worker of an older generation: %v", got)
-	}
-	if got := m.endedAddresses([]string{"a", "again"}, 5); len(got) != 0 {
-		t.Errorf("a worker of the generation that has made it: %v", got)
-	}
-}
-
-func TestMadeIn(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct{ made, gen, want int }{{3, 5, 3}, {5, 5, 5}, {7, 1, 0}, {0, 1, 0}} {
-		if got := madeIn(tt.made, tt.gen); got != tt.want {
-			t.Errorf("made in %d, to generation %d: %d, want %d", tt.made, tt.gen, got, tt.want)
-		}
-	}
-}
-
 // TestGone: who ends unasked has crashed; in a slot of the running generation, the next one may have to wait for that.
 func TestGone(t *testing.T) {
 	t.Parallel()
@@ -127,8 +105,8 @@ func TestServingSlots(t *testing.T) {
 		for _, slot := range tt.crashed {
 			m.crashes.Add(slot, 3, 0, "", now)
 		}
-		if got := m.servingSlots(); got != tt.want {
-			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		if got, empty := m.servingSlots(); got != tt.want || !slices.Equal(empty, tt.crashed) {
+			t.Errorf("%s: %d, want %d; empty after a crash: %v", tt.name, got, tt.want, empty)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
-	"baton/master/internal/sockets"
 	"baton/master/internal/status"
 )
 
@@ -61,22 +60,8 @@ func (m *master) status(q *query) Status {
 	}
 	st.Handover = HandoverStatus(handed)
 	status.SortWorkers(st.Workers)
-	st.Listeners = m.listenerStatus()
+	st.Listeners = m.sockets.Status()
 	return st
-}
-
-func (m *master) listenerStatus() (all []ListenerStatus) {
-	for _, s := range m.sockets {
-		if s.extra || s.Slot > 0 {
-			continue
-		}
-		st := ListenerStatus{Name: s.name(), Address: sockets.Local(s.fd), State: "listening"}
-		if err := m.listenError(s.at); err != nil {
-			st.State, st.Error = "failed", err.Error()
-		}
-		all = append(all, st)
-	}
-	return all
 }
 
 func (m *master) state() string {

@@ -33,12 +33,12 @@ func (m *master) resize(n int) error {
 	case n < 1 || n > MaxWorkers:
 		return fmt.Errorf("%d workers: want 1 to %d", n, MaxWorkers)
 	case n < m.want:
-		m.shrinkSockets(n)
+		m.sockets.Shrink(n)
 	case n > m.want:
 		if err := m.roomFor(n); err != nil {
 			return err
 		}
-		if err := m.growSockets(n); err != nil {
+		if err := m.sockets.Grow(n); err != nil {
 			return err
 		}
 	}
@@ -53,7 +53,7 @@ func (m *master) resize(n int) error {
 	}
 	m.want = n
 	m.crashes.Shrink(n)
-	m.steer()
+	m.serveSockets()
 	m.serving()
 	return nil
 }
@@ -74,13 +74,7 @@ func (m *master) roomFor(n int) error {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
 		return nil // then it is seen when something fails
 	}
-	sockets := len(m.sockets)
-	for _, l := range m.cfg.Listen {
-		if l.ReusePort {
-			sockets += n - m.want
-		}
-	}
-	if need := sockets + filesOfWorkers*n + filesBesides; uint64(need) > limit.Cur {
+	if need := m.sockets.Needs(n) + filesOfWorkers*n + filesBesides; uint64(need) > limit.Cur {
 		return fmt.Errorf("a reload of %d workers needs %d open files, and the limit is %d", n, need, limit.Cur)
 	}
 	return nil

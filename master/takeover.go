@@ -136,7 +136,7 @@ func (m *master) onCommitted(c message.Committed) {
 	if m.welcome.Role != message.RoleRestart {
 		m.crashes.Committed = monotime.Now()
 	}
-	m.listenNew()
+	m.sockets.Listen()
 	m.writePIDFile()
 	todo, _ := m.plan(monotime.Now())
 	for _, a := range todo {
@@ -150,7 +150,9 @@ func (m *master) onCommitted(c message.Committed) {
 	for _, w := range m.cfg.Warnings {
 		m.warn(w)
 	}
-	m.warnUnused()
+	for _, w := range m.sockets.Unused() {
+		m.warn(w)
+	}
 }
 
 func (m *master) onRefused(r message.Refused) {
@@ -166,12 +168,12 @@ func (m *master) onAlone() {
 	m.recallCounts()
 	m.dropHearts()
 	if m.phase == phaseCurrent {
-		m.shareExtra()
+		m.serveSockets()
 		m.startWatch()
 		m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
 	}
 	if m.welcome.Role == message.RoleRestart {
-		m.tellListening()
+		m.sockets.TellListening()
 		m.takersBy = monotime.Now().Add(takersWait)
 	}
 	step.At(step.Alone)
@@ -195,7 +197,7 @@ func (m *master) stop(deadline monotime.Time) {
 	if m.stopWatch != nil {
 		m.stopWatch()
 	}
-	m.closeListeners()
+	m.sockets.Close()
 }
 
 // onHungUp: the process that the user started is dead, so everything ends, by itself and gracefully. Nobody else removes

@@ -75,7 +75,7 @@ func (m *master) openTickets() error {
 
 func (m *master) hasTLS() bool {
 	for _, l := range m.cfg.Listen {
-		if l.transport() == "tls" {
+		if l.Transport == "tls" {
 			return true
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/master/internal/sockets"
+	"baton/master/internal/listen"
 	"baton/master/internal/status"
 	"baton/master/peer"
 )
@@ -30,7 +30,7 @@ func whoRuns(path string, err error) string {
 	c := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			conn, err := sockets.Dial(ctx, path)
+			conn, err := listen.Dial(ctx, path)
 			if err == nil {
 				holder = peer.Of(conn)
 			}

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"baton/master/internal/listen"
 	"baton/master/internal/message"
 	"baton/master/internal/monotime"
-	"baton/master/internal/sockets"
 	"baton/master/internal/spawn"
 	"baton/master/internal/status"
 	"baton/worker/seqpacket"
@@ -187,12 +187,12 @@ func (sv *supervisor) workers() []status.Worker {
 	return all
 }
 
-// listeners are the addresses of the registry's sockets. What the user calls them is not known here.
+// listeners are the addresses of the registry's listen. What the user calls them is not known here.
 func (sv *supervisor) listeners() []status.Listener {
 	var all []status.Listener
 	seen := map[string]bool{}
 	for _, name := range sv.registry.names(EntryListen + "/") {
-		address := sockets.Local(sv.registry[name].fd)
+		address := listen.Local(sv.registry[name].fd)
 		if !seen[address] {
 			all = append(all, status.Listener{Name: address, Address: address})
 		}

@@ -1,4 +1,4 @@
-package sockets
+package listen
 
 import (
 	"context"
@@ -8,8 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,63 +18,17 @@ import (
 // maxPath is what fits into a sockaddr_un with its NUL.
 const maxPath = 107
 
-// Bind makes the socket and takes the address, but does not listen: a socket that listens takes its share of the
-// connections at once, and closing it because the reload has failed would reset them. That the address is taken by
-// somebody else is found here all the same.
-//
-// A Unix socket listens at once: there is nobody whose share it could take, and one that does not listen looks as if its
-// process had died.
-//
-// The happy path, for TCP: socket, setsockopt SO_REUSEADDR, bind.
-func Bind(a Addr, mode os.FileMode) (fd int, err error) {
-	kind := unix.SOCK_STREAM
-	if a.Network == "udp" {
-		kind = unix.SOCK_DGRAM
+// Unix makes a Unix socket that listens at an absolute path, with this mode.
+func Unix(path string, mode os.FileMode) (fd int, err error) {
+	a := Addr{network: "unix", path: realPath(path)}
+	if fd, err = newSocket(a); err != nil {
+		return -1, err
 	}
-	// Plain TCP, not MPTCP: only that takes SO_ATTACH_REUSEPORT_CBPF.
-	fd, err = unix.Socket(a.family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("listen %s: socket: %w", a, err)
-	}
-	if a.Network == "unix" {
-		err = bindUnix(fd, a.Path, mode)
-	} else {
-		err = bindInet(fd, a)
-	}
-	if err != nil {
+	if err := bindUnix(fd, a.path, mode); err != nil {
 		_ = unix.Close(fd)
 		return -1, fmt.Errorf("listen %s: %w", a, err)
 	}
 	return fd, nil
-}
-
-func bindInet(fd int, a Addr) error {
-	if a.Network == "tcp" {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
-	}
-	if a.ReusePort {
-		if err := ShareAddress(fd); err != nil {
-			return err
-		}
-	}
-	if a.family == unix.AF_INET6 {
-		only := 0
-		if a.host != "::" {
-			only = 1
-		}
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
-	}
-	return os.NewSyscallError("bind", unix.Bind(fd, a.sa))
-}
-
-// ShareAddress lets other sockets of this user, that are set so too, bind the address of this one, or one that
-// overlaps with it.
-func ShareAddress(fd int) error {
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 }
 
 // bindUnix takes over the path of a socket that nobody listens on any more, and no other. Of several who try at the same
@@ -126,14 +78,14 @@ func removeStale(path, short string) error {
 	return os.Remove(path)
 }
 
-// How long a path is waited for that somebody else is just binding: that takes him far less.
+// How long to wait for a path that another process is just binding: that takes it far less.
 const (
 	lockLimit = time.Second
 	lockPause = time.Millisecond
 )
 
 // lockPath keeps others from looking at a path, until unlock. The lock is an abstract socket, of which nothing is left
-// when its process dies; whoever holds it for long is not one of us, and does not matter.
+// when its process dies; a process that holds it for long is none of baton's, and does not matter.
 func lockPath(path string) (unlock func()) {
 	name, err := lockName(path)
 	if err != nil {
@@ -171,7 +123,7 @@ func Dial(ctx context.Context, path string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "unix", short)
 }
 
-// shorten returns a name for path that fits into a socket address: through a descriptor of its folder if need be.
+// shorten returns a name for path that fits into a socket address: through a descriptor of its directory if need be.
 func shorten(path string) (short string, done func(), err error) {
 	if len(path) <= maxPath {
 		return path, func() {}, nil
@@ -188,36 +140,28 @@ func shorten(path string) (short string, done func(), err error) {
 	return short, func() { _ = unix.Close(dir) }, nil
 }
 
-// Listen makes a bound socket listen. The backlog is the system's limit.
-func Listen(fd int) error {
-	if err := unix.Listen(fd, somaxconn()); err != nil {
-		return fmt.Errorf("listen %s: %w", Local(fd), err)
-	}
-	return nil
+// boundMode makes bind create the socket's file with this mode, less the umask, so that at no moment it is open to more.
+func boundMode(fd int, mode os.FileMode) error {
+	return os.NewSyscallError("fchmod", unix.Fchmod(fd, uint32(mode.Perm())))
 }
 
-// Listens reports whether somebody may connect to a socket.
-func Listens(fd int) bool {
-	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	return err == nil && v != 0
-}
-
-func somaxconn() int {
-	b, err := os.ReadFile("/proc/sys/net/core/somaxconn")
+// giveMode adds what the umask has taken away. Somebody else may have put something else at the path by
+// now: that is left alone, and no link is followed.
+func giveMode(path string, mode os.FileMode) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return unix.SOMAXCONN
+		return os.NewSyscallError("open", err)
 	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || n <= 0 {
-		return unix.SOMAXCONN
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
 	}
-	return n
-}
-
-// String is the address as a person writes it.
-func (a Addr) String() string {
-	if a.Network == "unix" {
-		return "unix:" + a.Path
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return fmt.Errorf("the socket was replaced by something else as soon as it was there")
 	}
-	return net.JoinHostPort(a.host, strconv.Itoa(a.port))
+	if st.Mode&0o777 == uint32(mode.Perm()) {
+		return nil
+	}
+	return os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode)
 }

@@ -1,6 +1,7 @@
-package sockets
+package listen
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -19,11 +20,37 @@ func group(t *testing.T, n int) []int {
 	a := resolve(t, "127.0.0.1:0", "tcp")
 	var fds []int
 	for range n {
-		a.ReusePort = true
-		fds = append(fds, listening(t, a))
-		a = resolve(t, Local(fds[0]), "tcp")
+		fds = append(fds, joining(t, a))
+		a = AddrOf(fds[0])
 	}
 	return fds
+}
+
+// beside makes a socket that listens beside others on its address.
+func beside(a Addr) (fd int, err error) {
+	if fd, err = newSocket(a); err == nil {
+		err = cmp.Or(shareAddress(fd), bind(fd, a), listen(fd))
+	}
+	return fd, err
+}
+
+func joining(t *testing.T, a Addr) int {
+	t.Helper()
+	fd, err := beside(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+// first makes new connections go to the first n sockets.
+func first(fd, n int) error {
+	places := make([]int, n)
+	for i := range places {
+		places[i] = i
+	}
+	return steerTo(fd, places)
 }
 
 // connect makes connections that stay open.
@@ -59,7 +86,7 @@ func TestSteer(t *testing.T) {
 	fds := group(t, 3)
 	steer := func(by, to int) {
 		t.Helper()
-		if err := Steer(by, to); err != nil {
+		if err := first(by, to); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,9 +121,7 @@ func TestSteer(t *testing.T) {
 	}
 	// One that comes takes no part before it is told to.
 	steer(fds[0], 3)
-	a := resolve(t, Local(fds[0]), "tcp")
-	a.ReusePort = true
-	fourth := listening(t, a)
+	fourth := joining(t, AddrOf(fds[0]))
 	connect(t, fds[0], n)
 	if c := counts(); c[0]+c[1]+c[2] != n {
 		t.Errorf("to three of four: %v and %d", c, queued(t, fourth))
@@ -110,7 +135,7 @@ func TestSteerToPlaces(t *testing.T) {
 	fds := group(t, 5)
 	check := func(places []int, want ...int) {
 		t.Helper()
-		if err := SteerTo(fds[1], places); err != nil {
+		if err := steerTo(fds[1], places); err != nil {
 			t.Fatal(err)
 		}
 		connect(t, fds[1], 60)
@@ -120,14 +145,14 @@ func TestSteerToPlaces(t *testing.T) {
 			}
 		}
 		for i, fd := range fds {
-			if Listens(fd) && queued(t, fd) > 0 {
+			if listens(fd) && queued(t, fd) > 0 {
 				t.Errorf("to the places %v: some came to socket %d", places, i)
 			}
 		}
 	}
 	check([]int{1, 4, 2}, 1, 4, 2)
 	check([]int{3}, 3)
-	if err := unix.Shutdown(fds[0], unix.SHUT_RDWR); err != nil || Listens(fds[0]) {
+	if err := unix.Shutdown(fds[0], unix.SHUT_RDWR); err != nil || listens(fds[0]) {
 		t.Fatal(err)
 	}
 	check([]int{0}, 4)
@@ -141,10 +166,10 @@ func TestSteerToPlaces(t *testing.T) {
 
 func TestSteerRefuses(t *testing.T) {
 	t.Parallel()
-	if err := Steer(listening(t, resolve(t, "127.0.0.1:0", "tcp")), 0); err == nil {
+	if err := first(listeningAt(t, resolve(t, "127.0.0.1:0", "tcp")), 0); err == nil {
 		t.Error("nothing is a number of sockets")
 	}
-	if err := Steer(-1, 1); err == nil {
+	if err := first(-1, 1); err == nil {
 		t.Error("steered nothing")
 	}
 }
@@ -234,14 +259,9 @@ func TestShrinkByClosingLosesSome(t *testing.T) {
 	stop := make(chan struct{})
 	failed, answered, wait := hammer(address, stop)
 	end := serve(t, fds...)
-	a := resolve(t, address, "tcp")
-	a.ReusePort = true
 	rounds := 0
 	for begin := time.Now(); failed.Load() == 0 && time.Since(begin) < 20*time.Second; rounds++ {
-		fd, err := Bind(a, 0)
-		if err == nil {
-			err = Listen(fd)
-		}
+		fd, err := beside(AddrOf(fds[0]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,12 +295,12 @@ func TestShrinkBySteeringLosesNothing(t *testing.T) {
 	for range rounds {
 		endThird := serve(t, fds[2])
 		endOthers()
-		if err := Steer(fds[0], 3); err != nil {
+		if err := first(fds[0], 3); err != nil {
 			t.Fatal(err)
 		}
 		awaitMore(answered)
 		endOthers = serve(t, fds[2], fds[2])
-		if err := Steer(fds[0], 2); err != nil {
+		if err := first(fds[0], 2); err != nil {
 			t.Fatal(err)
 		}
 		endThird()

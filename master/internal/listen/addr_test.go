@@ -1,4 +1,4 @@
-package sockets
+package listen
 
 import (
 	"path/filepath"
@@ -28,23 +28,23 @@ func TestKeys(t *testing.T) {
 		{"unix:/work/a/s", "/work/a/s", "unix:a/s", "unix:./a/../a//s"},
 		{"unix:/work/a/t"},
 	} {
-		key := resolve(t, same[0], "tcp").Key("x", 0)
+		key := resolve(t, same[0], "tcp").key("x", 0)
 		for _, address := range same {
 			a := resolve(t, address, "tcp")
-			if got := a.Key("y", 0); got != key {
+			if got := a.key("y", 0); got != key {
 				t.Errorf("%s is %s, and %s is %s", address, got, same[0], key)
 			}
-			if got := resolve(t, address, "tls").Key("y", 0); got != key {
+			if got := resolve(t, address, "tls").key("y", 0); got != key {
 				t.Errorf("%s under tls is %s, under tcp %s", address, got, key)
 			}
 			if strings.Contains(key, "unix") {
 				continue
 			}
-			if got := resolve(t, address, "udp").Key("y", 0); got == key {
+			if got := resolve(t, address, "udp").key("y", 0); got == key {
 				t.Errorf("%s: udp and tcp are both %s", address, key)
 			}
 		}
-		if resolve(t, same[0], "tcp").Key("x", 1) == key {
+		if resolve(t, same[0], "tcp").key("x", 1) == key {
 			t.Errorf("%s: two slots have one key", same[0])
 		}
 	}
@@ -54,7 +54,7 @@ func TestKeysAreDistinct(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
 	for _, address := range []string{":8080", ":8081", "127.0.0.1:8080", "127.0.0.2:8080", "[::1]:8080", "0.0.0.0:8080", "/a", "/b", "/a/0"} {
-		key := resolve(t, address, "tcp").Key("x", 0)
+		key := resolve(t, address, "tcp").key("x", 0)
 		if other, ok := seen[key]; ok {
 			t.Errorf("%s and %s are both %s", address, other, key)
 		}
@@ -66,8 +66,8 @@ func TestKeysAreDistinct(t *testing.T) {
 func TestKeyOfPortZeroHasTheName(t *testing.T) {
 	t.Parallel()
 	a := resolve(t, "127.0.0.1:0", "tcp")
-	if a.Key("x", 0) == a.Key("y", 0) || a.Key("x", 0) != resolve(t, "127.0.0.1:0", "tcp").Key("x", 0) {
-		t.Errorf("%s, %s", a.Key("x", 0), a.Key("y", 0))
+	if a.key("x", 0) == a.key("y", 0) || a.key("x", 0) != resolve(t, "127.0.0.1:0", "tcp").key("x", 0) {
+		t.Errorf("%s, %s", a.key("x", 0), a.key("y", 0))
 	}
 }
 

@@ -1,4 +1,4 @@
-package sockets
+package listen
 
 import (
 	"fmt"
@@ -10,19 +10,9 @@ import (
 // skfAdRandom is the offset at which a classic BPF program finds a random number.
 const skfAdRandom = 0xfffff000 + 56 // SKF_AD_OFF + SKF_AD_RANDOM
 
-// Steer makes new connections go to the first n sockets only of the group that fd belongs to: those that have listened
-// first.
-func Steer(fd, n int) error {
-	places := make([]int, n)
-	for i := range places {
-		places[i] = i
-	}
-	return SteerTo(fd, places)
-}
-
-// SteerTo makes new connections go to some sockets only of the group that fd belongs to: those with these places, in
-// the order in which they have listened. When one is closed the last one gets its place. It takes no privilege, and
-// is in force for the next SYN; handshakes that have begun end where they were.
+// steerTo makes new connections go to some sockets only of those that share fd's address: the ones at these places in
+// the order in which they have listened. When a socket is closed the last one gets its place. Steering takes no
+// privilege, and is in force for the next SYN; handshakes that have begun end where they were.
 //
 //	ld rand
 //	mod #len(places)
@@ -30,7 +20,7 @@ func Steer(fd, n int) error {
 //	jeq #0, 0, 1; ret #places[0]
 //	jeq #1, 0, 1; ret #places[1]
 //	…
-func SteerTo(fd int, places []int) error {
+func steerTo(fd int, places []int) error {
 	if len(places) == 0 {
 		return fmt.Errorf("steer %s: to no socket", Local(fd))
 	}

@@ -1,4 +1,4 @@
-package sockets
+package listen
 
 import (
 	"errors"
@@ -11,128 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// bound is a socket that the test's end closes.
-func bound(t *testing.T, a Addr) int {
-	t.Helper()
-	fd, err := Bind(a, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	return fd
-}
-
-func listening(t *testing.T, a Addr) int {
-	t.Helper()
-	fd := bound(t, a)
-	if err := Listen(fd); err != nil {
-		t.Fatal(err)
-	}
-	return fd
-}
-
-// knock connects to fd's own address.
-func knock(fd int) error {
-	network, address := "tcp", Local(fd)
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		network, address = "unix", path
-	}
-	c, err := net.Dial(network, address)
-	if err == nil {
-		_ = c.Close()
-	}
-	return err
-}
-
-func TestBindDoesNotListen(t *testing.T) {
-	t.Parallel()
-	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
-		t.Run(address, func(t *testing.T) {
-			t.Parallel()
-			if !haveIPv6() && strings.HasPrefix(address, "[") {
-				t.Skip("no IPv6")
-			}
-			fd := bound(t, resolve(t, address, "tcp"))
-			if err := knock(fd); !errors.Is(err, syscall.ECONNREFUSED) {
-				t.Errorf("before Listen: %v", err)
-			}
-			if err := Listen(fd); err != nil {
-				t.Fatal(err)
-			}
-			if err := knock(fd); err != nil {
-				t.Error(err)
-			}
-			if err := Listen(fd); err != nil {
-				t.Error("once more:", err)
-			}
-		})
-	}
-}
-
-func TestSocketFlags(t *testing.T) {
-	t.Parallel()
-	fd := bound(t, resolve(t, "127.0.0.1:0", "tcp"))
-	if f, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || f&unix.FD_CLOEXEC == 0 {
-		t.Errorf("descriptor flags %x, %v", f, err)
-	}
-	if f, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || f&unix.O_NONBLOCK == 0 {
-		t.Errorf("flags %x, %v", f, err)
-	}
-	if p, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || p != unix.IPPROTO_TCP {
-		t.Errorf("protocol %d, %v", p, err)
-	}
-}
-
-func TestWildcardIsBothFamilies(t *testing.T) {
-	t.Parallel()
-	fd := listening(t, resolve(t, ":0", "tcp"))
-	_, port, err := net.SplitHostPort(Local(fd))
-	if err != nil {
-		t.Fatal(err)
-	}
-	hosts := []string{"127.0.0.1"}
-	if haveIPv6() {
-		hosts = append(hosts, "::1")
-	}
-	for _, h := range hosts {
-		c, err := net.Dial("tcp", net.JoinHostPort(h, port))
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		_ = c.Close()
-	}
-}
-
-func TestTakenPortIsFoundByBind(t *testing.T) {
-	t.Parallel()
-	for _, host := range []string{"127.0.0.1:", "[::1]:"} {
-		if host != "127.0.0.1:" && !haveIPv6() {
-			continue
-		}
-		ln, err := net.Listen("tcp", host+"0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = ln.Close() }()
-		fd, err := Bind(resolve(t, ln.Addr().String(), "tcp"), 0)
-		if !errors.Is(err, syscall.EADDRINUSE) || fd != -1 || !strings.Contains(err.Error(), ln.Addr().String()) {
-			t.Errorf("%d, %v", fd, err)
-		}
-	}
-}
-
-func TestUDP(t *testing.T) {
-	t.Parallel()
-	fd := bound(t, resolve(t, "127.0.0.1:0", "udp"))
-	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_DGRAM {
-		t.Errorf("type %d, %v", kind, err)
-	}
-	if other, err := Bind(resolve(t, Local(fd), "udp"), 0); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("%d, %v", other, err)
-	}
-}
 
 // long is a path that no socket address holds.
 func long(t *testing.T) string {
@@ -168,7 +46,7 @@ func TestUnixPaths(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			listening(t, resolve(t, "unix:"+path, "tcp"))
+			listeningAt(t, resolve(t, "unix:"+path, "tcp"))
 			fi, err := os.Lstat(path)
 			if err != nil || fi.Mode() != os.ModeSocket|0o600 {
 				t.Fatalf("%v, %v", fi, err)
@@ -183,7 +61,7 @@ func TestUnixPaths(t *testing.T) {
 func TestUnixNameThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{filepath.Join(t.TempDir(), strings.Repeat("n", 120)), filepath.Join(long(t), "no", "folder")} {
-		if fd, err := Bind(resolve(t, "unix:"+path, "tcp"), 0o600); err == nil || !strings.Contains(err.Error(), path) {
+		if fd, err := open(resolve(t, "unix:"+path, "tcp")); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%d, %v", fd, err)
 		}
 	}
@@ -195,11 +73,11 @@ func TestUnixPathThatIsThere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := resolve(t, "unix:"+path, "tcp")
-			first := bound(t, a)
-			if err := Listen(first); err != nil {
+			first := boundTo(t, a)
+			if err := listen(first); err != nil {
 				t.Fatal(err)
 			}
-			if fd, err := Bind(a, 0o600); !errors.Is(err, syscall.EADDRINUSE) {
+			if fd, err := open(a); !errors.Is(err, syscall.EADDRINUSE) {
 				t.Fatalf("somebody listens there: %d, %v", fd, err)
 			}
 			if err := reach(t, path); err != nil {
@@ -208,7 +86,7 @@ func TestUnixPathThatIsThere(t *testing.T) {
 			if err := unix.Shutdown(first, unix.SHUT_RDWR); err != nil { // as a crash does
 				t.Fatal(err)
 			}
-			listening(t, a)
+			listeningAt(t, a)
 			if err := reach(t, path); err != nil {
 				t.Error(err)
 			}
@@ -225,24 +103,13 @@ func TestWhatIsNoSocketStays(t *testing.T) {
 	}
 	for path, kind := range map[string]string{file: "a file", folder: "a directory", link: "a symbolic link"} {
 		before, _ := os.Lstat(path)
-		fd, err := Bind(resolve(t, "unix:"+path, "tcp"), 0o600)
+		fd, err := open(resolve(t, "unix:"+path, "tcp"))
 		if err == nil || errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), kind) {
 			t.Errorf("%s: %d, %v, want the word that it is %s", path, fd, err, kind)
 		}
 		if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) {
 			t.Errorf("%s was replaced: %v", path, err)
 		}
-	}
-}
-
-func TestListenRefuses(t *testing.T) {
-	t.Parallel()
-	fd := bound(t, resolve(t, "127.0.0.1:0", "udp"))
-	if err := Listen(fd); err == nil || !strings.Contains(err.Error(), Local(fd)) {
-		t.Error(err)
-	}
-	if Local(-1) != "" {
-		t.Error("an address of nothing")
 	}
 }
 
@@ -254,7 +121,7 @@ func TestOneOfManyTakesOver(t *testing.T) {
 			t.Parallel()
 			a := resolve(t, "unix:"+path, "tcp")
 			for range 20 {
-				dead, err := Bind(a, 0o600)
+				dead, err := open(a)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -262,7 +129,7 @@ func TestOneOfManyTakesOver(t *testing.T) {
 				fds, errs := make(chan int, 8), make(chan error, 8)
 				for range 8 {
 					go func() {
-						fd, err := Bind(a, 0o600)
+						fd, err := open(a)
 						fds <- fd
 						errs <- err
 					}()
@@ -296,11 +163,82 @@ func TestLockOfAPathIsNoBarrier(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	unlock := lockPath(path)
 	defer unlock()
-	listening(t, resolve(t, "unix:"+path, "tcp"))
+	listeningAt(t, resolve(t, "unix:"+path, "tcp"))
 	same := filepath.Join(filepath.Dir(path), ".", "s")
 	if one, err := lockName(path); err != nil || one[0] != '@' {
 		t.Errorf("%q, %v", one, err)
 	} else if two, _ := lockName(same); one != two {
 		t.Errorf("%q is locked by %q and by %q", path, one, two)
+	}
+}
+
+// socketAt makes a socket's file as bind does, with what boundMode makes of mode.
+func socketAt(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := boundMode(fd, mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mode(t *testing.T, path string) os.FileMode {
+	t.Helper()
+	fi, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.Mode().Perm()
+}
+
+// TestModeFromTheFirstMoment: nobody can get at the file between bind and a chmod.
+func TestModeFromTheFirstMoment(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	socketAt(t, path, 0o600)
+	if m := mode(t, path); m&^0o600 != 0 {
+		t.Errorf("right after bind: %v", m)
+	}
+}
+
+func TestGiveMode(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	socketAt(t, path, 0o600)
+	for _, want := range []os.FileMode{0o666, 0o666, 0o600} {
+		if err := giveMode(path, want); err != nil || mode(t, path) != want {
+			t.Errorf("%v, want %v: %v", mode(t, path), want, err)
+		}
+	}
+}
+
+// TestGiveModeFollowsNoLink: in a folder of somebody else the path may be a link to a file of ours by then.
+func TestGiveModeFollowsNoLink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	secret, link := filepath.Join(dir, "secret"), filepath.Join(dir, "link")
+	if err := os.WriteFile(secret, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	private, second := filepath.Join(dir, "private"), filepath.Join(dir, "second")
+	socketAt(t, private, 0o600)
+	if err := errors.Join(os.Symlink("secret", link), os.Symlink("private", second)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{link, second, secret, filepath.Join(dir, "nothing")} {
+		if err := giveMode(path, 0o666); err == nil {
+			t.Errorf("%s: no error", path)
+		}
+	}
+	for _, path := range []string{secret, private} {
+		if m := mode(t, path); m&^0o600 != 0 {
+			t.Errorf("%s, behind a link: %v", path, m)
+		}
 	}
 }

@@ -1,0 +1,151 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listener is a listener of the configuration: see master.Listen.
+type Listener struct {
+	Name       string
+	Address    string
+	Transport  string
+	Process    string
+	ReusePort  bool
+	NoHandover bool
+}
+
+func (l Listener) name() string {
+	if l.Name != "" {
+		return l.Name
+	}
+	return l.Address
+}
+
+func (l Listener) transport() string {
+	if l.Transport != "" {
+		return l.Transport
+	}
+	return "tcp"
+}
+
+// perSlot reports whether each slot has a socket of its own: with TCP only, as the others have one queue for all.
+func (l Listener) perSlot(a Addr) bool { return l.ReusePort && a.network == "tcp" }
+
+// Limits of a configuration's listeners: a message is at most 64 KB. Some name all of them, and some have all about
+// one.
+const (
+	MaxListeners = 512
+	maxBytes     = 2048 // of an address, and of a name
+)
+
+// Exit codes of errors.
+const (
+	exitUser   = 100
+	exitSystem = 111
+)
+
+// mistake is an error of the user's.
+type mistake string
+
+func (e mistake) Error() string { return string(e) }
+func (mistake) ExitCode() int   { return exitUser }
+
+// An Error says why one of a configuration's listeners cannot be served.
+type Error struct {
+	Index int // of the listener
+	Other int // the earlier one that has the same name or address; -1: the listener is wrong by itself
+	Name  string
+	Err   error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("config: listen %s: %v", e.Name, e.Err) }
+func (e *Error) Unwrap() error { return e.Err }
+
+// ExitCode is that of a user's mistake, unless nobody could say what an address means.
+func (e *Error) ExitCode() int {
+	var dns *net.DNSError
+	if errors.As(e.Err, &dns) && (dns.IsTemporary || dns.IsTimeout) {
+		return exitSystem
+	}
+	return exitUser
+}
+
+// Check says what is wrong with listeners, as far as it can be said without opening them: see master.CheckListen.
+func Check(all []Listener, dir string) []*Error {
+	_, errs := check(all, func(l Listener) (Addr, error) { return Resolve(l.Address, l.transport(), dir) })
+	return errs
+}
+
+// check is Check, and says where the listeners are.
+func check(all []Listener, resolve func(Listener) (Addr, error)) ([]Addr, []*Error) {
+	if len(all) > MaxListeners {
+		err := fmt.Errorf("%d listeners, want at most %d", len(all), MaxListeners)
+		return nil, []*Error{{MaxListeners, -1, all[MaxListeners].name(), err}}
+	}
+	var errs []*Error
+	addrs := make([]Addr, len(all))
+	for i, l := range all {
+		err := l.tooLong()
+		if err == nil {
+			addrs[i], err = resolve(l)
+		}
+		other := -1
+		for j := 0; j < i && err == nil; j++ {
+			if err = clash(l, addrs[i], all[j], addrs[j]); err != nil {
+				other = j
+			}
+		}
+		if err != nil {
+			errs = append(errs, &Error{i, other, l.name(), err})
+		}
+	}
+	return addrs, errs
+}
+
+func (l Listener) tooLong() error {
+	switch {
+	case len(l.Address) > maxBytes:
+		return fmt.Errorf("an address of %d bytes, want at most %d", len(l.Address), maxBytes)
+	case len(l.Name) > maxBytes:
+		return fmt.Errorf("a name of %d bytes, want at most %d", len(l.Name), maxBytes)
+	}
+	return nil
+}
+
+// clash is why two listeners cannot both be served, or nil. b is zero if it is not known where o is.
+func clash(l Listener, a Addr, o Listener, b Addr) error {
+	same := a == b && !a.isFree()
+	switch {
+	case b == Addr{}:
+		return nil
+	case same && l.Address == o.Address:
+		return fmt.Errorf("address %s is used twice", l.Address)
+	case same:
+		return fmt.Errorf("address %s is %s, the same as that of listener %s", l.Address, a, o.name())
+	case l.name() == o.name() && (a.network == "udp") == (b.network == "udp"):
+		return fmt.Errorf("name %s is used twice", l.name())
+	}
+	return nil
+}
+
+// CheckHere fails if the machine does not have the address of a listener now. No port is taken.
+func CheckHere(l Listener, dir string) error {
+	a, err := Resolve(l.Address, l.transport(), dir)
+	if err != nil || a.network == "unix" {
+		return err
+	}
+	fd, err := unix.Socket(a.family(), unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("listen %s: %w", a, os.NewSyscallError("socket", err))
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Bind(fd, a.sockaddr(0)); err != nil {
+		return fmt.Errorf("listen %s: %w", a, os.NewSyscallError("bind", err))
+	}
+	return nil
+}
