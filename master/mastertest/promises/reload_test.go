@@ -17,7 +17,7 @@ import (
 	"baton/scripts/load"
 )
 
-// reloads is how many a test of P1 makes, half a second apart.
+// reloads is how many a test of P1 makes, a quarter of a second apart.
 func reloads() int {
 	if testing.Short() {
 		return 5
@@ -50,7 +50,7 @@ func TestReloadLosesNothing(t *testing.T) {
 			}
 			clients := putLoad(t, s.listen[0], defaultLoad())
 			var versions []string
-			pace(t, reloads(), 500*time.Millisecond, func(i int) {
+			pace(t, reloads(), 250*time.Millisecond, func(i int) {
 				version := tc.before(b, s, i)
 				b.Signal(unix.SIGHUP)
 				st := b.AwaitGeneration(2 + i)
@@ -137,7 +137,7 @@ func TestSlowClientsLoseNothing(t *testing.T) {
 	}
 	clients := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: classes, LargePath: "/files/large", Large: large})
 	mastertest.Await(t, mastertest.Text("the first answers"), func() bool { return clients.Answers() > 20 })
-	pace(t, 10, 700*time.Millisecond, func(i int) {
+	pace(t, 10, 400*time.Millisecond, func(i int) {
 		b.Signal(unix.SIGHUP)
 		b.AwaitGeneration(2 + i)
 	})
@@ -181,7 +181,7 @@ func TestLastEditIsInForce(t *testing.T) {
 	s := unwatchedSite(t)
 	b := start(t, s)
 	clients := putLoad(t, s.listen[0], load.Mix(2, 4, 4))
-	pairs := 100
+	pairs := 50
 	if testing.Short() {
 		pairs = 20
 	}
