@@ -53,7 +53,7 @@ func (m *master) openControl() error {
 	}
 	fd, err := listen.Unix(path, 0o600)
 	if err != nil {
-		return fmt.Errorf("control socket: %w%s", err, whoRuns(path, err))
+		return fmt.Errorf("control socket: %w", runningInstance(path, err))
 	}
 	m.files.control, _ = ownfile.At(path)
 	m.put(message.Put{Name: supervisor.EntryControl, Unlink: m.files.control}, m.files.control, fd)

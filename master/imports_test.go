@@ -22,8 +22,7 @@ var rules = []rule{
 	{from: "baton/master/internal/status", only: []string{}},
 	{from: "baton/worker/logsink", only: []string{"golang.org/x/sys"}},
 	{from: "baton/master", not: []string{"baton/cmd"}},
-	{from: "baton/master/internal/supervisor", only: []string{"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal", "baton/master/internal/supervisor", "baton/master/peer"}},
-	{from: "baton/master/peer", only: []string{"golang.org/x/sys"}},
+	{from: "baton/master/internal/supervisor", only: []string{"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal", "baton/master/internal/supervisor"}},
 	{from: "baton/master/internal", except: "baton/master/internal/supervisor", not: []string{"baton/master/internal/supervisor"}},
 	{from: "baton/master/internal/listen", only: []string{
 		"golang.org/x/sys", "baton/worker/wire", "baton/worker/rawfd", "baton/worker/ownfile",

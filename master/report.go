@@ -3,6 +3,7 @@ package master
 import (
 	"os"
 
+	"baton/master/internal/control"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/status"
@@ -33,7 +34,16 @@ type (
 
 	// ReloadAnswer answers POST /reload and GET /reload/ID.
 	ReloadAnswer = status.ReloadAnswer
+
+	// Client asks the baton behind a control socket.
+	Client = control.Client
+
+	// ControlError is an answer on the control socket with another status than a success.
+	ControlError = control.Error
 )
+
+// NewClient returns a client of the control socket at path.
+func NewClient(path string) *Client { return control.NewClient(path) }
 
 // status is the answer to a query. The supervisor adds what it knows itself.
 func (m *master) status(q *query) Status {

@@ -64,11 +64,11 @@ func TestCertificates(t *testing.T) {
 	write("site.toml", []byte(tlsSite))
 	write("cert.pem", oldCert)
 	write("key.pem", oldKey)
-	r := newRunFlags("run")
-	if err := r.parse([]string{"--config", filepath.Join(dir, "site.toml")}, 0); err != nil {
+	run := callOf("run")
+	if err := run.parse([]string{"--config", filepath.Join(dir, "site.toml")}); err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLoader(r)
+	l, err := newLoader(run)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,10 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
 	"baton/master"
 )
@@ -31,13 +28,6 @@ func newFake(t *testing.T) *fake {
 	f.listen(t, f.path)
 	f.json("GET /version", 200, master.Identity{SupervisorPID: os.Getpid(), Version: "v2"})
 	return f
-}
-
-// quick is a client of f that is told soon what is wrong.
-func (f *fake) quick() *client {
-	c := newClient(f.path)
-	c.limit, c.every = 200*time.Millisecond, 10*time.Millisecond
-	return c
 }
 
 // listen serves a socket, until the test ends or stop is called.
@@ -149,93 +139,21 @@ func TestBatonEndsBeforeItAnswers(t *testing.T) {
 	f := newFake(t)
 	f.script("POST /reload", breakOff, say(`{"id":`), say(`{"id":7}`))
 	f.json("GET /reload/7", 410, map[string]string{"error": "reload: how 7 ended has been forgotten"})
-	for _, want := range []string{"baton ended before it answered", "unexpected end of JSON input", "has been forgotten"} {
+	for _, want := range []string{"baton exited before it answered", "unexpected end of JSON input", "has been forgotten"} {
 		if code, _, stderr := baton("reload", "--control", f.path); code != exitSystem || !strings.Contains(stderr, want) {
 			t.Errorf("%d %s, want %s", code, stderr, want)
 		}
 	}
 }
 
-// A long answer is awaited as long as there are signs of life, and no longer.
-func TestSignsOfLife(t *testing.T) {
-	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
-	f.listen(t, f.path)
-	c := f.quick()
-	release := make(chan struct{})
-	t.Cleanup(func() { close(release) })
-	var signs atomic.Int32
-	f.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		if signs.Add(1) > 5 {
-			<-release
-		}
-		_ = json.NewEncoder(w).Encode(master.Identity{SupervisorPID: os.Getpid()})
-	})
-	f.HandleFunc("POST /reload", func(http.ResponseWriter, *http.Request) { <-release })
-	var out, errs bytes.Buffer
-	if code := c.reload(t.Context(), false, &ui{&out, &errs}); code != exitSystem || signs.Load() != 6 ||
-		!strings.Contains(errs.String(), fmt.Sprintf("(pid %d) does not answer; it is not baton", os.Getpid())) {
-		t.Errorf("%d, after %d signs of life: %s%s", code, signs.Load(), &out, &errs)
-	}
-}
-
-// Who holds the socket and never answers, or answers something else, is named, whatever the command is.
-func TestSomebodyElseIsThere(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "c.sock")
-	ln, err := net.Listen("unix", path) // and accepts nobody
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	commands := map[string]func(c *client, u *ui) int{
-		"reload": func(c *client, u *ui) int { return c.reload(t.Context(), false, u) },
-		"status": func(c *client, u *ui) int { return c.printStatus(t.Context(), true, u) },
-		"resize": func(c *client, u *ui) int { return c.resize(t.Context(), 2, u) },
-		"stop":   func(c *client, u *ui) int { return c.stop(t.Context(), u) },
-	}
-	other := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
-	other.listen(t, other.path)
-	for name, do := range commands {
-		for _, tt := range []struct {
-			f    *fake
-			want string
-		}{{&fake{path: path}, "does not answer; it is not baton"}, {other, "which listens there, is not baton"}} {
-			var out, errs bytes.Buffer
-			if code := do(tt.f.quick(), &ui{&out, &errs}); code != exitSystem || out.Len() > 0 ||
-				!strings.Contains(errs.String(), tt.want) || !strings.Contains(errs.String(), fmt.Sprint(os.Getpid())) {
-				t.Errorf("%s: %d %s%s", name, code, &out, &errs)
-			}
-		}
-	}
-}
-
-func TestNobodyThere(t *testing.T) {
+func TestNothingListens(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.sock")
 	for _, command := range []string{"reload", "status", "stop", "resize"} {
 		args := []string{command, "--control", path}
 		if command == "resize" {
 			args = append(args, "3")
 		}
-		expect(t, args, exitSystem, "", "baton: nobody is at the control socket "+path+"\n"+
-			"hint: is baton running? --control names its socket, or --config the file that does\n")
-	}
-}
-
-// TestEndsWhileAsked: baton may end just as somebody asks who is there. Then nobody is there, and no stranger.
-func TestEndsWhileAsked(t *testing.T) {
-	for _, command := range []string{"reload", "status", "stop"} {
-		path := filepath.Join(t.TempDir(), "c.sock")
-		ln, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			if c, err := ln.Accept(); err == nil {
-				_, _ = c.Read(make([]byte, 1000))
-				_ = c.Close()
-			}
-			_ = ln.Close()
-		}()
-		expect(t, []string{command, "--control", path}, exitSystem, "", "baton: nobody is at the control socket "+path+"\n"+
+		expect(t, args, exitSystem, "", "baton: nothing listens on the control socket "+path+": no such file or directory\n"+
 			"hint: is baton running? --control names its socket, or --config the file that does\n")
 	}
 }
@@ -261,7 +179,7 @@ func TestRefusals(t *testing.T) {
 	expect(t, []string{"resize", "5", "--control", f.path}, exitSystem, "", "baton: as JSON\n")
 }
 
-// stop returns when the supervisor is gone, and not before. It asks once: to stop twice would be another wish.
+// stop returns when the supervisor has exited.
 func TestStop(t *testing.T) {
 	supervisor := exec.Command("cat")
 	stdin, err := supervisor.StdinPipe()
@@ -272,108 +190,18 @@ func TestStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	reaped := make(chan error, 1)
-	f := newStopping(t, supervisor.Process.Pid)
-	f.script("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
+	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
+	f.listen(t, f.path)
+	f.json("GET /version", 200, master.Identity{SupervisorPID: supervisor.Process.Pid})
+	f.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(202)
 		_ = stdin.Close()
 		go func() { reaped <- supervisor.Wait() }()
-	}, func(http.ResponseWriter, *http.Request) { t.Error("asked twice") })
+	})
 	expect(t, []string{"stop", "--control", f.path}, exitOK, "stopped\n", "")
 	if err := <-reaped; err != nil {
 		t.Error(err)
 	}
-}
-
-// newStopping is a fake whose supervisor is another process.
-func newStopping(t *testing.T, supervisor int) *fake {
-	t.Helper()
-	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
-	f.listen(t, f.path)
-	f.json("GET /version", 200, master.Identity{SupervisorPID: supervisor})
-	return f
-}
-
-// A supervisor that is stopped by SIGSTOP while everything is to stop is not waited for.
-func TestStopOfAStoppedSupervisor(t *testing.T) {
-	supervisor := exec.Command("sleep", "100")
-	if err := supervisor.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _, _ = supervisor.Process.Kill(), supervisor.Wait() }()
-	f := newStopping(t, supervisor.Process.Pid)
-	f.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
-		_ = supervisor.Process.Signal(syscall.SIGSTOP)
-		_, _ = w.Write([]byte("{}"))
-	})
-	var out, errs bytes.Buffer
-	want := fmt.Sprintf("(pid %d) does not answer: it is stopped", supervisor.Process.Pid)
-	if code := f.quick().stop(t.Context(), &ui{&out, &errs}); code != exitSystem || !strings.Contains(errs.String(), want) {
-		t.Errorf("%d %s%s", code, &out, &errs)
-	}
-}
-
-// A supervisor that ends before it could answer has stopped all the same.
-func TestStopWithoutAnswer(t *testing.T) {
-	supervisor := exec.Command("cat")
-	stdin, err := supervisor.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := supervisor.Start(); err != nil {
-		t.Fatal(err)
-	}
-	f := newStopping(t, supervisor.Process.Pid)
-	f.HandleFunc("POST /stop", func(http.ResponseWriter, *http.Request) {
-		_ = stdin.Close()
-		_ = supervisor.Wait()
-		panic(http.ErrAbortHandler)
-	})
-	expect(t, []string{"stop", "--control", f.path}, exitOK, "stopped\n", "")
-}
-
-// A supervisor that has just said that it is there may be gone before anybody could ask it to stop.
-func TestStopOfASupervisorThatHasJustGone(t *testing.T) {
-	supervisor := exec.Command("true")
-	if err := supervisor.Run(); err != nil {
-		t.Fatal(err)
-	}
-	f := &fake{filepath.Join(t.TempDir(), "c.sock"), http.NewServeMux()}
-	stop := f.listen(t, f.path)
-	f.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(master.Identity{SupervisorPID: supervisor.Process.Pid})
-		go stop() // waits for this answer
-		for mayConnect(f.path) {
-			time.Sleep(time.Millisecond)
-		}
-	})
-	expect(t, []string{"stop", "--control", f.path}, exitOK, "stopped\n", "")
-}
-
-func mayConnect(path string) bool {
-	c, err := net.Dial("unix", path)
-	if err == nil {
-		_ = c.Close()
-	}
-	return err == nil
-}
-
-// Paths that are too long for the kernel work.
-func TestLongSocketPath(t *testing.T) {
-	short := t.TempDir()
-	long := filepath.Join(t.TempDir(), strings.Repeat("x", 100), strings.Repeat("y", 100))
-	if err := os.MkdirAll(filepath.Dir(long), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(short, long); err != nil {
-		t.Fatal(err)
-	}
-	f := &fake{filepath.Join(long, "c.sock"), http.NewServeMux()}
-	f.json("GET /version", 200, master.Identity{SupervisorPID: os.Getpid()})
-	f.listen(t, filepath.Join(short, "c.sock"))
-	f.json("POST /resize", 200, 1)
-	expect(t, []string{"resize", "5", "--control", f.path}, exitOK, "5 workers\n", "")
-	expect(t, []string{"resize", "5", "--control", f.path + "x"}, exitSystem, "", "baton: nobody is at the control socket "+f.path+"x\n"+
-		"hint: is baton running? --control names its socket, or --config the file that does\n")
 }
 
 func TestWhereTheSocketIs(t *testing.T) {
@@ -401,16 +229,16 @@ func TestWhereTheSocketIs(t *testing.T) {
 			"    1 | x =\n      |    ^\nhint: --control names the socket without the file"},
 	} {
 		t.Setenv(controlEnv, tt.env)
-		fs := newClientFlags("status")
-		if err := fs.parse(strings.Fields(tt.args), 0); err != nil {
+		status := callOf("status")
+		if err := status.parse(strings.Fields(tt.args)); err != nil {
 			t.Fatal(err)
 		}
-		c, err := fs.client()
+		c, err := status.client()
 		switch {
 		case err != nil && explain(err) != tt.wantErr:
 			t.Errorf("%s: %s", tt.args, explain(err))
-		case err == nil && c.path != tt.want:
-			t.Errorf("%s: %s, want %s", tt.args, c.path, tt.want)
+		case err == nil && c.Path() != tt.want:
+			t.Errorf("%s: %s, want %s", tt.args, c.Path(), tt.want)
 		}
 	}
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,12 @@ import (
 	"baton/cmd/baton/internal/config"
 	"baton/master"
 )
+
+// callOf is a call of a command whose flags are not parsed yet.
+func callOf(name string) *call {
+	i := slices.IndexFunc(commands(), func(c command) bool { return c.name == name })
+	return newCall(commands()[i], &ui{io.Discard, io.Discard})
+}
 
 // loadArgs loads as `baton run args…` does, where doc is the file site.toml unless it is "".
 func loadArgs(t *testing.T, doc string, args ...string) (config.File, []string, master.Config, error) {
@@ -37,16 +45,16 @@ func loadIn(t *testing.T, dir, doc string, args ...string) (config.File, []strin
 		}
 		args = append(args, "--config", "site.toml")
 	}
-	r := newRunFlags("run")
-	if err := r.parse(args, 0); err != nil {
+	run := callOf("run")
+	if err := run.parse(args); err != nil {
 		return config.File{}, nil, master.Config{}, err
 	}
-	l := &loader{r, dir}
+	l := &loader{run, dir}
 	f, warnings, err := l.load("site.toml")
 	if err != nil {
 		return f, nil, master.Config{}, err
 	}
-	c, err := l.config(f)
+	c, err := l.masterConfig(f)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,19 +21,19 @@ import (
 // controlEnv names the control socket where neither a flag nor the file does.
 const controlEnv = "BATON_CONTROL"
 
-// loader makes the configuration of a generation out of the flags and the file. Loading has no effect on anything, and
-// may happen any number of times.
+// loader makes the configuration of a generation out of the flags and the file. Loading changes nothing, and may happen
+// any number of times.
 type loader struct {
-	flags *runFlags
-	dir   string // flags and defaults are relative to it
+	*call
+	dir string // flags and defaults are relative to it
 }
 
-func newLoader(r *runFlags) (*loader, error) {
+func newLoader(c *call) (*loader, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return nil, fmt.Errorf("working directory: %w", err)
 	}
-	return &loader{r, dir}, nil
+	return &loader{c, dir}, nil
 }
 
 // Load is master.Options.Load.
@@ -42,19 +42,19 @@ func (l *loader) Load(context.Context) (master.Config, error) {
 	if err != nil {
 		return master.Config{}, err
 	}
-	c, err := l.config(f)
+	c, err := l.masterConfig(f)
 	c.Warnings = warnings
 	return c, err
 }
 
 // configPath is absolute, or "" without a file. Its links are followed anew by every load.
-func (l *loader) configPath() string { return config.Absolute(l.dir, l.flags.config) }
+func (l *loader) configPath() string { return config.Absolute(l.dir, l.config) }
 
 // load reads the file, once, and lays the flags over it. name is what messages call it.
 func (l *loader) load(name string) (f config.File, warnings []string, err error) {
 	f = config.Defaults()
 	var x *config.Index
-	var pipe bool
+	pipe := false
 	if path := l.configPath(); path != "" {
 		var doc []byte
 		if doc, pipe, err = readConfig(path); err != nil {
@@ -64,96 +64,82 @@ func (l *loader) load(name string) (f config.File, warnings []string, err error)
 			return f, nil, err
 		}
 	}
-	if x == nil || !x.Has("control") {
+	if !x.Has("control") {
 		f.Control = cmp.Or(os.Getenv(controlEnv), defaultControl)
 	}
-	if warnings, err = l.flags.overlay(&f, x); err != nil {
+	if warnings, err = l.overlay(&f, x); err != nil {
 		return f, nil, err
 	}
 	f.Watch = f.Watch && !pipe
 	f.Control, f.PIDFile = config.Absolute(l.dir, f.Control), config.Absolute(l.dir, f.PIDFile)
 	if len(f.Listen) == 0 {
-		f.Listen = []config.Listen{defaultListen()}
+		f.Listen = []config.Listen{{Name: defaultAddress, Address: defaultAddress}}
 	}
-	if len(l.flags.overrides) > 0 { // else nothing has changed since the file was read
-		if wrong := master.CheckListen(listensOf(&f), l.dir); len(wrong) > 0 {
-			return f, nil, wrong[0]
-		}
-	}
-	if err := l.checkFiles(&f, x); err != nil {
-		return f, nil, err
-	}
-	if err := f.CheckPaths(x, l.configPath(), l.flags.sets); err != nil {
-		return f, nil, err
-	}
-	return f, append(warnings, f.Doubts(time.Now())...), nil
+	return f, append(warnings, f.Warnings(time.Now())...), l.verify(&f, x)
 }
 
-// checkFiles says which files cannot be made, and where that was asked for.
-func (l *loader) checkFiles(f *config.File, x *config.Index) error {
-	var ms mistakes
-	c := master.Config{Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, Listen: listensOf(f)}
-	for _, e := range master.CheckFiles(c) {
-		path := fmt.Sprintf("listen.%d.address", e.Index)
-		if p, ok := map[string]string{"Control": "control", "PIDFile": "pid_file", "LogFile": "log_file"}[e.Field]; ok {
-			path = p
+// verify checks what the file and the flags say together.
+func (l *loader) verify(f *config.File, x *config.Index) error {
+	if len(l.overrides) > 0 { // else nothing has changed since the file was read
+		if wrong := master.CheckListen(listensOf(f), l.dir); len(wrong) > 0 {
+			return wrong[0]
 		}
-		key := path[strings.LastIndexByte(path, '.')+1:]
-		if flag := l.flags.over(path); flag != "" {
-			ms.First = append(ms.First, &mistake{What: fmt.Sprintf("--%s: %v", flag, e.Err)})
+	}
+	var errs config.UsageErrors
+	for _, e := range master.CheckFiles(master.Config{Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, Listen: listensOf(f)}) {
+		key := map[string]string{"Control": "control", "PIDFile": "pid_file", "LogFile": "log_file"}[e.Field]
+		key = cmp.Or(key, fmt.Sprintf("listen.%d.address", e.Index))
+		if flag := l.overriddenBy(key); flag != "" {
+			errs.First = append(errs.First, &usageError{What: fmt.Sprintf("--%s: %v", flag, e.Err)})
 		} else {
-			ms.First = append(ms.First, x.Mistake(path, fmt.Sprintf("%s: %v", key, e.Err), ""))
+			name := key[strings.LastIndexByte(key, '.')+1:]
+			errs.First = append(errs.First, x.Error(key, fmt.Sprintf("%s: %v", name, e.Err), ""))
 		}
 	}
-	if len(ms.First) == 0 {
-		return nil
+	if len(errs.First) > 0 {
+		return errs
 	}
-	return ms
+	return f.CheckPaths(x, l.configPath(), func(key string) bool { return l.overriddenBy(key) != "" })
 }
 
-// readConfig says whose mistake it is that the file cannot be read.
+// readConfig tells a path that the user has mistaken from trouble with the system.
 func readConfig(path string) (doc []byte, pipe bool, err error) {
 	doc, pipe, err = config.ReadFile(path)
-	var coded interface{ ExitCode() int }
-	if errors.As(err, &coded) {
-		return nil, false, &mistake{What: fmt.Sprintf("config: %v", err), Hint: "--config names a file"}
+	var usage *usageError
+	switch {
+	case err == nil:
+		return doc, pipe, nil
+	case errors.As(err, &usage), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENOTDIR):
+		return nil, false, &usageError{What: fmt.Sprintf("config: %v", err), Hint: "--config names the file"}
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTDIR) {
-		return nil, false, &mistake{What: fmt.Sprintf("config: %v", err), Hint: "--config names the file"}
-	}
-	if err != nil {
-		return nil, false, &trouble{err: fmt.Errorf("config: %w", err)}
-	}
-	return doc, pipe, nil
+	return nil, false, fmt.Errorf("config: %w", err)
 }
 
-// config is f as the master wants it.
-func (l *loader) config(f config.File) (master.Config, error) {
+// masterConfig returns f as the master wants it.
+func (l *loader) masterConfig(f config.File) (master.Config, error) {
 	p, err := wire.Marshal(payloadOf(&f))
 	if err != nil {
 		return master.Config{}, fmt.Errorf("config: payload: %w", err)
 	}
+	workers, _ := f.Workers.(int64) // "auto" is 0
 	c := master.Config{
-		WorkerCPUs: f.WorkerCPUs, DrainTimeout: f.DrainTimeout.Std(), StopTimeout: f.StopTimeout.Std(),
-		ReadyTimeout: f.ReadyTimeout.Std(), MaxGenerations: f.MaxGenerations, MaxConnections: f.MaxConnections,
-		MaxRequests: f.MaxRequests, MaxAge: f.MaxAge.Std(), MaxMemory: int64(f.MaxMemory), HangTimeout: f.HangTimeout.Std(),
-		Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, LogFormat: f.LogFormat, User: f.RunAs(), Payload: p,
+		Listen: listensOf(&f), Workers: int(workers), WorkerCPUs: f.WorkerCPUs, DrainTimeout: f.DrainTimeout.Std(),
+		StopTimeout: f.StopTimeout.Std(), ReadyTimeout: f.ReadyTimeout.Std(), MaxGenerations: f.MaxGenerations,
+		MaxConnections: f.MaxConnections, MaxRequests: f.MaxRequests, MaxAge: f.MaxAge.Std(), MaxMemory: int64(f.MaxMemory),
+		HangTimeout: f.HangTimeout.Std(), Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, LogFormat: f.LogFormat,
+		User: f.RunAs(), Payload: p,
 	}
-	if n, ok := f.Workers.(int64); ok {
-		c.Workers = int(n) // "auto" is 0
-	}
-	if f.Watch && l.flags.config != "" {
+	if f.Watch && l.config != "" {
 		c.Watch = append([]string{l.configPath()}, f.CertificateFiles()...)
 	}
-	c.Listen = listensOf(&f)
 	return c, nil
 }
 
 func listensOf(f *config.File) (all []master.Listen) {
-	for _, ln := range f.Listen {
+	for _, l := range f.Listen {
 		all = append(all, master.Listen{
-			Name: ln.Name, Address: ln.Address, Transport: ln.Transport, Process: cmp.Or(ln.Process, "http"),
-			ReusePort: ln.ReusePort, NoHandover: ln.Handover != nil && !*ln.Handover,
+			Name: l.Name, Address: l.Address, Transport: l.Transport, Process: cmp.Or(l.Process, "http"),
+			ReusePort: l.ReusePort, NoHandover: l.Handover != nil && !*l.Handover,
 		})
 	}
 	return all
@@ -165,16 +151,14 @@ func payloadOf(f *config.File) payload {
 		BodyTimeout: f.HTTP.BodyTimeout.Std(), SendTimeout: f.HTTP.SendTimeout.Std(),
 		Site: site.Config{UpstreamTimeout: f.HTTP.UpstreamTimeout.Std()},
 	}
-	for _, ln := range f.Listen {
-		if ln.TLS != nil {
-			p.Certificates = append(p.Certificates, listenerCertificate(ln))
+	for _, l := range f.Listen {
+		if l.TLS != nil {
+			cert, key := l.TLS.Pair()
+			p.Certificates = append(p.Certificates, certificate{Listener: l.Name, Cert: cert, Key: key})
 		}
 	}
 	for _, r := range f.Routes {
-		p.Site.Routes = append(p.Site.Routes, site.Route{
-			Path: r.Path, Whoami: r.Whoami, Static: r.Static, Proxy: r.Proxy, Respond: r.Respond, Status: r.Status,
-			Delay: r.Delay.Std(), Echo: r.Echo,
-		})
+		p.Site.Routes = append(p.Site.Routes, r.Site())
 	}
 	return p
 }

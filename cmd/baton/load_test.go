@@ -135,8 +135,8 @@ func TestConfigFromPipe(t *testing.T) {
 	t.Cleanup(func() { _ = r.Close() })
 	_, _ = w.WriteString("workers = 3\n")
 	_ = w.Close()
-	l := &loader{newRunFlags("run"), "/"}
-	l.flags.config = fmt.Sprintf("/dev/fd/%d", r.Fd())
+	l := &loader{callOf("run"), "/"}
+	l.config = fmt.Sprintf("/dev/fd/%d", r.Fd())
 	c, err := l.Load(t.Context())
 	if err != nil || c.Workers != 3 || len(c.Watch) > 0 {
 		t.Errorf("%d workers, watches %v, %v", c.Workers, c.Watch, err)
@@ -202,7 +202,7 @@ func TestStaticForUser(t *testing.T) {
 	}
 }
 
-func TestDrainBelowIdleIsDoubtful(t *testing.T) {
+func TestDrainBelowIdleIsAWarning(t *testing.T) {
 	_, warnings, _, err := loadArgs(t, "drain_timeout = \"9s\"\n")
 	if err != nil || len(warnings) != 1 || !strings.HasPrefix(warnings[0], "drain_timeout (9s) is below http.idle_timeout (1m15s): ") {
 		t.Errorf("%q, %v", warnings, err)
@@ -212,8 +212,8 @@ func TestDrainBelowIdleIsDoubtful(t *testing.T) {
 func TestConfigThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{filepath.Join(dir, "none.toml"), dir} {
-		l := &loader{newRunFlags("run"), dir}
-		l.flags.config = path
+		l := &loader{callOf("run"), dir}
+		l.config = path
 		if _, err := l.Load(t.Context()); exitCode(err) != exitUser {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -221,8 +221,8 @@ func TestConfigThatCannotBeRead(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "x.toml"), []byte("x = 1"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	l := &loader{newRunFlags("run"), dir}
-	l.flags.config = "x.toml"
+	l := &loader{callOf("run"), dir}
+	l.config = "x.toml"
 	_, err := l.Load(t.Context())
 	if want := filepath.Join(dir, "x.toml") + `:1:1: unknown key "x"`; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want) // absolute: who reads it may be elsewhere

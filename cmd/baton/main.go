@@ -1,19 +1,21 @@
 // Command baton serves a site with a prefork master that reloads, upgrades and resizes without losing a request.
 //
-// `baton help` tells its commands and flags; the keys of the config file are documented in the type config.File.
+// `baton help` shows its commands and flags; internal/config/reference.toml documents the keys of the config file.
 //
-// Exit codes: 0; 1 if a reload or a resize failed; 100 for a mistake of the user (flag, config); 111 for trouble of the system.
+// Exit codes: 0; 1 if a reload or a resize failed; 100 for a mistake of the user (flag, config); 111 for trouble with the
+// system.
 package main
 
 import (
 	"os"
+	"runtime/debug"
 
 	"baton/master"
 	"baton/worker"
 )
 
-// main runs in every process of the tree. A worker's start pays for nothing that only the command line needs, and a
-// supervisor reads no flags: it has to go on as any later release, whatever that thinks of them.
+// main runs in every process of the tree. A worker's start pays for nothing that only the command line needs, and the
+// supervisor parses no flags: it has to go on as any later release, whatever the flags of that are.
 func main() {
 	switch worker.Role() {
 	case worker.RoleWorker:
@@ -22,4 +24,24 @@ func main() {
 		os.Exit(master.Run(master.Options{Version: programVersion()}, siteWorker()))
 	}
 	os.Exit(run(os.Args[1:], &ui{out: os.Stdout, err: os.Stderr}))
+}
+
+// version is set by the linker: -ldflags "-X main.version=v2".
+var version = "dev"
+
+// programVersion returns version, or the one that the Go tool recorded when it built the program.
+func programVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if version != "dev" || !ok {
+		return version
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return "dev-" + s.Value[:12]
+		}
+	}
+	return version
 }

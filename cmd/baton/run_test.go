@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"baton/cmd/baton/internal/config"
 )
 
 func TestCheck(t *testing.T) {
@@ -19,7 +21,7 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, []string{"check"}, exitOK, "ok: no config file, the built-in page on 127.0.0.1:8080\n", "")
-	expect(t, []string{"check", "--port", "9", "--config", "site.toml"}, exitOK, "site.toml: ok, one route on 127.0.0.1:9\n",
+	expect(t, []string{"check", "--port", "9", "--config", "site.toml"}, exitOK, "site.toml: ok, 1 route on 127.0.0.1:9\n",
 		"baton: warning: drain_timeout (9s) is below http.idle_timeout (1m15s): a reload may close idle connections "+
 			"that cannot be handed over earlier than their clients expect\n")
 	expect(t, []string{"check", "--host", "192.0.2.7"}, exitSystem, "",
@@ -37,9 +39,9 @@ func TestCommands(t *testing.T) {
 	expect(t, []string{"xyzzy"}, exitUser, "", "baton: there is no command \"xyzzy\"\nhint: `baton help` lists them\n")
 	expect(t, []string{"help", "xyzzy"}, exitUser, "", "baton: there is no command \"xyzzy\"\nhint: `baton help` lists them\n")
 	for _, tt := range []struct{ args, flag, hint string }{
-		{"-v", "-v", "`baton version` tells it"},
-		{"-V", "-V", "`baton version` tells it"},
-		{"-t", "-t", "`baton check` tells whether a config is right"},
+		{"-v", "-v", "`baton version` shows it"},
+		{"-V", "-V", "`baton version` shows it"},
+		{"-t", "-t", "`baton check` checks the config"},
 		{"-s reload", "-s", "they are commands: baton reload, baton stop"},
 		{"-c site.toml", "-c", "did you mean --config?"},
 		{"check -c site.toml", "-c", "did you mean --config?"},
@@ -76,9 +78,11 @@ func TestHelp(t *testing.T) {
 			t.Errorf("nothing about %s", name)
 		}
 	}
-	for _, flag := range strings.Fields("config host port workers worker timeout-ms max-header-size control pid-file watch wait json") {
-		if !strings.Contains(all, "--"+flag) {
-			t.Errorf("nothing about --%s", flag)
+	for _, c := range commands() {
+		for _, flag := range strings.Fields(c.flags) {
+			if flag != "version" && !strings.Contains(all, "--"+flag) {
+				t.Errorf("nothing about --%s of %s", flag, c.name)
+			}
 		}
 	}
 }
@@ -101,9 +105,9 @@ func TestExplain(t *testing.T) {
 		},
 		{
 			errors.New("listen :80: bind: permission denied"), "baton: listen :80: bind: permission denied\n" +
-				"hint: ports below 1024 and other people's files need permission", exitSystem,
+				"hint: ports below 1024 and other users' files need permission", exitSystem,
 		},
-		{fmt.Errorf("load: %w", &mistake{What: "x", Hint: "y"}), "baton: x\nhint: y", exitUser},
+		{fmt.Errorf("load: %w", &usageError{What: "x", Hint: "y"}), "baton: x\nhint: y", exitUser},
 	} {
 		if got := explain(tt.err); got != tt.want || exitCode(tt.err) != tt.code {
 			t.Errorf("%d %s\nwant %d %s", exitCode(tt.err), got, tt.code, tt.want)
@@ -112,15 +116,15 @@ func TestExplain(t *testing.T) {
 }
 
 func TestReason(t *testing.T) {
-	one := &mistake{What: "unknown key \"x\"", Hint: "did you mean y?", File: "f", Line: 1, Column: 2}
+	one := &usageError{What: "unknown key \"x\"", Hint: "did you mean y?", File: "f", Line: 1, Column: 2}
 	for _, tt := range []struct {
 		err  error
 		want string
 	}{
 		{one, `f:1:2: unknown key "x"; did you mean y?`},
-		{mistakes{First: []*mistake{one, one}}, `f:1:2: unknown key "x" (and one more mistake); did you mean y?; ` + "`baton check` tells more"},
-		{mistakes{First: []*mistake{one, one, one}}, `f:1:2: unknown key "x" (and 2 more mistakes); did you mean y?; ` + "`baton check` tells more"},
-		{mistakes{First: []*mistake{one, one}, More: 7980}, `f:1:2: unknown key "x" (and 7981 more mistakes); did you mean y?; ` + "`baton check` tells more"},
+		{config.UsageErrors{First: []*usageError{one, one}}, `f:1:2: unknown key "x" (and one more mistake); did you mean y?; ` + "`baton check` tells more"},
+		{config.UsageErrors{First: []*usageError{one, one, one}}, `f:1:2: unknown key "x" (and 2 more mistakes); did you mean y?; ` + "`baton check` tells more"},
+		{config.UsageErrors{First: []*usageError{one, one}, More: 7980}, `f:1:2: unknown key "x" (and 7981 more mistakes); did you mean y?; ` + "`baton check` tells more"},
 		{errors.New("why"), "why"},
 	} {
 		if got := reason(tt.err); got != tt.want {

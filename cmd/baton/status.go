@@ -13,41 +13,30 @@ import (
 	"baton/master"
 )
 
-// status is `baton status`.
-func status(args []string, u *ui) int {
-	fs := newClientFlags("status")
-	var asJSON bool
-	fs.BoolVar(&asJSON, "json", false, "")
-	if err := fs.parse(args, 0); err != nil {
-		return u.failFlags(fs.flagSet, err)
-	}
-	c, err := fs.client()
+// status is `baton status`. It passes JSON on as it came, with fields that this program may not know.
+func status(c *call) error {
+	client, err := c.client()
 	if err != nil {
-		return u.fail(err)
+		return err
 	}
-	return c.printStatus(context.Background(), asJSON, u)
-}
-
-// printStatus passes JSON on as it came, with fields that this program may not know.
-func (c *client) printStatus(ctx context.Context, asJSON bool, u *ui) int {
 	var raw []byte
-	if err := c.ask(ctx, http.MethodGet, "/status", &raw); err != nil {
-		return u.fail(err)
+	if err := client.Ask(context.Background(), http.MethodGet, "/status", &raw); err != nil {
+		return err
 	}
-	if asJSON {
+	if c.json {
 		var out bytes.Buffer
 		if err := json.Indent(&out, bytes.TrimSpace(raw), "", "  "); err != nil {
-			return u.fail(&trouble{err: fmt.Errorf("status: %w", err)})
+			return fmt.Errorf("status: %w", err)
 		}
-		u.say("%s", out.String())
-		return exitOK
+		c.say("%s", out.String())
+		return nil
 	}
 	var s master.Status
 	if err := json.Unmarshal(raw, &s); err != nil {
-		return u.fail(&trouble{err: fmt.Errorf("status: %w", err)})
+		return fmt.Errorf("status: %w", err)
 	}
-	writeStatus(u.out, s, time.Now())
-	return exitOK
+	writeStatus(c.out, s, time.Now())
+	return nil
 }
 
 // writeStatus prints s for a person.

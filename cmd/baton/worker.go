@@ -15,8 +15,7 @@ import (
 	"baton/worker/wire"
 )
 
-// payload is what a worker gets from the master: everything of the config file that is its business, so that no worker
-// ever reads the file.
+// payload is the part of the configuration that workers get from the master, so that no worker ever reads the file.
 type payload struct {
 	Site           site.Config   `json:"site"`
 	IdleTimeout    time.Duration `json:"idle_timeout"`
@@ -27,8 +26,8 @@ type payload struct {
 	Certificates   []certificate `json:"certificates,omitempty"`
 }
 
-// siteWorker serves what the payload says: whatever can be said in transport and process of a [[listen]]. What no
-// listener asks for costs nothing.
+// siteWorker returns the worker for every transport and process that a [[listen]] may have. Those of no listener cost
+// nothing.
 func siteWorker() worker.Worker {
 	return worker.Group(
 		&httpworker.Worker{Configure: configure},
@@ -65,7 +64,7 @@ func configure(env *worker.Env, s *httpworker.Settings) error {
 	return nil
 }
 
-// orNone turns the file's 0, no limit, into what [httpworker.Settings] calls so.
+// orNone turns the file's 0, no limit, into that of [httpworker.Settings].
 func orNone(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
@@ -73,15 +72,32 @@ func orNone(d time.Duration) time.Duration {
 	return d
 }
 
-// tlsConfig is what a listener that does not speak HTTP is served with.
+// tlsConfig returns the configuration of a listener that does not speak HTTP.
 func tlsConfig(env *worker.Env, sock worker.Socket) (*tls.Config, error) {
 	p, err := readPayload(env)
 	if err != nil {
 		return nil, err
 	}
 	all, err := p.tlsConfigs()
-	if err != nil {
-		return nil, err
+	return all[sock.Name], err
+}
+
+// certificate is what the files of a tls table say. The master reads them; workers never do.
+type certificate struct {
+	Listener string `json:"listener"` // its name
+	Cert     []byte `json:"cert"`     // PEM
+	Key      []byte `json:"key"`      // PEM
+}
+
+// tlsConfigs returns the configurations of the listeners, by their names.
+func (p payload) tlsConfigs() (map[string]*tls.Config, error) {
+	all := map[string]*tls.Config{}
+	for _, c := range p.Certificates {
+		pair, err := tls.X509KeyPair(c.Cert, c.Key)
+		if err != nil {
+			return nil, fmt.Errorf("listener %s: %w", c.Listener, err)
+		}
+		all[c.Listener] = &tls.Config{Certificates: []tls.Certificate{pair}}
 	}
-	return all[sock.Name], nil
+	return all, nil
 }

@@ -1,4 +1,5 @@
-// Package control is HTTP on the control socket: a few routes, each one call of the backend, which is the supervisor.
+// Package control is HTTP on the control socket, the server and its client: a few routes, each one call of the backend,
+// which is the supervisor.
 //
 //	GET  /version                    who answers here: at once, whatever the master does
 //	GET  /status                     what `baton status --json` prints
@@ -8,8 +9,8 @@
 //	POST /resize?workers=N           answers when that is the number of workers
 //	POST /stop[?now=1|?quit=1]       answers at once; the tree ends after it
 //
-// 404: there was no such reload. 410: how it ended has been forgotten. 503: there is no master, or everything stops. 504:
-// the master does not answer.
+// 403: the client is neither root nor the user who runs baton. 404: there was no such reload. 410: how it ended has been
+// forgotten. 503: there is no master, or everything stops. 504: the master does not answer.
 package control
 
 import (
@@ -22,12 +23,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 )
 
-// Error is an answer that is not the one that was hoped for.
+// Error is an answer with another status than a success.
 type Error struct {
 	Code int // of HTTP
 	Text string
@@ -68,8 +70,8 @@ type Server struct {
 	ln   net.Listener
 
 	mu     sync.Mutex
-	open   int // connections
-	silent silent
+	open   int           // connections
+	idle   []net.Conn    // those that have not sent a whole request, the oldest first
 	served chan struct{} // closed when nothing is accepted any more
 	empty  chan struct{} // has a value when open has become 0
 }
@@ -77,17 +79,9 @@ type Server struct {
 // Serve begins to serve ln.
 func Serve(ln net.Listener, b Backend) *Server {
 	s := &Server{ln: ln, served: make(chan struct{}), empty: make(chan struct{}, 1)}
-	mux := http.NewServeMux()
-	h := handlers{b}
-	mux.HandleFunc("GET /version", h.version)
-	mux.HandleFunc("GET /status", h.status)
-	mux.HandleFunc("POST /reload", h.reload)
-	mux.HandleFunc("GET /reload/{id}", h.await)
-	mux.HandleFunc("POST /resize", h.resize)
-	mux.HandleFunc("POST /stop", h.stop)
 	s.http = &http.Server{
-		Handler: few(ownerOnly(mux)), ReadHeaderTimeout: headerTime, MaxHeaderBytes: headerBytes, ConnState: s.count,
-		ConnContext: notePeer, ErrorLog: log.New(io.Discard, "", 0), // or a client could fill the log
+		Handler: limitRequests(ownerOnly(routes(b))), ReadHeaderTimeout: headerTime, MaxHeaderBytes: headerBytes,
+		ConnState: s.count, ConnContext: withPeer, ErrorLog: log.New(io.Discard, "", 0), // or a client could fill the log
 	}
 	// A kept connection would be cut when the supervisor executes another binary.
 	s.http.SetKeepAlivesEnabled(false)
@@ -98,25 +92,27 @@ func Serve(ln net.Listener, b Backend) *Server {
 	return s
 }
 
-// count follows the connections. Each carries one request.
+// count follows the connections. Each carries one request. Of those that send none the oldest is closed when they are too
+// many.
 func (s *Server) count(c net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch state {
-	case http.StateNew:
+	if state == http.StateNew {
 		s.open++
-		s.silent.add(c)
-	case http.StateClosed, http.StateHijacked:
-		s.silent.remove(c)
+		if s.idle = append(s.idle, c); len(s.idle) > share(maxIdle) {
+			_ = s.idle[0].Close() // net/http notices
+			s.idle = s.idle[1:]
+		}
+		return
+	}
+	s.idle = slices.DeleteFunc(s.idle, func(i net.Conn) bool { return i == c })
+	if state == http.StateClosed {
 		if s.open--; s.open == 0 {
 			select {
 			case s.empty <- struct{}{}:
 			default:
 			}
 		}
-	case http.StateActive:
-		s.silent.remove(c)
-	case http.StateIdle:
 	}
 }
 
@@ -151,53 +147,44 @@ func (s *Server) Close(limit time.Duration) {
 	}
 }
 
-type handlers struct{ b Backend }
-
-func (h handlers) version(w http.ResponseWriter, r *http.Request) {
-	v, err := h.b.Version(r.Context())
-	answer(w, http.StatusOK, v, err)
-}
-
-func (h handlers) status(w http.ResponseWriter, r *http.Request) {
-	st, err := h.b.Status(r.Context())
-	answer(w, http.StatusOK, st, err)
-}
-
-func (h handlers) reload(w http.ResponseWriter, r *http.Request) {
-	id, err := h.b.Reload(r.Context())
-	if err != nil || r.URL.Query().Get("async") != "" {
-		answer(w, http.StatusAccepted, map[string]int64{"id": id}, err)
-		return
+// routes returns the handler of all requests.
+func routes(b Backend) http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, code int, call func(r *http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			v, err := call(r)
+			answer(w, code, v, err)
+		})
 	}
-	res, err := h.b.Await(r.Context(), id, drained(r))
-	answer(w, http.StatusOK, res, err)
-}
-
-func drained(r *http.Request) bool { return r.URL.Query().Get("wait") == "drained" }
-
-func (h handlers) await(w http.ResponseWriter, r *http.Request) {
-	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
-	if err != nil {
-		http.Error(w, "reload: id: "+err.Error(), http.StatusBadRequest)
-		return
-	}
-	res, err := h.b.Await(r.Context(), id, drained(r))
-	answer(w, http.StatusOK, res, err)
-}
-
-func (h handlers) resize(w http.ResponseWriter, r *http.Request) {
-	n, err := strconv.Atoi(r.URL.Query().Get("workers"))
-	if err != nil || n < 1 || n > MaxWorkers {
-		http.Error(w, fmt.Sprintf("resize: workers must be a number from 1 to %d", MaxWorkers), http.StatusBadRequest)
-		return
-	}
-	v, err := h.b.Resize(r.Context(), n)
-	answer(w, http.StatusOK, v, err)
-}
-
-func (h handlers) stop(w http.ResponseWriter, r *http.Request) {
-	v, err := h.b.Stop(r.Context(), r.URL.Query().Get("quit") != "", r.URL.Query().Get("now") != "")
-	answer(w, http.StatusAccepted, v, err)
+	handle("GET /version", http.StatusOK, func(r *http.Request) (any, error) { return b.Version(r.Context()) })
+	handle("GET /status", http.StatusOK, func(r *http.Request) (any, error) { return b.Status(r.Context()) })
+	handle("GET /reload/{id}", http.StatusOK, func(r *http.Request) (any, error) {
+		id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+		if err != nil {
+			return nil, &Error{http.StatusBadRequest, "reload: id: " + err.Error()}
+		}
+		return b.Await(r.Context(), id, r.URL.Query().Get("wait") == "drained")
+	})
+	handle("POST /resize", http.StatusOK, func(r *http.Request) (any, error) {
+		n, err := strconv.Atoi(r.URL.Query().Get("workers"))
+		if err != nil || n < 1 || n > MaxWorkers {
+			return nil, &Error{http.StatusBadRequest, fmt.Sprintf("resize: workers must be a number from 1 to %d", MaxWorkers)}
+		}
+		return b.Resize(r.Context(), n)
+	})
+	handle("POST /stop", http.StatusAccepted, func(r *http.Request) (any, error) {
+		return b.Stop(r.Context(), r.URL.Query().Get("quit") != "", r.URL.Query().Get("now") != "")
+	})
+	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
+		id, err := b.Reload(r.Context())
+		if err != nil || r.URL.Query().Get("async") != "" {
+			answer(w, http.StatusAccepted, map[string]int64{"id": id}, err)
+			return
+		}
+		v, err := b.Await(r.Context(), id, r.URL.Query().Get("wait") == "drained")
+		answer(w, http.StatusOK, v, err)
+	})
+	return mux
 }
 
 func answer(w http.ResponseWriter, code int, v any, err error) {

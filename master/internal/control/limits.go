@@ -1,10 +1,11 @@
 package control
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"net/http"
-	"slices"
-	"sync"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,12 +15,11 @@ import (
 const (
 	headerTime  = 10 * time.Second // to send a request
 	headerBytes = 16 << 10
-	maxSilent   = 64  // connections without a whole request; beyond it the oldest is closed
-	maxWaiting  = 256 // requests that wait for their answer; beyond it there is none
+	maxIdle     = 64  // connections without a whole request; beyond it the oldest is closed
+	maxWaiting  = 256 // requests that wait for their answer; beyond it the answer is 503
 )
 
-// share is n, or less where the limit of open files is so low that clients could use it up: the server has better things to
-// open.
+// share returns n, or less where the limit of open files is so low that clients could use it up.
 func share(n int) int {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
@@ -28,32 +28,8 @@ func share(n int) int {
 	return max(1, int(min(uint64(n), limit.Cur/8)))
 }
 
-// silent are the connections that have not said yet what they want, the oldest first.
-type silent struct {
-	mu  sync.Mutex
-	all []net.Conn
-}
-
-func (s *silent) add(c net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all = append(s.all, c)
-	if len(s.all) > share(maxSilent) {
-		_ = s.all[0].Close() // net/http notices
-		s.all = slices.Delete(s.all, 0, 1)
-	}
-}
-
-func (s *silent) remove(c net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i := slices.Index(s.all, c); i >= 0 {
-		s.all = slices.Delete(s.all, i, i+1)
-	}
-}
-
-// few answers no more than maxWaiting requests at once. Their bodies are not read.
-func few(h http.Handler) http.Handler {
+// limitRequests answers no more than maxWaiting requests at once. Their bodies are not read.
+func limitRequests(h http.Handler) http.Handler {
 	waiting := make(chan struct{}, share(maxWaiting))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -64,5 +40,31 @@ func few(h http.Handler) http.Handler {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "too many requests wait for an answer", http.StatusServiceUnavailable)
 		}
+	})
+}
+
+// peerKey is the key under which a connection's context has the user of its peer.
+type peerKey struct{}
+
+// withPeer is a ConnContext.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	cred, err := peer(c)
+	if err != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, int(cred.Uid))
+}
+
+// ownerOnly refuses everybody but root and the user of this process, whatever the mode of the socket's file has become.
+func ownerOnly(h http.Handler) http.Handler {
+	own := os.Geteuid()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		uid, known := r.Context().Value(peerKey{}).(int)
+		if !known || uid != 0 && uid != own {
+			http.Error(w, fmt.Sprintf("only root and user %d, who runs this, may use the control socket, and not user %d", own, uid),
+				http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
 	})
 }

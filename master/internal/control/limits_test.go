@@ -40,7 +40,7 @@ func TestSilentClients(t *testing.T) {
 		s.mu.Lock()
 		open := s.open
 		s.mu.Unlock()
-		if open <= maxSilent+1 {
+		if open <= maxIdle+1 {
 			break
 		}
 		if time.Since(begin) > headerTime/2 { // later they would be closed anyway

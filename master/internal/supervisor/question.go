@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"baton/master/internal/control"
-	"baton/master/peer"
 )
 
 // How long a master may take to say that it has begun what it was asked for. It does so at once unless it is stopped, or
@@ -95,7 +94,7 @@ func (sv *supervisor) unanswered() error {
 
 // silence says that a master does not answer.
 func (sv *supervisor) silence(s *session) string {
-	p := peer.Look(s.pid)
+	p := control.Look(s.pid)
 	p.PID = s.pid
-	return peer.NoAnswer("master", p)
+	return p.NoAnswer("master")
 }

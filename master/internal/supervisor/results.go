@@ -9,7 +9,6 @@ import (
 	"baton/master/internal/control"
 	"baton/master/internal/message"
 	"baton/master/internal/status"
-	"baton/master/peer"
 )
 
 // maxResults is how many results are kept for those who ask late.
@@ -90,7 +89,7 @@ func (sv *supervisor) awaitReload(id int64, drained bool, asked time.Time) look 
 			return answer{value: r.answer(id, drained)}, true, until
 		case sv.stopping:
 			return answer{err: errStopping()}, true, until
-		case ended && sv.current != nil && !peer.Look(sv.current.pid).Stopped:
+		case ended && sv.current != nil && !control.Look(sv.current.pid).Stopped:
 			return answer{}, false, until // it drains, which may take long
 		}
 		until, err := sv.patience(asked, now)

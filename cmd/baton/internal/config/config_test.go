@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -88,9 +89,9 @@ func FuzzParse(f *testing.F) {
 		if err != nil && (err.Error() == "") {
 			t.Error("an error without words")
 		}
-		var all Mistakes
-		if one := (*Mistake)(nil); errors.As(err, &one) {
-			all = Mistakes{First: []*Mistake{one}}
+		var all UsageErrors
+		if one := (*UsageError)(nil); errors.As(err, &one) {
+			all = UsageErrors{First: []*UsageError{one}}
 		}
 		_ = errors.As(err, &all)
 		lines := strings.Split(doc, "\n")
@@ -110,5 +111,36 @@ func TestNearest(t *testing.T) {
 		if got := nearest(typed, known); got != want {
 			t.Errorf("%s: %q, want %q", typed, got, want)
 		}
+	}
+}
+
+// TestReference: reference.toml has every key, and its examples, which are comments, are valid.
+func TestReference(t *testing.T) {
+	commented := regexp.MustCompile(`(?m)^# (\[|[a-z_]+ = )`)
+	all := commented.ReplaceAll(reference, []byte("$1"))
+	x, err := newIndex("reference.toml", all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.errors(checkKeys(x)); err != nil {
+		t.Error(err)
+	}
+	has := map[string]bool{}
+	for _, e := range x.entries {
+		has[e.field] = true
+	}
+	keys, _ := schema()
+	for _, k := range keys {
+		if !has[k.name] {
+			t.Errorf("nothing about %s", k.name)
+		}
+	}
+	if x, err = newIndex("reference.toml", reference); err != nil {
+		t.Fatal(err)
+	}
+	f := Defaults()
+	v := verifier{File: &f, x: x}
+	if v.verify(); len(v.found) > 0 {
+		t.Errorf("the defaults: %v", v.found)
 	}
 }

@@ -47,13 +47,13 @@ func TestManyMistakes(t *testing.T) {
 		if ratio := int(after.TotalAlloc-before.TotalAlloc) / len(tt.doc); ratio > 400 {
 			t.Errorf("%s: %d bytes for each byte of the file", tt.name, ratio)
 		}
-		var ms Mistakes
-		if ok := errors.As(err, &ms); ok != (tt.mistakes > 0) || len(ms.First)+ms.More != tt.mistakes || len(ms.First) > 20 {
-			t.Errorf("%s: %d and %d mistakes: %.200v", tt.name, len(ms.First), ms.More, err)
+		var errs UsageErrors
+		if ok := errors.As(err, &errs); ok != (tt.mistakes > 0) || len(errs.First)+errs.More != tt.mistakes || len(errs.First) > 20 {
+			t.Errorf("%s: %d and %d mistakes: %.200v", tt.name, len(errs.First), errs.More, err)
 			continue
 		}
 		if tt.mistakes > 0 {
-			last := ms.First[len(ms.First)-1]
+			last := errs.First[len(errs.First)-1]
 			if text := last.Text(); !strings.Contains(text, tt.what) || len(text) > 5000 {
 				t.Errorf("%s: %d bytes: %.300s", tt.name, len(text), text)
 			}

@@ -2,12 +2,12 @@ package config
 
 import "fmt"
 
-// nearest returns the word that was probably meant, or "".
+// nearest returns the known word that was probably meant, or "".
 func nearest(typed string, known []string) string {
 	best, least := "", 1+(len(typed)+2)/3
 	for _, k := range known {
 		if max(len(typed)-len(k), len(k)-len(typed)) >= least {
-			continue // and no table is as long as what somebody has typed
+			continue // nor is a table made for a long word
 		}
 		if d := distance(typed, k); d < least {
 			best, least = k, d
@@ -16,7 +16,7 @@ func nearest(typed string, known []string) string {
 	return best
 }
 
-// DidYouMean is a hint with the nearest of known in it, or else "".
+// DidYouMean returns a hint with the nearest of known in it, or "".
 func DidYouMean(typed string, known []string) string {
 	if k := nearest(typed, known); k != "" {
 		return fmt.Sprintf("did you mean %s?", k)
@@ -24,7 +24,7 @@ func DidYouMean(typed string, known []string) string {
 	return ""
 }
 
-// distance counts the insertions, deletions, replacements and swaps of neighbours that make b of a.
+// distance counts the insertions, deletions, replacements and swaps of neighbors that turn a into b.
 func distance(a, b string) int {
 	d := make([][]int, len(a)+1)
 	for i := range d {

@@ -3,62 +3,102 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// named is a file that the configuration names.
-type named struct {
-	key    string // or what else names it
-	what   string // it is called
-	path   string
-	making bool // the server makes it
+// resolve makes the file's relative paths absolute. A listener keeps its address as a name.
+func (f *File) resolve(x *Index, dir string) {
+	f.PIDFile, f.LogFile = Absolute(dir, f.PIDFile), Absolute(dir, f.LogFile)
+	if x.Has("control") {
+		f.Control = Absolute(dir, f.Control)
+	}
+	for i := range f.Listen {
+		l := &f.Listen[i]
+		if l.Name == "" {
+			l.Name = l.Address
+		}
+		if p, ok := strings.CutPrefix(l.Address, "unix:"); ok && p != "" {
+			l.Address = "unix:" + Absolute(dir, p)
+		}
+		if l.TLS != nil {
+			l.TLS.Cert, l.TLS.Key = Absolute(dir, l.TLS.Cert), Absolute(dir, l.TLS.Key)
+		}
+	}
+	for i := range f.Routes {
+		f.Routes[i].Static = Absolute(dir, f.Routes[i].Static)
+	}
 }
 
-// named lists them, the file of the configuration first.
-func (f *File) named(file string) []named {
-	all := []named{{what: "the config file", path: file}}
+// Absolute returns p below dir, unless it is absolute or "", which means none. Links stay in the path, so that every
+// reload follows them anew.
+func Absolute(dir, p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(dir, p)
+}
+
+// CertificateFiles returns the files that are watched as the config file is.
+func (f *File) CertificateFiles() []string {
+	var files []string
+	for _, l := range f.Listen {
+		if l.TLS != nil {
+			files = append(files, l.TLS.Cert, l.TLS.Key)
+		}
+	}
+	slices.Sort(files)
+	return slices.Compact(files)
+}
+
+// usedPath is a path in the configuration.
+type usedPath struct {
+	key     string // that has it
+	what    string // it is called
+	path    string
+	created bool // the server creates the file
+}
+
+// usedPaths lists them, the file of the configuration first.
+func (f *File) usedPaths(file string) []usedPath {
+	all := []usedPath{{what: "the config file", path: file}}
 	for i, l := range f.Listen {
 		key := fmt.Sprintf("listen.%d.", i)
 		if l.TLS != nil {
-			all = append(all, named{key + "tls.cert", "a certificate", l.TLS.Cert, false}, named{key + "tls.key", "a key", l.TLS.Key, false})
+			all = append(all, usedPath{key + "tls.cert", "a certificate", l.TLS.Cert, false}, usedPath{key + "tls.key", "a key", l.TLS.Key, false})
 		}
 		if p, ok := strings.CutPrefix(l.Address, "unix:"); ok {
-			all = append(all, named{key + "address", "a listener", p, true})
+			all = append(all, usedPath{key + "address", "a listener", p, true})
 		}
 	}
-	return append(all, named{"control", "control", f.Control, true}, named{"pid_file", "pid_file", f.PIDFile, true},
-		named{"log_file", "log_file", f.LogFile, true})
+	return append(all, usedPath{"control", "control", f.Control, true}, usedPath{"pid_file", "pid_file", f.PIDFile, true},
+		usedPath{"log_file", "log_file", f.LogFile, true})
 }
 
-// CheckPaths looks at the files that the server makes: each has a path of its own. It is for
-// what is to be served, with the flags over the file; file is its path, or "", and then x may be nil. Of what elsewhere
-// says the file does not have the value, and so no position.
-func (f *File) CheckPaths(x *Index, file string, elsewhere func(key string) bool) error {
+// CheckPaths fails if two things have one path and the server creates one of them. It is for the configuration with the
+// flags laid over it; file is the path of its file, or "", and then x may be nil. overridden reports whether the value of
+// a key comes from elsewhere, and so has no position in the file.
+func (f *File) CheckPaths(x *Index, file string, overridden func(key string) bool) error {
 	if x == nil {
 		x = &Index{}
 	}
 	var found []finding
-	wrong := func(n named, format string, args ...any) {
-		key := n.key
-		if elsewhere(key) {
-			key = ""
-		}
-		name := n.key[strings.LastIndexByte(n.key, '.')+1:]
-		found = append(found, x.wrong(key, name+": "+fmt.Sprintf(format, args...), ""))
-	}
-	seen := map[string]named{}
-	for _, n := range f.named(file) {
-		if n.path == "" {
+	seen := map[string]usedPath{}
+	for _, u := range f.usedPaths(file) {
+		if u.path == "" {
 			continue
 		}
-		path := filepath.Clean(n.path)
-		first, twice := seen[path]
+		first, taken := seen[filepath.Clean(u.path)]
 		switch {
-		case !twice:
-			seen[path] = n
-		case n.making && first.what != n.what: // two listeners are another mistake
-			wrong(n, "%s is %s as well", n.path, first.what)
+		case !taken:
+			seen[filepath.Clean(u.path)] = u
+		case u.created && first.what != u.what: // two listeners are another mistake
+			at := u.key
+			if overridden(at) {
+				at = ""
+			}
+			found = append(found, x.finding(at, fmt.Sprintf("%s: %s is %s as well", leaf(u.key), u.path, first.what), ""))
 		}
 	}
-	return x.mistakes(found)
+	return x.errors(found)
 }

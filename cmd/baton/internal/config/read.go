@@ -12,28 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxSize is how large a file may be, the config or a certificate.
+// MaxSize is the size in bytes that a config or a certificate may have.
 const MaxSize = 16 << 20
 
-// pipeTime is how long a pipe may take to its end.
+// pipeTime is how long the end of a pipe is waited for.
 const pipeTime = 10 * time.Second
 
-// irregularError is about what is no file of a usual size.
-type irregularError struct{ what string }
-
-func (e *irregularError) Error() string { return e.what }
-
-// ExitCode is that of a user's mistake.
-func (e *irregularError) ExitCode() int { return exitCode }
-
-// ReadFile reads a file to its end, which there is: nothing but regular files of at most [MaxSize] bytes, and pipes
-// that this process was started with, as /dev/stdin or /dev/fd/63. A pipe has the same only once: it cannot be watched.
+// ReadFile reads a regular file of at most [MaxSize] bytes, or a pipe that this process was started with, as /dev/stdin
+// or /dev/fd/63. Other files may have no end. A pipe can be read only once, and so it cannot be watched.
 func ReadFile(path string) (text []byte, pipe bool, err error) { return readFile(path, pipeTime) }
 
 func readFile(path string, wait time.Duration) (text []byte, pipe bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a named pipe without a writer would block
 	if errors.Is(err, unix.ENXIO) {
-		return nil, false, &irregularError{path + " is a socket"}
+		return nil, false, &UsageError{What: path + " is a socket"}
 	}
 	if err != nil {
 		return nil, false, err
@@ -48,16 +40,16 @@ func readFile(path string, wait time.Duration) (text []byte, pipe bool, err erro
 	text, err = io.ReadAll(io.LimitReader(f, MaxSize+1))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = &irregularError{fmt.Sprintf("%s did not end within %s", path, wait)}
+		err = &UsageError{What: fmt.Sprintf("%s did not end within %s", path, wait)}
 	case err == nil && pipe && len(text) == 0:
-		err = &irregularError{path + " is at its end: a pipe has the same only once"}
+		err = &UsageError{What: path + " is at its end: a pipe can be read only once"}
 	case err == nil && len(text) > MaxSize:
-		err = &irregularError{fmt.Sprintf("%s is larger than %d MB", path, MaxSize>>20)}
+		err = &UsageError{What: fmt.Sprintf("%s is larger than %d MB", path, MaxSize>>20)}
 	}
 	return text, pipe, err
 }
 
-// kindOf refuses what may have no end.
+// kindOf refuses files that may have no end.
 func kindOf(f *os.File) (pipe bool, err error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -71,11 +63,11 @@ func kindOf(f *os.File) (pipe bool, err error) {
 	case mode&fs.ModeNamedPipe != 0 && isDescriptor(f.Name()):
 		return true, nil
 	default:
-		return false, &irregularError{f.Name() + " is not a regular file"}
+		return false, &UsageError{What: f.Name() + " is not a regular file"}
 	}
 }
 
-// isDescriptor reports whether a path names what the process has open.
+// isDescriptor reports whether a path names a file that the process has open.
 func isDescriptor(path string) bool {
 	return path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/fd/")
 }

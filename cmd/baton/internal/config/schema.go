@@ -3,64 +3,115 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"baton/master"
 )
 
-// A schema is every key that there is, as the fields of [File] say: from listen.tls.cert to its type.
-type schema struct {
-	types map[string]reflect.Type
-	keys  []string // of types, as they are documented
+// A key is a key of the file, or a table.
+type key struct {
+	name  string // with its tables: listen.tls.cert
+	typ   reflect.Type
+	limit *master.Limit // of a number
+	words []string      // the values of a text, if they are a few words
 }
 
-func fileSchema() *schema {
-	s := &schema{types: map[string]reflect.Type{}}
-	s.addFields("", reflect.TypeFor[File]())
-	return s
-}
-
-func (s *schema) addFields(prefix string, t reflect.Type) {
-	for i := range t.NumField() {
-		if !t.Field(i).IsExported() {
-			continue
-		}
-		name := prefix + t.Field(i).Tag.Get("toml")
-		ft := t.Field(i).Type
-		if ft.Kind() == reflect.Pointer {
-			ft = ft.Elem()
-		}
-		s.types[name] = ft
-		s.keys = append(s.keys, name)
-		if ft.Kind() == reflect.Slice {
-			ft = ft.Elem()
-		}
-		if ft.Kind() == reflect.Struct {
-			s.addFields(name+".", ft)
+// schema returns every key, as [File] has them, and each by its name.
+var schema = sync.OnceValues(func() (all []key, byName map[string]key) {
+	byName = map[string]key{}
+	var add func(prefix string, t reflect.Type)
+	add = func(prefix string, t reflect.Type) {
+		for _, f := range reflect.VisibleFields(t) {
+			if !f.IsExported() {
+				continue
+			}
+			k := key{name: prefix + f.Tag.Get("toml"), typ: indirect(f.Type, reflect.Pointer), limit: limits[prefix+f.Tag.Get("toml")]}
+			if l, ok := master.LimitOf(f.Name); ok && prefix == "" {
+				k.limit = &l
+			}
+			if words := f.Tag.Get("words"); words != "" {
+				k.words = strings.Split(words, ",")
+			}
+			all, byName[k.name] = append(all, k), k
+			if inner := indirect(k.typ, reflect.Slice); inner.Kind() == reflect.Struct {
+				add(k.name+".", inner)
+			}
 		}
 	}
+	add("", reflect.TypeFor[File]())
+	return all, byName
+})
+
+// indirect returns the type of the elements of t, if t is of that kind.
+func indirect(t reflect.Type, kind reflect.Kind) reflect.Type {
+	if t.Kind() == kind {
+		return t.Elem()
+	}
+	return t
 }
 
-// check finds unknown keys and values of the wrong type. What is inside of such is not looked at, and nobody reads the
-// words about more than the first of them.
-func (s *schema) check(x *Index) []finding {
+func lookup(name string) (key, bool) {
+	_, byName := schema()
+	k, ok := byName[name]
+	return k, ok
+}
+
+const forEver = "a year is as good as for ever"
+
+// atLeast1ns and orForEver are limits of durations; orForEver is of one that 0s switches off.
+var (
+	atLeast1ns = master.Limit{Duration: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver}
+	orForEver  = master.Limit{Duration: true, Zero: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver + ", which is 0s"}
+)
+
+// limits are those of the keys that only workers know. The others are master's.
+var limits = map[string]*master.Limit{
+	"http.receive_timeout":  &atLeast1ns,
+	"http.idle_timeout":     &atLeast1ns,
+	"http.body_timeout":     &orForEver,
+	"http.send_timeout":     &orForEver,
+	"http.upstream_timeout": &orForEver,
+	"http.max_header_size":  {Min: 1, Max: 16 << 20, MaxWhy: "each connection may take so much memory"},
+	"route.status":          {Min: 200, Max: 599},
+	"route.delay":           {Duration: true, Zero: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver},
+}
+
+// LimitOf returns the limit of a key, as http.idle_timeout.
+func LimitOf(name string) master.Limit {
+	k, _ := lookup(name)
+	return *k.limit
+}
+
+// checkKeys finds unknown keys and values of the wrong type. It does not look into them, and writes no texts about more
+// than the first of them, for nobody reads those.
+func checkKeys(x *Index) []finding {
 	var all []finding
 	bad := map[string]bool{} // paths
 	for _, e := range x.entries {
-		if inside(e.path, bad) || s.right(e) {
+		if inside(e.path, bad) {
 			continue
+		}
+		k, known := lookup(e.field)
+		var want, hint string
+		if known {
+			if want, hint = k.mistyped(e); want == "" {
+				continue
+			}
 		}
 		bad[e.path] = true
 		switch {
-		case len(all) >= mostMistakes:
+		case len(all) >= maxErrors:
 			all = append(all, finding{at: e.key})
-		case s.types[e.field] == nil:
-			all = append(all, finding{e.key, s.unknown(e), s.hint(e)})
+		case !known:
+			all = append(all, finding{e.key, unknown(e), suggest(e.field)})
 		default:
-			what, hint := s.wrong(e)
-			all = append(all, x.wrong(e.path, what, hint))
+			all = append(all, x.finding(e.path, want, hint))
 		}
 	}
 	return all
@@ -75,133 +126,82 @@ func inside(path string, bad map[string]bool) bool {
 	return false
 }
 
-// right reports whether there is such a key, with a value of its type.
-func (s *schema) right(e entry) bool {
-	if s.types[e.field] == nil {
-		return false
-	}
-	what, _ := s.wrong(e)
-	return what == ""
+// scalars are the kinds of values, and what they are called.
+var scalars = map[reflect.Kind]struct {
+	kind unstable.Kind
+	want string
+}{
+	reflect.String: {unstable.String, "a text in quotes"},
+	reflect.Int:    {unstable.Integer, "a whole number"},
+	reflect.Bool:   {unstable.Bool, "true or false"},
 }
 
-// wrong says what is wrong with an entry that there is, or "".
-func (s *schema) wrong(e entry) (what, hint string) {
-	for table := parent(e.field); table != ""; table = parent(table) {
-		if s.types[table].Kind() == reflect.Slice && strings.HasPrefix(e.path, table+".") && !isMember(e.path[len(table)+1:]) {
-			return fmt.Sprintf("%s: which of the %s tables?", e.field, table), fmt.Sprintf("write %s, with double brackets, before", s.brackets(table))
+const durationHint = `as "90s", "1m30s" or "500ms"`
+
+// mistyped says what is wrong with the type of a value of k, or "".
+func (k key) mistyped(e entry) (what, hint string) {
+	for table := parent(k.name); table != ""; table = parent(table) {
+		if rest, ok := strings.CutPrefix(e.path, table+"."); ok && isArray(table) && !isMember(rest) {
+			return fmt.Sprintf("%s: which of the %s tables?", k.name, table), fmt.Sprintf("write %s, with double brackets, before", brackets(table))
 		}
 	}
-	return wrongType(e, s.types[e.field])
+	wrong := func(want, hint string) (string, string) {
+		return fmt.Sprintf("%s: %s, want %s", k.name, describe(e), want), hint
+	}
+	switch kind := k.typ.Kind(); {
+	case k.typ == reflect.TypeFor[Duration]():
+		return k.mistypedDuration(e)
+	case kind == reflect.Interface: // workers
+		if e.kind == unstable.Integer || e.kind == unstable.String && e.text == "auto" {
+			return "", ""
+		}
+		if e.kind == unstable.String && isDigits(e.text) {
+			hint = "write it without quotes"
+		}
+		return wrong(`a whole number or "auto"`, hint)
+	case kind == reflect.Struct:
+		if e.kind != unstable.Table && e.kind != unstable.InlineTable {
+			return wrong("a table", fmt.Sprintf("write [%s] on a line of its own", k.name))
+		}
+	case kind == reflect.Slice:
+		if !isTables(e) {
+			return wrong("any number of tables", fmt.Sprintf("write [[%s]], with double brackets", k.name))
+		}
+	case e.kind != scalars[kind].kind:
+		return wrong(scalars[kind].want, "")
+	}
+	return "", ""
+}
+
+func (k key) mistypedDuration(e entry) (what, hint string) {
+	if e.kind != unstable.String {
+		return fmt.Sprintf("%s: %s, want a duration in quotes", k.name, describe(e)), durationHint
+	}
+	if _, err := time.ParseDuration(e.text); err == nil {
+		return "", ""
+	}
+	hint = durationHint
+	if isDigits(e.text) {
+		hint = fmt.Sprintf("which unit? as \"%ss\" or \"%sms\"", e.text, e.text)
+	}
+	return fmt.Sprintf("%s: %q is no duration", k.name, e.text), hint
+}
+
+// isTables reports whether e is [[listen]], listen = […], or a table that is a member of the latter.
+func isTables(e entry) bool {
+	return e.kind == unstable.ArrayTable || e.member && e.kind == unstable.InlineTable || !e.member && e.kind == unstable.Array
+}
+
+// isArray reports whether there may be several tables of that name.
+func isArray(table string) bool {
+	k, ok := lookup(table)
+	return ok && k.typ.Kind() == reflect.Slice
 }
 
 // isMember reports whether a path goes on with the number of a member.
 func isMember(path string) bool { return path[0] >= '0' && path[0] <= '9' }
 
-func (s *schema) unknown(e entry) string {
-	what, name := "key", e.field
-	if e.kind == unstable.Table || e.kind == unstable.ArrayTable {
-		what = "table"
-	}
-	if !strings.Contains(name, `"`) {
-		name = strconv.Quote(name)
-	}
-	return fmt.Sprintf("unknown %s %s", what, name)
-}
-
-// hint names what was probably meant: a key of the same table that is written almost so, or the same key of another. If
-// there is none, it lists what there is.
-func (s *schema) hint(e entry) string {
-	table, key := parent(e.field), e.field[strings.LastIndexByte(e.field, '.')+1:]
-	if unquoted, err := strconv.Unquote(e.field); err == nil && s.types[unquoted] != nil {
-		return "write it without quotes: in them a dot separates nothing"
-	}
-	var siblings []string
-	elsewhere := ""
-	for _, f := range s.keys {
-		leaf := f[strings.LastIndexByte(f, '.')+1:]
-		if parent(f) == table {
-			siblings = append(siblings, leaf)
-		} else if leaf == key && elsewhere == "" {
-			elsewhere = f
-		}
-	}
-	switch meant := DidYouMean(key, siblings); {
-	case elsewhere != "" && parent(elsewhere) == "":
-		return fmt.Sprintf("%s belongs to the top of the file, before the first [table]", key)
-	case elsewhere != "":
-		return fmt.Sprintf("%s belongs to the table %s", key, s.brackets(parent(elsewhere)))
-	case meant != "" || len(siblings) == 0:
-		return meant
-	default:
-		return "there are " + strings.Join(siblings, ", ")
-	}
-}
-
-// brackets is how the header of a table is written.
-func (s *schema) brackets(table string) string {
-	if s.types[table].Kind() == reflect.Slice {
-		return "[[" + table + "]]"
-	}
-	return "[" + table + "]"
-}
-
-// wrongType says what is wrong with an entry that should be a t, or "".
-func wrongType(e entry, t reflect.Type) (what, hint string) {
-	key := e.field
-	switch {
-	case t == reflect.TypeFor[Duration]():
-		return wrongDuration(e)
-	case t.Kind() == reflect.Interface: // workers
-		return wrongWorkers(e)
-	case t.Kind() == reflect.String && e.kind != unstable.String:
-		return fmt.Sprintf("%s: %s, want a text in quotes", key, describe(e)), ""
-	case t.Kind() == reflect.Int && e.kind != unstable.Integer:
-		return fmt.Sprintf("%s: %s, want a whole number", key, describe(e)), ""
-	case t.Kind() == reflect.Bool && e.kind != unstable.Bool:
-		return fmt.Sprintf("%s: %s, want true or false", key, describe(e)), ""
-	case t.Kind() == reflect.Struct && e.kind != unstable.Table && e.kind != unstable.InlineTable:
-		return fmt.Sprintf("%s: %s, want a table", key, describe(e)), fmt.Sprintf("write [%s] on a line of its own", key)
-	case t.Kind() == reflect.Slice && !isTables(e):
-		return fmt.Sprintf("%s: %s, want any number of tables", key, describe(e)), fmt.Sprintf("write [[%s]], with double brackets", key)
-	}
-	return "", ""
-}
-
-// isTables is true for [[listen]], for listen = […], and for every member of the latter that is a table.
-func isTables(e entry) bool {
-	switch e.kind {
-	case unstable.ArrayTable:
-		return true
-	case unstable.InlineTable:
-		return e.member
-	default:
-		return e.kind == unstable.Array && !e.member
-	}
-}
-
-func wrongDuration(e entry) (what, hint string) {
-	if e.kind != unstable.String {
-		return fmt.Sprintf("%s: %s, want a duration in quotes", e.field, describe(e)), `as "90s", "1m30s" or "500ms"`
-	}
-	if _, err := time.ParseDuration(e.text); err != nil {
-		hint = `as "90s", "1m30s" or "500ms"`
-		if strings.TrimLeft(e.text, "0123456789") == "" && e.text != "" {
-			hint = fmt.Sprintf("which unit? as \"%ss\" or \"%sms\"", e.text, e.text)
-		}
-		return fmt.Sprintf("%s: %q is no duration", e.field, e.text), hint
-	}
-	return "", ""
-}
-
-func wrongWorkers(e entry) (what, hint string) {
-	if e.kind == unstable.Integer || e.kind == unstable.String && e.text == "auto" {
-		return "", ""
-	}
-	if e.kind == unstable.String && strings.Trim(e.text, "0123456789") == "" && e.text != "" {
-		hint = "write it without quotes"
-	}
-	return fmt.Sprintf("%s: %s, want a whole number or \"auto\"", e.field, describe(e)), hint
-}
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // describe names a value by its kind, and a short one by itself.
 func describe(e entry) string {
@@ -221,4 +221,52 @@ func describe(e entry) string {
 	default:
 		return "a date or time"
 	}
+}
+
+func unknown(e entry) string {
+	what, name := "key", e.field
+	if e.kind == unstable.Table || e.kind == unstable.ArrayTable {
+		what = "table"
+	}
+	if !strings.Contains(name, `"`) {
+		name = strconv.Quote(name)
+	}
+	return fmt.Sprintf("unknown %s %s", what, name)
+}
+
+// suggest says what was probably meant by an unknown key: one of the same table that is written almost so, or the same
+// key of another table. If there is none, it lists the keys of the table.
+func suggest(field string) string {
+	table, name := parent(field), leaf(field)
+	if unquoted, err := strconv.Unquote(field); err == nil {
+		if _, ok := lookup(unquoted); ok {
+			return "write it without quotes: in them a dot separates nothing"
+		}
+	}
+	all, _ := schema()
+	var siblings []string
+	for _, k := range all {
+		if parent(k.name) == table {
+			siblings = append(siblings, leaf(k.name))
+		}
+	}
+	i := slices.IndexFunc(all, func(k key) bool { return leaf(k.name) == name })
+	switch meant := DidYouMean(name, siblings); {
+	case i >= 0 && parent(all[i].name) == "":
+		return name + " belongs to the top of the file, before the first [table]"
+	case i >= 0:
+		return fmt.Sprintf("%s belongs to the table %s", name, brackets(parent(all[i].name)))
+	case meant != "" || len(siblings) == 0:
+		return meant
+	default:
+		return "there are " + strings.Join(siblings, ", ")
+	}
+}
+
+// brackets returns how the header of a table is written.
+func brackets(table string) string {
+	if isArray(table) {
+		return "[[" + table + "]]"
+	}
+	return "[" + table + "]"
 }

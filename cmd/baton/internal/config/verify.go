@@ -4,14 +4,17 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2/unstable"
 
 	"baton/master"
 )
 
-// verifier looks for what is wrong in a file whose keys are known and of the right types. Paths are absolute already.
+// verifier checks the values of a file whose keys are known and of the right types, and whose paths are absolute.
 type verifier struct {
 	*File
 	x     *Index
@@ -19,13 +22,9 @@ type verifier struct {
 }
 
 func (v *verifier) verify() {
-	v.numbers("", reflect.ValueOf(v.File).Elem())
-	if n, ok := v.Workers.(int64); ok {
-		if what, why := beyond("Workers", "workers", n); what != "" {
-			v.wrong("workers", cmp.Or(why, `"auto" takes the CPUs that baton may use`), "%s", what)
-		}
+	for _, e := range v.x.entries {
+		v.value(e)
 	}
-	v.oneOf("log_format", v.LogFormat, "text", "json")
 	v.user()
 	v.listens()
 	v.routes()
@@ -33,50 +32,82 @@ func (v *verifier) verify() {
 
 // wrong notes a mistake at the value of a path.
 func (v *verifier) wrong(path, hint, format string, args ...any) {
-	v.found = append(v.found, v.x.wrong(path, fmt.Sprintf(format, args...), hint))
+	v.found = append(v.found, v.x.finding(path, fmt.Sprintf(format, args...), hint))
 }
 
-// oneOf checks a word; "" is the default.
-func (v *verifier) oneOf(path, word string, known ...string) bool {
-	if word == "" || slices.Contains(known, word) {
-		return true
+// value checks a number against its limit, and a word against those that there are.
+func (v *verifier) value(e entry) {
+	k, _ := lookup(e.field)
+	if n, ok := e.number(); ok && k.limit != nil {
+		if want, why := k.limit.Check(n); want != "" {
+			if k.name == "workers" {
+				why = cmp.Or(why, `"auto" takes the CPUs that baton may use`)
+			}
+			v.wrong(e.path, why, "%s: %s, want %s", e.field, k.limit.Text(n), want)
+		}
 	}
-	hint := DidYouMean(word, known)
-	if hint == "" {
-		hint = "there are " + strings.Join(known, ", ")
+	if k.words != nil && e.text != "" && !slices.Contains(k.words, e.text) {
+		hint := cmp.Or(DidYouMean(e.text, k.words), "there are "+strings.Join(k.words, ", "))
+		v.wrong(e.path, hint, "%s: there is no %q", e.field, e.text)
 	}
-	key := path[strings.LastIndexByte(path, '.')+1:]
-	v.wrong(path, hint, "%s: there is no %q", key, word)
-	return false
+}
+
+// number returns the value of a number, or of a duration in nanoseconds.
+func (e entry) number() (n int64, ok bool) {
+	if e.kind == unstable.String {
+		d, err := time.ParseDuration(e.text)
+		return int64(d), err == nil
+	}
+	n, err := strconv.ParseInt(e.text, 0, 64)
+	return n, err == nil
 }
 
 // user looks user and group up, here and nowhere else.
 func (v *verifier) user() {
-	if v.User == "" && v.Group != "" {
-		v.wrong("group", "it goes with a user", "group: there is no user")
-	}
-	if v.User == "" {
-		return
-	}
-	u, err := master.LookupUser(v.User, v.Group)
-	var le *master.LookupError
 	switch {
-	case errors.As(err, &le) && le.Group:
-		v.wrong("group", "", "%v", err)
-	case err != nil:
-		v.wrong("user", "", "%v", err)
-	default:
-		v.runAs = u
+	case v.User != "":
+		var err error
+		var le *master.LookupError
+		if v.runAs, err = master.LookupUser(v.User, v.Group); errors.As(err, &le) && le.Group {
+			v.wrong("group", "", "%v", err)
+		} else if err != nil {
+			v.wrong("user", "", "%v", err)
+		}
+	case v.Group != "":
+		v.wrong("group", "it goes with a user", "group: there is no user")
 	}
 }
 
-// twice reports the second of two equal values, and whether it is one. seen maps them to the path of the first.
-func (v *verifier) twice(seen map[string]string, value, path, what string) bool {
+// duplicate notes a value that seen has already, and reports whether it does. seen maps values to the path of the first.
+func (v *verifier) duplicate(seen map[string]string, value, path, what string) bool {
 	first, ok := seen[value]
-	if !ok {
+	if ok {
+		v.wrong(path, "", "%s: the same as in line %d", what, v.x.lineOf(first))
+	} else {
 		seen[value] = path
-		return false
 	}
-	v.wrong(path, "", "%s: the same as in line %d", what, v.x.line(first))
-	return true
+	return ok
+}
+
+// Warnings returns what is allowed and hardly meant.
+func (f *File) Warnings(now time.Time) []string {
+	var all []string
+	if f.DrainTimeout < f.HTTP.IdleTimeout {
+		all = append(all, fmt.Sprintf("drain_timeout (%s) is below http.idle_timeout (%s): a reload may close idle connections "+
+			"that cannot be handed over earlier than their clients expect", f.DrainTimeout, f.HTTP.IdleTimeout))
+	}
+	if err := f.runAs.MayStart(); err != nil {
+		all = append(all, err.Error())
+	}
+	const minute = "2006-01-02 15:04 MST"
+	for _, l := range f.Listen {
+		switch t := l.TLS; {
+		case t == nil:
+		case !t.until.IsZero() && now.After(t.until):
+			all = append(all, fmt.Sprintf("listener %s: the certificate in %s has expired on %s", l.Name, t.Cert, t.until.UTC().Format(minute)))
+		case now.Before(t.from):
+			all = append(all, fmt.Sprintf("listener %s: the certificate in %s is not valid before %s", l.Name, t.Cert, t.from.UTC().Format(minute)))
+		}
+	}
+	return all
 }

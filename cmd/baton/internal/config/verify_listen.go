@@ -16,17 +16,17 @@ import (
 
 func (v *verifier) listens() {
 	names := map[string]string{}
-	var lines []int // of the listeners whose addresses are well-formed
+	var paths []string // of the listeners that are well-formed
 	var all []master.Listen
 	for i, l := range v.Listen {
 		path := fmt.Sprintf("listen.%d", i)
-		v.oneOf(path+".transport", l.Transport, "tcp", "tls", "udp")
-		v.oneOf(path+".process", l.Process, "http", "echo", "websocket-echo")
 		v.tls(path, l)
 		if l.ReusePort && (l.Transport == "udp" || strings.HasPrefix(l.Address, "unix:")) {
 			v.wrong(path+".reuse_port", "leave it out: one socket serves all workers", "reuse_port: only for tcp and tls on an IP address")
 		}
-		v.udp(path, l)
+		if l.Transport == "udp" && l.Process != "echo" {
+			v.wrong(path+".process", `process = "echo" is what there is for udp`, "process: udp carries no %s", cmp.Or(l.Process, "http"))
+		}
 		if l.Address == "" {
 			v.wrong(path+".address", `as address = "127.0.0.1:8080"`, "listen: the address is missing")
 			continue
@@ -35,22 +35,17 @@ func (v *verifier) listens() {
 			v.wrong(path+".address", `as "127.0.0.1:8080", ":8080" or "unix:/run/baton/web.sock"`, "address: %v", err)
 			continue
 		}
-		if v.x.Has(path+".name") && v.twice(names, l.Name, path+".name", fmt.Sprintf("name %q", l.Name)) {
+		if v.x.Has(path+".name") && v.duplicate(names, l.Name, path+".name", fmt.Sprintf("name %q", l.Name)) {
 			continue
 		}
-		lines, all = append(lines, i), append(all, master.Listen{Name: l.Name, Address: l.Address, Transport: l.Transport})
+		paths, all = append(paths, path+".address"), append(all, master.Listen{Name: l.Name, Address: l.Address, Transport: l.Transport})
 	}
-	v.together(all, lines)
-}
-
-// together says what a start would find wrong with the listeners that are all well-formed.
-func (v *verifier) together(all []master.Listen, at []int) {
-	for _, e := range master.CheckListen(all, "/") {
+	for _, e := range master.CheckListen(all, "/") { // what a start would find wrong with them together
 		where := ""
 		if e.Other >= 0 {
-			where = fmt.Sprintf(" (line %d)", v.x.line(fmt.Sprintf("listen.%d.address", at[e.Other])))
+			where = fmt.Sprintf(" (line %d)", v.x.lineOf(paths[e.Other]))
 		}
-		v.wrong(fmt.Sprintf("listen.%d.address", at[e.Index]), "", "%v%s", e.Err, where)
+		v.wrong(paths[e.Index], "", "%v%s", e.Err, where)
 	}
 }
 
@@ -66,17 +61,7 @@ func (v *verifier) tls(path string, l Listen) {
 	}
 }
 
-// udp says what cannot be spoken in datagrams.
-func (v *verifier) udp(path string, l Listen) {
-	if l.Transport != "udp" {
-		return
-	}
-	if l.Process != "echo" {
-		v.wrong(path+".process", `process = "echo" is what there is for udp`, "process: udp carries no %s", cmp.Or(l.Process, "http"))
-	}
-}
-
-// checkAddress says what is wrong with the way in which an address is written.
+// checkAddress says what is wrong with the syntax of an address.
 func checkAddress(address string) error {
 	if p, ok := strings.CutPrefix(address, "unix:"); ok {
 		if p == "" {
@@ -99,7 +84,7 @@ var hostName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_.])?$`)
 })
 
-// CheckHost says what is wrong with the way in which a host is written; "" is every address of the machine.
+// CheckHost says what is wrong with the syntax of a host; "" is every address of the machine.
 func CheckHost(host string) error {
 	if _, err := netip.ParseAddr(host); err == nil || host == "" {
 		return nil

@@ -12,6 +12,14 @@ import (
 	"baton/http/site"
 )
 
+// Site returns the route as package site serves it.
+func (r Route) Site() site.Route {
+	return site.Route{
+		Path: r.Path, Whoami: r.Whoami, Static: r.Static, Proxy: r.Proxy, Respond: r.Respond, Status: r.Status,
+		Delay: r.Delay.Std(), Echo: r.Echo,
+	}
+}
+
 func (v *verifier) routes() {
 	paths := map[string]string{}
 	for i, r := range v.Routes {
@@ -22,9 +30,16 @@ func (v *verifier) routes() {
 		case !strings.HasPrefix(r.Path, "/"):
 			v.wrong(path+".path", fmt.Sprintf("did you mean \"/%s\"?", r.Path), "path: %q does not begin with /", r.Path)
 		default:
-			v.twice(paths, site.CleanPath(r.Path), path+".path", "path "+r.Path)
+			v.duplicate(paths, site.CleanPath(r.Path), path+".path", "path "+r.Path)
 		}
-		v.oneWay(path, r)
+		const one = "a route has one of whoami, static, proxy, respond, echo"
+		switch actions := r.Site().Actions(); len(actions) { // a key that is false or "" is none
+		case 0:
+			v.wrong(path, one, "route: says nothing to answer with")
+		case 1:
+		default:
+			v.wrong(path, one, "route: %s are too many answers", strings.Join(actions, ", "))
+		}
 		v.respond(path, r)
 		if r.Static != "" {
 			v.directory(path+".static", r.Static)
@@ -37,42 +52,13 @@ func (v *verifier) routes() {
 	}
 }
 
-// oneWay checks that there is one answer: a key that is set to false or "" is none.
-func (v *verifier) oneWay(path string, r Route) {
-	var set []string
-	for _, w := range []struct {
-		key string
-		set bool
-	}{
-		{"whoami", r.Whoami}, {"static", r.Static != ""}, {"proxy", r.Proxy != ""}, {"respond", r.Respond != nil}, {"echo", r.Echo},
-	} {
-		if w.set {
-			set = append(set, w.key)
-		}
-	}
-	const hint = "a route has one of whoami, static, proxy, respond, echo"
-	switch len(set) {
-	case 0:
-		v.wrong(path, hint, "route: says nothing to answer with")
-	case 1:
-	default:
-		v.wrong(path, hint, "route: %s are too many answers", strings.Join(set, ", "))
-	}
-}
-
 func (v *verifier) respond(path string, r Route) {
 	for _, key := range []string{"status", "delay"} {
 		if r.Respond == nil && v.x.Has(path+"."+key) {
 			v.wrong(path+"."+key, "", "%s: goes with respond only", key)
-			return
 		}
 	}
-	v.number(path+".delay", "Delay", "delay", int64(r.Delay))
-	switch {
-	case !v.x.Has(path + ".status"):
-	case r.Status < 200 || r.Status > 599:
-		v.wrong(path+".status", "", "status: %d, want 200 to 599", r.Status)
-	case (r.Status == 204 || r.Status == 304) && r.Respond != nil && *r.Respond != "":
+	if (r.Status == 204 || r.Status == 304) && r.Respond != nil && *r.Respond != "" {
 		v.wrong(path+".status", `respond = "" fits`, "status: an answer with %d has no text", r.Status)
 	}
 }
@@ -90,7 +76,7 @@ func (v *verifier) directory(path, dir string) {
 	}
 }
 
-// openDirectory tries, after having looked that it is none of what waits to be opened.
+// openDirectory opens dir and closes it, but not a file that open(2) would wait for.
 func openDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package peer tells who is at the other end of a Unix socket, and what to say of a process that does not answer.
-package peer
+package control
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -17,35 +17,17 @@ type Process struct {
 	Stopped bool   // by SIGSTOP, or by a debugger
 }
 
-// Of returns the process that listens on the other side of a connected Unix socket.
-func Of(c net.Conn) Process {
-	uc, ok := c.(*net.UnixConn)
-	if !ok {
-		return Process{}
-	}
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return Process{}
-	}
-	var cred *unix.Ucred
-	_ = raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if cred == nil || err != nil {
-		return Process{}
-	}
-	return Look(int(cred.Pid))
-}
-
 // Look returns a process as it is now.
 func Look(pid int) Process {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return Process{}
 	}
-	return parse(pid, string(stat))
+	return parseStat(pid, string(stat))
 }
 
-// parse reads "12 (a name) S 1 …"; the name may contain anything.
-func parse(pid int, stat string) Process {
+// parseStat reads "12 (a name) S 1 …"; the name may contain anything.
+func parseStat(pid int, stat string) Process {
 	begin, end := strings.IndexByte(stat, '('), strings.LastIndexByte(stat, ')')
 	if begin < 0 || end < begin || len(stat) < end+3 {
 		return Process{}
@@ -56,7 +38,7 @@ func parse(pid int, stat string) Process {
 
 // titles are the names of baton's processes, see worker.SetTitle.
 const (
-	supervisorTitle = "baton superviso"
+	supervisorTitle = "baton superviso" // as the kernel cuts it
 	titlePrefix     = "baton "
 )
 
@@ -66,18 +48,35 @@ func (p Process) Silence() string {
 	case p.PID == 0:
 		return "no answer, and the process that listens cannot be seen from here"
 	case p.Name == supervisorTitle:
-		return NoAnswer("supervisor", p)
+		return p.NoAnswer("supervisor")
 	case strings.HasPrefix(p.Name, titlePrefix):
-		return NoAnswer("starting baton", p)
+		return p.NoAnswer("starting baton")
 	}
-	return NoAnswer(fmt.Sprintf("process %q", p.Name), p) + "; it is not baton"
+	return p.NoAnswer(fmt.Sprintf("process %q", p.Name)) + "; it is not baton"
 }
 
-// NoAnswer says that what, which is process p, does not answer.
-func NoAnswer(what string, p Process) string {
+// NoAnswer says that the process, which is called what, does not answer.
+func (p Process) NoAnswer(what string) string {
 	text := fmt.Sprintf("the %s (pid %d) does not answer", what, p.PID)
 	if p.Stopped {
 		text += fmt.Sprintf(": it is stopped (kill -CONT %d lets it go on)", p.PID)
 	}
 	return text
+}
+
+// peer returns the credentials of the process at the other end of a Unix socket, as the kernel saw it when it connected
+// or listened.
+func peer(c net.Conn) (*unix.Ucred, error) {
+	uc, ok := c.(*net.UnixConn)
+	if !ok {
+		return nil, errors.New("peer: not a Unix socket")
+	}
+	raw, err := uc.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var cred *unix.Ucred
+	var cerr error
+	err = raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	return cred, errors.Join(err, cerr)
 }

@@ -1,4 +1,4 @@
-package peer
+package control
 
 import (
 	"net"
@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestOf(t *testing.T) {
+func TestPeer(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	ln, err := net.Listen("unix", path)
@@ -24,13 +24,13 @@ func TestOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	if p := Of(c); p.PID != os.Getpid() || p.Stopped {
-		t.Errorf("%+v", p)
+	if cred, err := peer(c); err != nil || int(cred.Pid) != os.Getpid() || int(cred.Uid) != os.Geteuid() {
+		t.Errorf("%+v, %v", cred, err)
 	}
 	a, b := net.Pipe()
 	defer func() { _, _ = a.Close(), b.Close() }()
-	if p := Of(a); p != (Process{}) {
-		t.Errorf("a pipe's peer: %+v", p)
+	if cred, err := peer(a); err == nil {
+		t.Errorf("a pipe's peer: %+v", cred)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestSilence(t *testing.T) {
 		{"", "cannot be seen from here"},
 		{"7 (x)", "cannot be seen from here"},
 	} {
-		if got := parse(7, tt.stat).Silence(); !strings.Contains(got, tt.want) {
+		if got := parseStat(7, tt.stat).Silence(); !strings.Contains(got, tt.want) {
 			t.Errorf("%q: %q, want %q", tt.stat, got, tt.want)
 		}
 	}

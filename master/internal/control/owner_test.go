@@ -22,7 +22,7 @@ func TestOwnerOnly(t *testing.T) {
 		{"the owner", context.WithValue(t.Context(), peerKey{}, os.Geteuid()), 200},
 		{"root", context.WithValue(t.Context(), peerKey{}, 0), 200},
 		{"somebody else", context.WithValue(t.Context(), peerKey{}, 4711), 403},
-		{"nobody knows who", notePeer(t.Context(), a), 403},
+		{"nobody knows who", withPeer(t.Context(), a), 403},
 	} {
 		w := httptest.NewRecorder()
 		h := ownerOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }))
