@@ -64,7 +64,7 @@ type world struct {
 	warnWakesAll     sync.Once
 	tickets          tickets
 	gate             *gate
-	heart            heartbeat
+	heartbeat        heartbeat
 
 	granted chan struct{} // closed by GO
 
@@ -73,8 +73,7 @@ type world struct {
 
 	mu       sync.Mutex
 	sharers  []func(part func(n int) int) // see OnShare
-	stop     bool
-	stopping chan struct{} // closed with stop
+	stopping chan struct{}                // closed when the whole program ends
 	deadline time.Time
 	moved    chan struct{} // closed when deadline has moved closer, and replaced
 	listened chan struct{} // closed when a socket listens that did not, and replaced
@@ -85,14 +84,16 @@ type world struct {
 func newEnv(s wire.Setup, log *slog.Logger) *Env {
 	w := &world{
 		generation: s.Generation, slot: s.Slot, version: s.Version, stopTimeout: s.StopTimeout, paths: s.Paths,
-		heart:   heartbeat{fd: -1},
-		granted: make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}), moved: make(chan struct{}),
+		heartbeat: heartbeat{fd: -1},
+		granted:   make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}), moved: make(chan struct{}),
 		listened: make(chan struct{}),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	env := &Env{Log: log, Counters: &Counters{}, world: w, ready: make(chan struct{})}
 	env.Counters.Requests.limitTo(s.MaxRequests)
 	w.gate = &gate{env: env, limit: roomFor(s.MaxConnections)}
+	w.tickets.set(s.Tickets)
+	env.setHandover()
 	return env
 }
 
@@ -199,54 +200,3 @@ func (e *Env) Ready() { e.readyOnce.Do(func() { close(e.ready) }) }
 
 // Granted is closed by GO: from then on the worker may take work. Listeners wait for it by themselves.
 func (e *Env) Granted() <-chan struct{} { return e.granted }
-
-// Stopping is closed when the whole program ends, so that no other generation serves on. That may come with the end
-// of ctx, or later, when the worker is draining already.
-func (e *Env) Stopping() <-chan struct{} { return e.stopping }
-
-// Deadline is the end of the drain. It may move closer, see [Env.DeadlineMoved]. It is zero before ctx has ended.
-func (e *Env) Deadline() time.Time {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.deadline
-}
-
-// DeadlineMoved is closed when Deadline moves closer than it was at the call: because the program stops, or because too
-// many generations drain, and this one is to make an end of it. Ask for it first and for Deadline then.
-func (e *Env) DeadlineMoved() <-chan struct{} {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.moved
-}
-
-// lookAgain has the listeners whose sockets do not listen look whether they do now.
-func (e *Env) lookAgain() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	close(e.listened)
-	e.listened = make(chan struct{})
-}
-
-func (e *Env) listening() <-chan struct{} {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.listened
-}
-
-// Cut is closed when the drain deadline has come.
-func (e *Env) Cut() <-chan struct{} { return e.cut }
-
-// cutNow is called at the deadline. What is on its way to others comes back, or has arrived.
-func (e *Env) cutNow() {
-	e.handover.Withdraw()
-	close(e.cut)
-}
-
-func (e *Env) isCut() bool {
-	select {
-	case <-e.cut:
-		return true
-	default:
-		return false
-	}
-}

@@ -132,7 +132,7 @@ func TestNoRoomAndMerged(t *testing.T) {
 	open := receiveFrom(t, conns, "connection")
 	awaitHeld(t, d)
 	more := shared(t, "tcp", "127.0.0.1:0")
-	d.p.env.addSocket(wire.Listener{Key: "x", Name: "0", Transport: "tcp", Additional: true}, dupOf(t, more))
+	d.env.addSocket(wire.Listener{Key: "x", Name: "0", Transport: "tcp", Additional: true}, dupOf(t, more))
 	dialTCP(t, more)
 	_ = open.Close()
 	receiveFrom(t, conns, "connection of the other socket")

@@ -42,9 +42,9 @@ type heartbeat struct {
 //
 // Threading: the checks are called one after the other, on a goroutine of their own.
 func (e *Env) OnHeartbeat(check func()) {
-	e.heart.mu.Lock()
-	defer e.heart.mu.Unlock()
-	e.heart.checks = append(e.heart.checks, check)
+	e.heartbeat.mu.Lock()
+	defer e.heartbeat.mu.Unlock()
+	e.heartbeat.checks = append(e.heartbeat.checks, check)
 }
 
 // open begins, with a memory file, which it takes.
@@ -52,7 +52,16 @@ func (h *heartbeat) open(fd int, offset, timeout int64) {
 	h.fd, h.offset, h.every = fd, offset, max(time.Duration(timeout)/4, time.Millisecond)
 }
 
-// run sends a value for each beat, until the process ends.
+// start returns a channel that gets a value for each beat, until the process ends; nil if there are none.
+func (h *heartbeat) start(e *Env) <-chan struct{} {
+	if h.fd < 0 {
+		return nil
+	}
+	beats := make(chan struct{})
+	go h.run(e, beats)
+	return beats
+}
+
 func (h *heartbeat) run(e *Env, beats chan<- struct{}) {
 	for range time.Tick(h.every) {
 		h.mu.Lock()

@@ -49,7 +49,7 @@ func TestSocketThatDoesNotListen(t *testing.T) {
 	others, _ := accepting(listenerOf(t, d, "1"))
 	d.Go()
 	wantServed(t, others, dial(t, good.Addr()))
-	d.p.env.lookAgain() // for another one's sake
+	d.env.lookAgain() // for another one's sake
 	select {
 	case err := <-failed:
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func TestSocketThatDoesNotListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := dial(t, addr)
-	d.p.env.lookAgain()
+	d.env.lookAgain()
 	wantServed(t, conns, c)
 	d.Drain(noEnds)
 	wantClosed(t, failed)
@@ -92,7 +92,7 @@ func TestSocketIsAddedToOneThatDoesNotListen(t *testing.T) {
 	if err := unix.Listen(fd, 10); err != nil {
 		t.Fatal(err)
 	}
-	d.p.env.lookAgain()
+	d.env.lookAgain()
 	wantServed(t, conns, dial(t, addr))
 	d.Drain(noEnds)
 	wantClosed(t, failed)
@@ -115,7 +115,7 @@ func TestSocketThatListensNoMore(t *testing.T) {
 		if err := unix.Listen(fd, 10); err != nil {
 			t.Fatal(err)
 		}
-		d.p.env.lookAgain()
+		d.env.lookAgain()
 	}
 	wantServed(t, conns, dial(t, localAddr(fd)))
 	if err := unix.Shutdown(fd, unix.SHUT_RDWR); err != nil {
@@ -136,7 +136,7 @@ func TestSocketGoes(t *testing.T) {
 			d.Go()
 			extend(t, d, extra)
 			extend(t, d, extra) // that it has already
-			if n := len(d.p.env.sockets[0].extra); n != 1 {
+			if n := len(d.env.sockets[0].extra); n != 1 {
 				t.Errorf("%d extra sockets, want 1", n)
 			}
 			var l net.Listener
@@ -144,15 +144,15 @@ func TestSocketGoes(t *testing.T) {
 				l = listenerOf(t, d, "0")
 				conns, failed := accepting(l)
 				wantServed(t, conns, dial(t, extra.Addr()))
-				d.p.env.removeExtra("x")
+				d.env.removeSocket("x")
 				wantServed(t, conns, dial(t, first.Addr()))
 				d.Drain(noEnds)
 				wantClosed(t, failed)
 			} else {
-				d.p.env.removeExtra("x")
+				d.env.removeSocket("x")
 				d.Drain(noEnds)
 			}
-			if n := len(d.p.env.sockets[0].extra); n != 0 {
+			if n := len(d.env.sockets[0].extra); n != 0 {
 				t.Errorf("%d extra sockets, want none", n)
 			}
 			_ = extra.Close()

@@ -18,7 +18,7 @@ import (
 // extend gives the Env one more socket for its first listener, under the key "x".
 func extend(t *testing.T, d *Director, ln net.Listener) {
 	t.Helper()
-	d.p.env.addSocket(wire.Listener{Key: "x", Name: "0", Address: ln.Addr().String(), Transport: "tcp", Additional: true}, dupOf(t, ln))
+	d.env.addSocket(wire.Listener{Key: "x", Name: "0", Address: ln.Addr().String(), Transport: "tcp", Additional: true}, dupOf(t, ln))
 }
 
 func endsKeys(keys ...string) wire.Drain { return wire.Drain{Deadline: 1 << 62, Ends: keys} }
@@ -309,7 +309,7 @@ func TestMergedPassesErrorsOn(t *testing.T) {
 			for range cap(errs) {
 				errs <- tt.err
 			}
-			x := newListener(d.p.env, dupOf(t, extra), nil)
+			x := newListener(d.env, dupOf(t, extra), nil)
 			if _, err := x.open(); err != nil {
 				t.Fatal(err)
 			}

@@ -6,18 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"baton/worker/handover"
 	"baton/worker/logsink"
 	"baton/worker/ownfile"
 	"baton/worker/seqpacket"
-	"baton/worker/sock"
 	"baton/worker/wire"
 )
 
@@ -62,181 +58,51 @@ func Run(w Worker) int {
 		return exitSystem
 	}
 	SetTitle(RoleWorker, env.slot)
-	p := &process{env: env, conn: conn, sink: sink, served: make(chan error, 1), packets: make(chan seqpacket.Packet)}
+	p := &process{env: env, conn: conn, sink: sink}
 	return p.run(w)
-}
-
-// DropSignals catches what a terminal, systemd or tini send to every process of the tree, and SIGPIPE, so that a write to a
-// broken pipe fails and does not kill. Caught, not ignored: an ignored signal stays ignored in every program that a handler
-// starts. Masters and workers call it; only the supervisor obeys.
-func DropSignals() {
-	drop := []os.Signal{
-		syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTTIN,
-		syscall.SIGPIPE,
-	}
-	if leaveTerminal() {
-		drop = append(drop, syscall.SIGTTOU)
-	} else {
-		signal.Ignore(syscall.SIGTTOU)
-	}
-	signal.Notify(make(chan os.Signal, 1), drop...)
-}
-
-// leaveTerminal makes this process, and those that it starts, have no controlling terminal, and reports whether it has none.
-// For it belongs to the background: with `stty tostop` the kernel would answer what it writes there with SIGTTOU, and do so
-// for ever if that is caught.
-func leaveTerminal() bool {
-	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return errors.Is(err, unix.ENXIO)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	return unix.IoctlSetInt(fd, unix.TIOCNOTTY, 0) == nil
-}
-
-// receiveSetup waits for the first message and makes an Env of it.
-func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
-	p, err := conn.Recv()
-	if err != nil {
-		return nil, err
-	}
-	defer p.Close()
-	if err := p.Frame.Check(); err != nil {
-		return nil, err
-	}
-	var s wire.Setup
-	if err := p.Frame.Into(&s); err != nil {
-		return nil, err
-	}
-	want := len(s.Listeners) + 2
-	if s.HangTimeout > 0 {
-		want++
-	}
-	if len(p.FDs) != want {
-		return nil, fmt.Errorf("setup: %d descriptors, want %d", len(p.FDs), want)
-	}
-	log := logsink.Logger(sink, s.LogFormat).With("generation", s.Generation, "slot", s.Slot)
-	env := newEnv(s, log)
-	env.tickets.set(s.Tickets)
-	payload := p.TakeFD()
-	defer func() { _ = unix.Close(payload) }()
-	if env.payload, err = readMemory(payload, s.Payload); err != nil {
-		return nil, fmt.Errorf("setup: payload: %w", err)
-	}
-	env.setHandover(handover.New(log))
-	balance := p.TakeFD()
-	defer func() { _ = unix.Close(balance) }()
-	if env.balance, err = sock.OpenBalance(balance, s.Slot); err != nil {
-		return nil, fmt.Errorf("setup: %w", err)
-	}
-	for _, l := range s.Listeners {
-		env.addSocket(l, p.TakeFD())
-	}
-	if s.HangTimeout > 0 {
-		env.heart.open(p.TakeFD(), s.Heart, s.HangTimeout)
-	}
-	for more := s.More; more; {
-		if more, err = receiveSockets(conn, env); err != nil {
-			return nil, err
-		}
-	}
-	return env, nil
-}
-
-// receiveSockets waits for more of the setup, and reports whether another message follows.
-func receiveSockets(conn *seqpacket.Conn, env *Env) (more bool, err error) {
-	p, err := conn.Recv()
-	if err != nil {
-		return false, err
-	}
-	defer p.Close()
-	var s wire.Sockets
-	if err := p.Frame.Into(&s); err != nil {
-		return false, err
-	}
-	if len(p.FDs) != len(s.Listeners) {
-		return false, fmt.Errorf("setup: %d descriptors more, want %d", len(p.FDs), len(s.Listeners))
-	}
-	for _, l := range s.Listeners {
-		env.addSocket(l, p.TakeFD())
-	}
-	env.paths = append(env.paths, s.Paths...)
-	return s.More, nil
-}
-
-// readMemory reads a memory file from its beginning, whatever offset its other holders have left.
-func readMemory(fd, size int) ([]byte, error) {
-	b := make([]byte, size)
-	for n := 0; n < size; {
-		m, err := unix.Pread(fd, b[n:], int64(n))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if m == 0 {
-			return nil, io.ErrUnexpectedEOF
-		}
-		n += m
-	}
-	return b, nil
 }
 
 // process is a running worker: the goroutine of run owns it.
 type process struct {
-	env     *Env
-	conn    *seqpacket.Conn
-	sink    *logsink.Sink
-	served  chan error            // what Serve returned
-	packets chan seqpacket.Packet // from the master; closed at end-of-file
+	env  *Env
+	conn *seqpacket.Conn
+	sink *logsink.Sink
 
-	ready, granted, draining bool
-	due                      bool // has answered as many requests as it may
+	phase    phase
+	code     int  // of the exit, when phase is phaseDone
+	retiring bool // it has answered as many requests as it may
 }
 
+// run obeys the master until the Worker has ended, or the master has before GO.
 func (p *process) run(w Worker) int {
-	go p.serve(w)
-	go p.receive()
+	returned := make(chan error, 1)
+	go func() { returned <- serve(p.env.ctx, w, p.env) }()
+	packets := make(chan seqpacket.Packet) // closed at end-of-file
+	go p.receive(packets)
+	beats := p.env.heartbeat.start(p.env)
 	ready := p.env.ready
-	beats := make(chan struct{})
-	if p.env.heart.fd >= 0 {
-		go p.env.heart.run(p.env, beats)
-	}
-	for {
+	for p.phase != phaseDone {
 		select {
 		case <-ready:
-			if err := p.env.unserved(); err != nil {
-				return p.exit(err)
-			}
-			ready, p.ready = nil, true
-			p.env.openHandover()
-			p.sayTakes()
-			_ = p.conn.Post(wire.Ready{})
+			ready = nil
+			p.onReady()
 		case <-p.env.Counters.Requests.reached:
-			p.due = true
-			p.sayDue()
+			p.retiring = true
+			p.askToRetire()
 		case <-beats:
-			p.env.heart.beat()
-		case err := <-p.served:
-			return p.exit(err)
-		case packet, ok := <-p.packets:
-			if !ok && !p.granted {
-				return exitOK // the attempt has failed; nothing was accepted
-			}
+			p.env.heartbeat.beat()
+		case err := <-returned:
+			p.onReturned(err)
+		case packet, ok := <-packets:
 			if !ok {
-				p.packets = nil
-				p.orphaned()
+				packets = nil
+				p.onEOF()
 				continue
 			}
 			p.handle(&packet)
-			packet.Close()
 		}
 	}
-}
-
-func (p *process) serve(w Worker) {
-	p.served <- serve(p.env.ctx, w, p.env)
+	return p.code
 }
 
 // serve makes an error of a panic.
@@ -250,139 +116,194 @@ func serve(ctx context.Context, w Worker, env *Env) (err error) {
 }
 
 // receive reads the control socket until its end.
-func (p *process) receive() {
-	defer close(p.packets)
+func (p *process) receive(packets chan<- seqpacket.Packet) {
+	defer close(packets)
 	for {
 		packet, err := p.conn.Recv()
-		if errors.Is(err, seqpacket.ErrCut) { // a socket more, or a log file: there is no room for it
-			p.env.Log.Error("worker: control socket", "error", err)
-			continue
-		}
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				p.env.Log.Error("worker: control socket", "error", err)
-			}
+		switch {
+		case err == nil:
+			packets <- packet
+		case errors.Is(err, io.EOF):
 			return
+		default:
+			p.env.Log.Error("worker: control socket", "error", err)
+			if !errors.Is(err, seqpacket.ErrCut) { // a socket more, or a log file: there is no room for it
+				return
+			}
 		}
-		p.packets <- packet
 	}
 }
 
-// sayDue asks the master for another worker in this one's place.
-func (p *process) sayDue() {
-	if p.due {
-		_ = p.conn.Post(wire.Retire{Reason: wire.RetireRequests})
-	}
+// move goes to the phase that follows on e, and returns the one before.
+func (p *process) move(e event) (from phase) {
+	from = p.phase
+	p.phase = next[from][e]
+	return from
 }
 
-// sayTakes says whose connections are taken here, so that others are told.
-func (p *process) sayTakes() {
-	takes, fd := p.env.handover.Takes()
-	if fd < 0 {
-		_ = p.conn.Post(takes)
+func (p *process) onReady() {
+	if err := p.env.unserved(); err != nil {
+		p.onReturned(err)
 		return
 	}
-	if err := p.conn.Post(takes, fd); err != nil {
-		p.env.Log.Warn("worker: no connections are taken from others", "error", err)
+	p.move(eventReady)
+	p.env.openHandover()
+	p.postTakes()
+	_ = p.conn.Post(wire.Ready{})
+}
+
+// onReturned says goodbye: Serve has returned.
+func (p *process) onReturned(err error) {
+	c := p.env.Counters
+	bye := wire.Bye{
+		CutRequests: c.CutRequests.Load(),
+		CutConns:    c.CutConns.Load() + c.Conns.Load(), // what is open ends with the process
+		Requests:    c.Requests.Load(), Handed: p.handed(),
+	}
+	if bye.CutRequests+bye.CutConns > 0 {
+		p.env.Log.Warn("worker: drain deadline cut", "requests", bye.CutRequests, "connections", bye.CutConns)
+	}
+	_ = p.conn.Post(bye)
+	p.conn.Flush()
+	drained := p.env.draining()
+	p.move(eventReturned)
+	if err == nil && !drained {
+		err = errors.New("returned before it was told to drain")
+	}
+	switch {
+	case err == nil:
+	case drained:
+		p.env.Log.Warn("worker: drain", "error", err)
+	default:
+		p.env.Log.Error("worker: serve", "error", err)
+		p.code = exitCrashed
 	}
 }
 
-// orphanGrace is how long an orphan may take after its deadline to say what was cut.
+// orphanGrace is how long a worker without a master may take after its deadline to say what was cut.
 const orphanGrace = time.Second
 
-// orphaned: supervisor and masters are dead. Nobody is left who would tell this process to stop, kill it if it does not, or
-// remove the paths of sockets. What the last drain said still holds, if it ends earlier.
-func (p *process) orphaned() {
+// onEOF obeys the death of supervisor and masters. After GO nobody is left who would tell this process to stop, kill it if
+// it does not, or remove the paths of sockets. What the last drain said still holds, if it ends earlier.
+func (p *process) onEOF() {
+	if p.move(eventEOF); p.phase == phaseDone {
+		return
+	}
 	p.env.Log.Warn("worker: supervisor and master are gone, stopping")
 	for _, f := range append(p.env.paths, p.env.pidFile) {
 		ownfile.Remove(f)
 	}
-	p.drain(wire.Drain{Deadline: monotonic() + p.env.stopTimeout, Stop: true})
+	p.env.drain(wire.Drain{Deadline: monotonic() + p.env.stopTimeout, Stop: true})
 	time.AfterFunc(time.Duration(p.env.stopTimeout)+orphanGrace, func() { _ = unix.Kill(os.Getpid(), unix.SIGKILL) })
 }
 
-func (p *process) handle(packet *seqpacket.Packet) {
-	var err error
-	switch packet.Frame.T {
-	case wire.Go{}.Kind():
-		var g wire.Go
-		if err = packet.Frame.Into(&g); err == nil {
-			p.env.pidFile = g.PIDFile
-		}
-		p.sayDue() // another master has come, perhaps
-		p.sayTakes()
-		if !p.granted {
-			p.granted = true
-			close(p.env.granted)
-			if !p.draining {
-				p.env.handover.Start()
-			}
-		}
-	case wire.Drain{}.Kind():
-		var d wire.Drain
-		if err = packet.Frame.Into(&d); err == nil {
-			p.drain(d)
-		}
-	case wire.Takers{}.Kind():
-		var t wire.Takers
-		if err = packet.Frame.Into(&t); err == nil {
-			err = p.env.handover.SetTakers(t, packet.FDs)
-			packet.FDs = nil
-		}
-	case wire.Share{}.Kind():
-		var s wire.Share
-		if err = packet.Frame.Into(&s); err == nil && !p.draining {
-			p.env.share(s)
-		}
-	case wire.StatsRequest{}.Kind():
-		var q wire.StatsRequest
-		if err = packet.Frame.Into(&q); err == nil {
-			_ = p.conn.Post(p.stats(q.ID))
-		}
-	case wire.Tickets{}.Kind():
-		var t wire.Tickets
-		if err = packet.Frame.Into(&t); err == nil {
-			p.env.tickets.set(t.Keys)
-		}
-	case wire.AddSocket{}.Kind():
-		var a wire.AddSocket
-		if err = packet.Frame.Into(&a); err == nil {
-			if fd := packet.TakeFD(); fd >= 0 {
-				a.Listener.Additional = true
-				p.env.addSocket(a.Listener, fd)
-			}
-		}
-	case wire.RemoveSocket{}.Kind():
-		var a wire.RemoveSocket
-		if err = packet.Frame.Into(&a); err == nil {
-			p.env.removeExtra(a.Key)
-		}
-	case wire.Listening{}.Kind():
-		p.env.lookAgain()
-	case wire.LogFile{}.Kind():
-		if fd := packet.TakeFD(); fd >= 0 {
-			p.sink.SetFD(fd)
-		}
+// askToRetire asks the master for another worker in this one's place.
+func (p *process) askToRetire() {
+	if p.retiring {
+		_ = p.conn.Post(wire.Retire{Reason: wire.RetireRequests})
 	}
-	if err != nil {
+}
+
+// postTakes says whose connections are taken here, so that others are told.
+func (p *process) postTakes() {
+	takes, fds := p.env.handover.Takes()
+	if err := p.conn.Post(takes, fds...); err != nil {
+		p.env.Log.Warn("worker: no connections are taken from others", "error", err)
+	}
+}
+
+// handlers are the messages of a master.
+var handlers = map[string]func(*process, *seqpacket.Packet) error{
+	wire.Go{}.Kind():           on((*process).onGo),
+	wire.Drain{}.Kind():        on((*process).onDrain),
+	wire.Takers{}.Kind():       on((*process).onTakers),
+	wire.Share{}.Kind():        on((*process).onShare),
+	wire.StatsRequest{}.Kind(): on((*process).onStatsRequest),
+	wire.Tickets{}.Kind():      on((*process).onTickets),
+	wire.AddSocket{}.Kind():    on((*process).onAddSocket),
+	wire.RemoveSocket{}.Kind(): on((*process).onRemoveSocket),
+	wire.Listening{}.Kind():    on((*process).onListening),
+	wire.LogFile{}.Kind():      on((*process).onLogFile),
+}
+
+// on decodes a message for its handler, which may take the descriptors that came along.
+func on[M wire.Message](do func(*process, M, *seqpacket.Packet)) func(*process, *seqpacket.Packet) error {
+	return func(p *process, packet *seqpacket.Packet) error {
+		return wire.On(packet.Frame, func(m M) { do(p, m, packet) })
+	}
+}
+
+// handle obeys a message. One of a kind that this release does not know is dropped.
+func (p *process) handle(packet *seqpacket.Packet) {
+	defer packet.Close()
+	do := handlers[packet.Frame.T]
+	if do == nil {
+		return
+	}
+	if err := do(p, packet); err != nil {
 		p.env.Log.Error("worker: message", "kind", packet.Frame.T, "error", err)
+	}
+}
+
+// onGo comes again from every master that adopts the worker.
+func (p *process) onGo(g wire.Go, _ *seqpacket.Packet) {
+	p.env.pidFile = g.PIDFile
+	p.askToRetire()
+	p.postTakes()
+	if from := p.move(eventGo); from == p.phase {
+		return
+	}
+	close(p.env.granted)
+	if p.phase == phaseServing {
+		p.env.handover.Start()
+	}
+}
+
+func (p *process) onDrain(d wire.Drain, _ *seqpacket.Packet) {
+	p.move(eventDrain)
+	p.env.drain(d)
+}
+
+func (p *process) onTakers(t wire.Takers, packet *seqpacket.Packet) {
+	if err := p.env.handover.SetTakers(t, packet.TakeFDs()); err != nil {
+		p.env.Log.Error("worker: takers", "error", err)
+	}
+}
+
+func (p *process) onShare(s wire.Share, _ *seqpacket.Packet) {
+	if !p.env.draining() {
+		p.env.share(s)
+	}
+}
+
+func (p *process) onStatsRequest(q wire.StatsRequest, _ *seqpacket.Packet) {
+	_ = p.conn.Post(p.stats(q.ID))
+}
+
+func (p *process) onTickets(t wire.Tickets, _ *seqpacket.Packet) { p.env.tickets.set(t.Keys) }
+
+func (p *process) onAddSocket(a wire.AddSocket, packet *seqpacket.Packet) {
+	if fd := packet.TakeFD(); fd >= 0 {
+		a.Listener.Additional = true
+		p.env.addSocket(a.Listener, fd)
+	}
+}
+
+func (p *process) onRemoveSocket(r wire.RemoveSocket, _ *seqpacket.Packet) { p.env.removeSocket(r.Key) }
+
+func (p *process) onListening(wire.Listening, *seqpacket.Packet) { p.env.lookAgain() }
+
+func (p *process) onLogFile(_ wire.LogFile, packet *seqpacket.Packet) {
+	if fd := packet.TakeFD(); fd >= 0 {
+		p.sink.SetFD(fd)
 	}
 }
 
 func (p *process) stats(id int64) wire.Stats {
 	c := p.env.Counters
-	state := "ready"
-	switch {
-	case p.draining:
-		state = "draining"
-	case p.granted:
-		state = "serving"
-	case !p.ready:
-		state = "starting"
-	}
 	st := wire.Stats{
-		ID: id, State: state, Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(), Handed: p.handed(),
-		AcceptPaused: p.env.gate.heldBecause(), IdleEvicted: c.Shed.Load(),
+		ID: id, State: p.phase.String(), Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(),
+		Handed: p.handed(), AcceptPaused: p.env.gate.heldBecause(), IdleEvicted: c.Shed.Load(),
 	}
 	st.LogLost, st.LogError = p.sink.Missing()
 	return st
@@ -391,75 +312,6 @@ func (p *process) stats(id int64) wire.Stats {
 func (p *process) handed() wire.HandoverCounts {
 	c := &p.env.handover.Counts
 	return wire.HandoverCounts{Given: c.Given.Load(), Kept: c.Kept.Load(), Taken: c.Taken.Load(), Refused: c.Refused.Load()}
-}
-
-// drain begins the drain, or moves its deadline closer.
-func (p *process) drain(d wire.Drain) {
-	e := p.env
-	if !p.draining {
-		e.handover.Stop() // before ctx ends: what was taken is counted among the open connections by then
-	}
-	if d.Stop {
-		e.handover.Withdraw() // nobody serves it any longer than we do
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	left := time.Duration(d.Deadline - monotonic())
-	deadline := time.Now().Add(left)
-	if e.deadline.IsZero() || deadline.Before(e.deadline) {
-		if !e.deadline.IsZero() {
-			close(e.moved)
-			e.moved = make(chan struct{})
-		}
-		e.deadline = deadline
-		if e.cutTimer == nil {
-			e.cutTimer = time.AfterFunc(left, e.cutNow)
-		} else if e.cutTimer.Stop() {
-			e.cutTimer.Reset(left)
-		}
-	}
-	if d.Stop && !e.stop {
-		e.stop = true
-		close(e.stopping)
-	}
-	if p.draining {
-		return
-	}
-	p.draining = true
-	e.balance.Leave()
-	p.stopListeners(d.Ends, d.Stop)
-	e.cancel()
-}
-
-// stopListeners is called with env's lock held. At a stop all addresses end.
-func (p *process) stopListeners(ends []string, all bool) {
-	for i := range p.env.sockets {
-		s := &p.env.sockets[i]
-		s.drain(ends, all)
-	}
-}
-
-// exit says goodbye. Serve has returned.
-func (p *process) exit(err error) int {
-	c := p.env.Counters
-	open := c.Conns.Load() // the process ends, and they with it
-	bye := wire.Bye{CutRequests: c.CutRequests.Load(), CutConns: c.CutConns.Load() + open, Requests: c.Requests.Load(), Handed: p.handed()}
-	if bye.CutRequests+bye.CutConns > 0 {
-		p.env.Log.Warn("worker: drain deadline cut", "requests", bye.CutRequests, "connections", bye.CutConns)
-	}
-	_ = p.conn.Post(bye)
-	p.conn.Flush()
-	if err == nil && !p.draining {
-		err = errors.New("returned before it was told to drain")
-	}
-	if err != nil && !p.draining {
-		p.env.Log.Error("worker: serve", "error", err)
-		return exitCrashed
-	}
-	if err != nil {
-		p.env.Log.Warn("worker: drain", "error", err)
-	}
-	return exitOK
 }
 
 // monotonic is the machine's monotonic clock in nanoseconds, on which processes agree.

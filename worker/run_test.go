@@ -389,6 +389,19 @@ func TestEndOfFileBeforeGo(t *testing.T) {
 	wantServed(t, conns, client)
 }
 
+// TestEndOfFileAfterACancel: a worker that was told to drain before GO has nothing to drain, whatever its Serve waits for.
+func TestEndOfFileAfterACancel(t *testing.T) {
+	t.Parallel()
+	c := start(t, "logs").setUp() // it waits for GO
+	c.says(&wire.Ready{})
+	c.post(within(time.Hour))
+	if s := c.stats(); s.State != "draining" {
+		t.Errorf("%+v", s)
+	}
+	_ = c.Close()
+	c.exits(exitOK)
+}
+
 func TestEndOfFileAfterGoDrains(t *testing.T) {
 	t.Parallel()
 	ln := shared(t, "tcp", "127.0.0.1:0")

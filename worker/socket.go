@@ -62,8 +62,8 @@ func (s *socket) has(key string) bool {
 	return s.Listener.Key == key || slices.ContainsFunc(s.extra, func(x *socket) bool { return x.Listener.Key == key })
 }
 
-// removeExtra closes an extra socket.
-func (e *Env) removeExtra(key string) {
+// removeSocket closes an extra socket.
+func (e *Env) removeSocket(key string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range e.sockets {

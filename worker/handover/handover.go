@@ -147,21 +147,22 @@ func (x *Handover) Open() error {
 	return nil
 }
 
-// Takes says what is taken, for [Exchange.SetTakers] of others, and with it goes the descriptor, which stays the
-// Exchange's; -1: nothing is.
-func (x *Handover) Takes() (wire.Takes, int) {
+// Takes says what is taken, for [Handover.SetTakers] of others. The descriptor to go with it stays x's; there is none if
+// nothing is taken.
+func (x *Handover) Takes() (wire.Takes, []int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	var t wire.Takes
-	if x.address >= 0 {
-		for key := range x.sinks {
-			t.Keys = append(t.Keys, key)
-		}
-		slices.SortFunc(t.Keys, func(a, b Key) int { // all workers say the same, and it is sent once
-			return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Process, b.Process), cmp.Compare(a.Name, b.Name))
-		})
+	if x.address < 0 {
+		return wire.Takes{}, nil
 	}
-	return t, x.address
+	var t wire.Takes
+	for key := range x.sinks {
+		t.Keys = append(t.Keys, key)
+	}
+	slices.SortFunc(t.Keys, func(a, b Key) int { // all workers say the same, and it is sent once
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Process, b.Process), cmp.Compare(a.Name, b.Name))
+	})
+	return t, []int{x.address}
 }
 
 // Start begins to take what others give. It is called at GO, once at most.

@@ -49,6 +49,13 @@ func (p *Packet) TakeFD() int {
 	return fd
 }
 
+// TakeFDs gives all descriptors to the caller.
+func (p *Packet) TakeFDs() []int {
+	fds := p.FDs
+	p.FDs = nil
+	return fds
+}
+
 // maxQueue bounds what is kept for a peer that does not read. A peer so far behind is as good as dead.
 const maxQueue = 4096
 

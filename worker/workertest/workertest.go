@@ -84,10 +84,13 @@ func (p *Process) setTakers(takers []*Process) {
 	var m wire.Takers
 	var fds []int
 	for _, q := range takers {
-		takes, fd := q.Handover().Takes()
-		fd, err := rawfd.Dup(fd)
-		if err != nil {
+		takes, address := q.Handover().Takes()
+		if len(address) == 0 {
 			continue // it takes nothing
+		}
+		fd, err := rawfd.Dup(address[0])
+		if err != nil {
+			p.t.Fatal(err)
 		}
 		m.PIDs, m.Of, m.Sets = append(m.PIDs, q.id), append(m.Of, len(fds)), append(m.Sets, takes.Keys)
 		fds = append(fds, fd)

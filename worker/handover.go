@@ -5,9 +5,10 @@ import (
 	"baton/worker/wire"
 )
 
-func (e *Env) setHandover(x *handover.Handover) {
-	x.Room = e.gate.room
-	e.handover = x
+// setHandover makes the handover of a new Env.
+func (e *Env) setHandover() {
+	e.handover = handover.New(e.Log)
+	e.handover.Room = e.gate.room
 }
 
 // openHandover is called when everything is registered that is going to be.
