@@ -23,7 +23,7 @@
 //	READY       asking      -           -           -           -           -           -
 //	Committed   -           committed   -           -           -           -           -
 //	Refused     failed      failed      -           -           -           -           -
-//	Alone       -           -           current     stopping    -           -           -
+//	Complete    -           -           current     stopping    -           -           -
 //	Superseded  -           -           superseded  -           superseded  -           -
 //	Stop        failed      failed      leaving     leaving     stopping    stopping    -
 //	hung up     failed      failed      orphaned    orphaned    orphaned    orphaned    -

@@ -2,7 +2,6 @@ package master
 
 import (
 	"errors"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,36 +14,26 @@ import (
 	"baton/worker/wire"
 )
 
-// loop owns the state from here on, until the process is to end.
-func (m *master) loop() int {
+// loop owns the state from here on, until the process exits. It returns why this process has not become the master.
+func (m *master) loop() error {
 	go m.readSupervisor()
 	timer := time.NewTimer(0)
-	timer.Stop()
-	m.checkReady()
-	for !m.phase.isOver() {
-		setTimer(timer, m.reconcile(monotime.Now()))
+	defer timer.Stop()
+	for {
+		m.checkReady()
+		next := m.reconcile(monotime.Now())
 		if m.phase.isOver() {
-			break
+			return m.cause
 		}
+		setTimer(timer, next)
 		select {
-		case p := <-m.packets:
-			m.onSupervisor(p)
-		case ev := <-m.workers:
-			m.onWorker(ev)
-		case f := <-m.calls:
+		case f := <-m.events:
 			f()
-		case <-m.signals:
+		case <-m.children:
 			m.reap()
-		case err := <-m.upgrade:
-			m.onUpgrade(err)
 		case <-timer.C:
 		}
-		m.checkReady()
 	}
-	if m.phase == phaseFailed {
-		return m.giveUp(m.cause)
-	}
-	return m.end()
 }
 
 // setTimer makes the timer fire at a time, or never if that is 0.
@@ -120,23 +109,19 @@ func (m *master) checkEmpty() {
 func (m *master) readSupervisor() {
 	for {
 		p, err := m.supervisor.Recv()
-		if errors.Is(err, seqpacket.ErrCut) {
-			m.calls <- func() { m.outOfFiles(err) }
-			continue
-		}
-		if err != nil {
-			m.packets <- nil
+		switch {
+		case errors.Is(err, seqpacket.ErrCut):
+			m.send(func() { m.outOfFiles(err) })
+		case err != nil:
+			m.send(m.onHungUp)
 			return
+		default:
+			m.send(func() { m.onSupervisor(&p) })
 		}
-		m.packets <- &p
 	}
 }
 
 func (m *master) onSupervisor(p *seqpacket.Packet) {
-	if p == nil {
-		m.onHungUp()
-		return
-	}
 	defer p.Close()
 	if err := m.handleSupervisor(p); err != nil {
 		m.log.Error("master: message of the supervisor", "kind", p.Frame.T, "error", err)
@@ -158,7 +143,7 @@ func (m *master) handleSupervisor(p *seqpacket.Packet) error {
 	case message.Item{}.Kind():
 		m.addInherited(p)
 	case message.End{}.Kind():
-		m.onAlone()
+		m.onComplete()
 	case message.Reload{}.Kind():
 		return wire.On(f, func(r message.Reload) { m.startUpgrade(r.Attempt) })
 	case message.StatusRequest{}.Kind():
@@ -180,18 +165,16 @@ func (m *master) handleSupervisor(p *seqpacket.Packet) error {
 
 func (m *master) onExited(e message.Exited) {
 	if p, ok := m.procs[e.PID]; ok && !p.own && !p.reaped {
-		m.dead(p, syscall.WaitStatus(e.Status))
+		m.dead(p, unix.WaitStatus(e.Status))
 	}
 }
 
-// end is a master's last act.
-func (m *master) end() int {
+// end is the last act of a process that was the master.
+func (m *master) end() {
 	m.letWorkersGo()
 	if m.phase == phaseStopped && m.supervisor.HungUp() { // else it does it
 		m.removePaths()
 	}
-	m.supervisor.Flush()
-	return exitOK
 }
 
 // letWorkersGo ends the reading of the workers' control sockets, so that the next master misses nothing, and tells the
@@ -200,20 +183,15 @@ func (m *master) letWorkersGo() {
 	if m.phase == phaseStopped {
 		return
 	}
-	reading := 0
 	for _, p := range m.procs {
-		if !p.eof && p.conn != nil {
+		if !p.eof {
 			p.conn.StopReading()
-			reading++
 		}
 	}
-	for reading > 0 {
-		ev := <-m.workers
-		if ev.packet == nil {
-			reading--
-			continue
+	for _, p := range m.procs {
+		for !p.eof {
+			(<-m.events)()
 		}
-		m.onWorker(ev)
 	}
 	_ = m.supervisor.Post(message.Leaving{})
 }

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"baton/master/internal/supervisor"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,6 @@ import (
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/step"
-	"baton/master/internal/supervisor"
-	"baton/master/internal/upgrade"
 	"baton/master/internal/watch"
 	"baton/worker"
 	"baton/worker/logsink"
@@ -35,10 +34,11 @@ type master struct {
 	opts       Options
 	log        *slog.Logger
 	sink       *logsink.Sink
-	upg        *upgrade.Upgrader
-	supervisor *seqpacket.Conn
+	sys        system
+	upg        upgrader
+	supervisor link
 	welcome    message.Welcome
-	inherited  map[string]entry // of the registry, until they are used
+	inherited  map[string]entry // of the store, until they are used
 	dir        string           // the user's
 	args       []string         // as typed; os.Args are another's while a successor starts
 	attempt    string           // of which reload this process is the successor
@@ -80,11 +80,9 @@ type master struct {
 	queries []*query
 	oldest  int // the generation of the oldest worker, as the supervisor was told
 
-	packets chan *seqpacket.Packet // of the supervisor; nil at end-of-file
-	workers chan procEvent
-	calls   chan func() // run on the loop
-	signals chan os.Signal
-	upgrade chan error // what has become of the successor
+	events   chan func()    // run on the loop
+	children chan os.Signal // one of them may have exited
+	quit     chan struct{}  // closed when the loop has ended
 }
 
 // entry is an entry of the supervisor's registry.
@@ -97,51 +95,65 @@ type entry struct {
 func runMaster(opts Options) int {
 	worker.DropSignals()
 	step.At(step.Started)
-	m := &master{
-		opts: opts, phase: phasePreparing, inherited: map[string]entry{}, procs: map[int]*proc{},
-		hearts: map[int]int{}, logFD: -1, payload: -1,
-		packets: make(chan *seqpacket.Packet), workers: make(chan procEvent), calls: make(chan func()),
-		signals: make(chan os.Signal, 1), upgrade: make(chan error, 1), attempt: os.Getenv(supervisor.AttemptEnv),
-		args: os.Args,
-	}
-	m.sink = logsink.New(2)
-	defer m.sink.Flush(flushLimit)
-	m.log = logsink.Logger(m.sink, "text")
-	signal.Notify(m.signals, syscall.SIGCHLD)
+	sink := logsink.New(2)
+	m := newMaster(opts, linux{}, sink)
+	m.attempt = os.Getenv(supervisor.AttemptEnv)
 	m.dir, _ = os.Getwd()
+	signal.Notify(m.children, syscall.SIGCHLD)
+	err := m.run()
+	sink.Flush(flushLimit)
+	if err == nil {
+		return exitOK
+	}
+	if m.welcome.Role != message.RoleSuccessor { // the supervisor reports the failure of one
+		fmt.Fprintln(os.Stderr, opts.explain(err))
+	}
+	return exitCode(err)
+}
 
+func newMaster(opts Options, sys system, sink *logsink.Sink) *master {
+	return &master{
+		opts: opts, sys: sys, sink: sink, log: logsink.Logger(sink, "text"), args: os.Args, phase: phasePreparing,
+		inherited: map[string]entry{}, procs: map[int]*proc{},
+		hearts: map[int]int{}, logFD: -1, payload: -1,
+		events: make(chan func()), children: make(chan os.Signal, 1), quit: make(chan struct{}),
+	}
+}
+
+// run returns when the process must exit, with an error if it has not become the master.
+func (m *master) run() error {
+	defer close(m.quit)
 	err := m.connect()
 	if err == nil {
 		err = m.prepare()
 	}
-	if err != nil {
-		return m.giveUp(err)
+	if err == nil {
+		err = m.loop()
 	}
-	return m.loop()
+	if err != nil {
+		m.giveUp(err)
+	} else {
+		m.end()
+	}
+	if m.supervisor != nil {
+		m.supervisor.Flush()
+	}
+	return err
 }
 
-// connect says hello to the supervisor, and reads the registry.
-func (m *master) connect() error {
-	upg, door, err := upgrade.Open(supervisor.DoorEnv)
+// send has the loop call f, unless it has ended.
+func (m *master) send(f func()) {
+	select {
+	case m.events <- f:
+	case <-m.quit:
+	}
+}
+
+// connect says hello to the supervisor, and reads the store.
+func (m *master) connect() (err error) {
+	m.supervisor, m.upg, err = m.sys.hello(message.Hello{Version: m.opts.Version, Attempt: m.attempt})
 	if err != nil {
-		return fmt.Errorf("master: %w", err)
-	}
-	m.upg = upg
-	defer func() { _ = unix.Close(door) }()
-	ours, theirs, err := seqpacket.Pair()
-	if err != nil {
-		return fmt.Errorf("master: %w", err)
-	}
-	hello, err := wire.Encode(message.Hello{Version: m.opts.Version, Attempt: m.attempt})
-	if err == nil {
-		err = unix.Sendmsg(door, hello, unix.UnixRights(theirs), nil, unix.MSG_NOSIGNAL)
-	}
-	_ = unix.Close(theirs)
-	if err != nil {
-		_ = unix.Close(ours)
-		return fmt.Errorf("master: hello: %w", err)
-	}
-	if m.supervisor, err = seqpacket.New(ours); err != nil {
+		m.supervisor = nil
 		return fmt.Errorf("master: %w", err)
 	}
 	return m.readWelcome()
@@ -232,34 +244,27 @@ func (m *master) put(p message.Put, v any, fd int) {
 }
 
 // giveUp ends a master that has not taken over.
-func (m *master) giveUp(err error) int {
+func (m *master) giveUp(err error) {
 	m.abandon()
-	if m.supervisor != nil && m.supervisor.HungUp() { // else it does it
+	if m.supervisor == nil {
+		return
+	}
+	if m.supervisor.HungUp() { // otherwise the supervisor removes them
 		m.removePaths()
 	}
-	code := exitCode(err)
-	if m.welcome.Role != message.RoleSuccessor { // of which the supervisor says it
-		m.sink.Flush(flushLimit)
-		fmt.Fprintln(os.Stderr, m.opts.explain(err))
-	}
-	if m.supervisor != nil {
-		_ = m.supervisor.Post(message.Fail{Error: m.opts.reason(err), Code: code})
-		m.supervisor.Flush()
-	}
-	return code
+	_ = m.supervisor.Post(message.Fail{Error: m.opts.reason(err), Code: exitCode(err)})
 }
 
-// abandon ends the workers of a master that gives up: end-of-file tells them, they have accepted nothing.
+// abandon ends the workers of a master that gives up. They have accepted nothing.
 func (m *master) abandon() {
 	for _, p := range m.procs {
-		if p.conn != nil && p.own {
-			_ = unix.Kill(p.PID, unix.SIGKILL)
+		if p.own {
+			m.sys.kill(p.PID)
 		}
 	}
 	for _, p := range m.procs {
 		if p.own {
-			var ws unix.WaitStatus
-			_, _ = unix.Wait4(p.PID, &ws, 0, nil)
+			m.sys.wait(p.PID, 0)
 		}
 	}
 }

@@ -1,9 +1,5 @@
 package master
 
-import (
-	"golang.org/x/sys/unix"
-)
-
 // trackAdopted looks after the workers that are not our children by ourselves. Whoever is their parent now may reap them at
 // any time, so a number alone names none of them. A pidfd does: while its socket has not ended, the worker was alive when
 // the pidfd was opened.
@@ -14,7 +10,7 @@ func (m *master) trackAdopted() {
 		case p.eof:
 			m.gone(p)
 		default:
-			fd, err := unix.PidfdOpen(p.PID, 0)
+			fd, err := m.sys.handle(p.PID)
 			if err != nil {
 				continue // it has just ended: end-of-file follows
 			}
@@ -26,6 +22,6 @@ func (m *master) trackAdopted() {
 // killAdopted kills a worker that is not our child, and whose parent is not the supervisor any more.
 func (m *master) killAdopted(p *proc) {
 	if p.handle != 0 {
-		_ = unix.PidfdSendSignal(p.handle, unix.SIGKILL, nil, 0)
+		m.sys.killHandle(p.handle)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +16,6 @@ import (
 	"baton/master/internal/step"
 	"baton/master/internal/supervisor"
 	"baton/worker"
-	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -25,13 +23,13 @@ import (
 // proc is a worker process as its master sees it.
 type proc struct {
 	plan.Worker
-	conn   *seqpacket.Conn
+	conn   link
 	own    bool // our child: we reap it; else the supervisor does
 	handle int  // a pidfd, of one that is not our child, when the supervisor is dead
 	record message.WorkerRecord
 	eof    bool // its control socket is closed: it has said all
 	reaped bool // it has ended, with status
-	status syscall.WaitStatus
+	status unix.WaitStatus
 	stats  wire.Stats
 	bye    bool
 	takes  takes
@@ -45,66 +43,39 @@ type proc struct {
 	beat     uint64 // the heartbeat that was seen last
 }
 
-// procEvent is a message of a worker; packet is nil at end-of-file.
-type procEvent struct {
-	p      *proc
-	packet *seqpacket.Packet
-}
-
 // startWorker starts a process in a slot of the generation that this master is, or is going to be. It replaces another one
 // when it is ready, unless replaces is 0.
 func (m *master) startWorker(slot, replaces int) error {
-	ours, theirs, err := seqpacket.Pair()
-	if err != nil {
-		return fmt.Errorf("worker %d: %w", slot, err)
-	}
-	pid, err := spawn.Start(spawn.Spec{
+	pid, conn, control, err := m.sys.start(spawn.Spec{
 		Argv: append([]string{m.args[0], fmt.Sprintf("%s %d", worker.RoleWorker, slot)}, m.args[1:]...),
-		Env:  m.workerEnv(), Control: theirs, User: m.cfg.User.spawn(),
+		Env:  m.workerEnv(), User: m.cfg.User.spawn(),
 	})
-	_ = unix.Close(theirs)
 	if err != nil {
-		_ = unix.Close(ours)
 		return fmt.Errorf("worker %d: %w", slot, err)
 	}
+	defer func() { _ = unix.Close(control) }()
 	step.At(step.Forked)
-	rec := message.WorkerRecord{
-		Generation: m.gen, Slot: slot, Started: int64(monotime.Now()), Listeners: m.sockets.Addresses(slot), Starting: m.phase.isMaster(), Replaces: replaces,
+	now := monotime.Now()
+	p := &proc{
+		Worker: plan.Worker{PID: pid, Generation: m.gen, Slot: slot, Started: now, Replaces: replaces, Grown: m.grown[slot]},
+		conn:   conn, own: true,
+		record: message.WorkerRecord{
+			Generation: m.gen, Slot: slot, Started: int64(now), Listeners: m.sockets.Addresses(slot),
+			Starting: m.phase.isMaster(), Replaces: replaces,
+		},
 	}
-	p := &proc{Worker: plan.Worker{PID: pid, Generation: m.gen, Slot: slot, Started: monotime.Now()}, own: true, record: rec}
-	p.Replaces, p.Grown = replaces, m.grown[slot]
 	delete(m.grown, slot)
 	m.assignHeartbeat(p)
 	m.procs[pid] = p
-	raw, err := rawfd.Dup(ours)
-	if err != nil {
-		_ = unix.Close(ours)
-		m.unstart(p)
-		return fmt.Errorf("worker %d: %w", slot, err)
-	}
-	defer func() { _ = unix.Close(raw) }()
-	if p.conn, err = seqpacket.New(ours); err != nil {
-		m.unstart(p)
-		return fmt.Errorf("worker %d: %w", slot, err)
-	}
-	if err := m.sendSetup(p); err != nil { // as likely as not it has ended already: that it has is still to be seen
+	if err := m.sendSetup(p); err != nil { // usually it has just exited; end-of-file will report that
 		p.why = fmt.Sprintf("setup: %v", err)
 		m.kill(p)
 	}
 	m.serveSockets()
 	// Not before the setup: if this master dies in between, the worker sees the end and goes, and else it is complete.
-	m.store(supervisor.WorkerEntry(pid), p.record, raw)
+	m.store(supervisor.WorkerEntry(pid), p.record, control)
 	go m.readWorker(p)
 	return nil
-}
-
-// unstart ends a worker that nobody has a connection to.
-func (m *master) unstart(p *proc) {
-	delete(m.procs, p.PID)
-	_ = unix.Kill(p.PID, unix.SIGKILL)
-	var ws unix.WaitStatus
-	_, _ = unix.Wait4(p.PID, &ws, 0, nil)
-	_ = m.supervisor.Post(message.Drop{Name: supervisor.WorkerEntry(p.PID)})
 }
 
 // workerEnv is explicit: nothing that is between supervisor and masters reaches a worker.
@@ -153,7 +124,7 @@ func (m *master) adopt(pid int, data string, fd int) {
 		m.log.Error("master: adopt", "pid", pid, "error", err)
 	}
 	p.Worker = adopted(pid, p.record, m.gen)
-	conn, err := seqpacket.New(fd)
+	conn, err := m.sys.adopt(fd)
 	if err != nil {
 		m.log.Error("master: adopt", "pid", pid, "error", err)
 		return
@@ -187,38 +158,39 @@ func (m *master) readWorker(p *proc) {
 	for {
 		packet, err := p.conn.Recv()
 		if err != nil {
-			m.workers <- procEvent{p: p}
+			m.send(func() { m.onWorkerEnd(p) })
 			return
 		}
-		m.workers <- procEvent{p: p, packet: &packet}
+		m.send(func() { m.onWorker(p, &packet) })
 	}
 }
 
-func (m *master) onWorker(ev procEvent) {
-	p := ev.p
-	if ev.packet == nil {
-		p.eof = true
-		m.notTaking(p)
-		_ = p.conn.Close()
-		switch {
-		case p.reaped:
-			m.gone(p)
-		case p.own:
-			m.reap()
-		case m.phase == phaseOrphaned:
-			m.gone(p)
-		default:
-			_ = m.supervisor.Post(message.AwaitExit{PID: p.PID}) // answered when it is reaped
-		}
-		return
+// onWorkerEnd: nothing more is read of a worker. Mostly it has exited.
+func (m *master) onWorkerEnd(p *proc) {
+	p.eof = true
+	if m.phase == phaseSuperseded {
+		return // it is the successor's
 	}
-	defer ev.packet.Close()
-	f := ev.packet.Frame
+	m.notTaking(p)
+	_ = p.conn.Close()
+	switch {
+	case p.reaped, !p.own && m.phase == phaseOrphaned:
+		m.gone(p)
+	case p.own:
+		m.reap()
+	default:
+		_ = m.supervisor.Post(message.AwaitExit{PID: p.PID}) // answered when it is reaped
+	}
+}
+
+func (m *master) onWorker(p *proc, packet *seqpacket.Packet) {
+	defer packet.Close()
+	f := packet.Frame
 	switch f.T {
 	case wire.Ready{}.Kind():
 		m.isReady(p)
 	case wire.Takes{}.Kind():
-		m.onTakes(p, ev.packet)
+		m.onTakes(p, packet)
 	case wire.Retire{}.Kind():
 		p.OverRequests = monotime.Earliest(p.OverRequests, monotime.Now())
 	case wire.Stats{}.Kind():
@@ -255,17 +227,15 @@ func (m *master) reap() {
 		if !p.own {
 			continue
 		}
-		var ws unix.WaitStatus
-		got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil)
-		if got == pid || err == unix.ECHILD {
+		if status, exited := m.sys.wait(pid, unix.WNOHANG); exited {
 			_ = m.supervisor.Post(message.Drop{Name: supervisor.WorkerEntry(pid)})
-			m.dead(p, syscall.WaitStatus(ws))
+			m.dead(p, status)
 		}
 	}
 }
 
 // dead: the process was reaped. What it said last may still have to be read.
-func (m *master) dead(p *proc, ws syscall.WaitStatus) {
+func (m *master) dead(p *proc, ws unix.WaitStatus) {
 	p.reaped, p.own, p.status = true, false, ws
 	if p.eof {
 		m.gone(p)
@@ -335,7 +305,7 @@ func (p *proc) end() string {
 	return describe(p.status)
 }
 
-func describe(ws syscall.WaitStatus) string {
+func describe(ws unix.WaitStatus) string {
 	if ws.Signaled() {
 		return "signal " + ws.Signal().String()
 	}
@@ -378,7 +348,7 @@ func (m *master) apply(a plan.Action) {
 
 func (m *master) kill(p *proc) {
 	if p.own {
-		_ = unix.Kill(p.PID, unix.SIGKILL) // not reaped, so the number is still its own
+		m.sys.kill(p.PID) // not reaped, so the number is still its own
 		return
 	}
 	if m.phase == phaseOrphaned {

@@ -24,7 +24,8 @@ func (m *master) startUpgrade(attempt string) {
 	go func() {
 		m.loading.Lock()
 		defer m.loading.Unlock()
-		m.upgrade <- m.upg.Start(m.args, title, env)
+		err := m.upg.Start(m.args, title, env)
+		m.send(func() { m.onUpgrade(err) })
 	}()
 }
 

@@ -37,7 +37,7 @@ const (
 	eventReady      event = iota // all workers are READY
 	eventCommitted               // COMMIT
 	eventRefused                 // no COMMIT
-	eventAlone                   // no predecessor is left, and the registry's workers were told
+	eventComplete                // no predecessor is left, and the registry's workers were told
 	eventSuperseded              // COMMIT, of the successor
 	eventStop                    // the supervisor wants everything to end
 	eventHungUp                  // end-of-file: the supervisor is dead
@@ -58,11 +58,11 @@ var takeover = map[phase]map[event]phase{
 		eventTrouble: phaseFailed,
 	},
 	phaseCommitted: {
-		eventAlone: phaseCurrent, eventSuperseded: phaseSuperseded, eventStop: phaseLeaving, eventHungUp: phaseOrphaned,
+		eventComplete: phaseCurrent, eventSuperseded: phaseSuperseded, eventStop: phaseLeaving, eventHungUp: phaseOrphaned,
 		eventRequest: phaseCommitted,
 	},
 	phaseLeaving: { // another stop is an earlier deadline
-		eventAlone: phaseStopping, eventStop: phaseLeaving, eventHungUp: phaseOrphaned,
+		eventComplete: phaseStopping, eventStop: phaseLeaving, eventHungUp: phaseOrphaned,
 	},
 	phaseCurrent: {
 		eventSuperseded: phaseSuperseded, eventStop: phaseStopping, eventHungUp: phaseOrphaned, eventRequest: phaseCurrent,
@@ -159,9 +159,9 @@ func (m *master) onRefused(r message.Refused) {
 	m.fails(eventRefused, errors.New("master: COMMIT refused: "+r.Error))
 }
 
-// onAlone: no predecessor is left. Its workers are ours, and drain.
-func (m *master) onAlone() {
-	if !m.enter(eventAlone) {
+// onComplete: no predecessor is left. Its workers are ours, and drain.
+func (m *master) onComplete() {
+	if !m.enter(eventComplete) {
 		return
 	}
 	m.adoptAll()

@@ -2,6 +2,7 @@ package monotime
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -25,6 +26,9 @@ func TestEarliest(t *testing.T) {
 
 func TestClock(t *testing.T) {
 	t.Parallel()
+	if low, at, high := clock(), Now(), clock(); at < low.Add(-time.Millisecond) || at > high.Add(time.Millisecond) {
+		t.Errorf("at %d, and the machine's clock went from %d to %d", at, low, high)
+	}
 	before := Now()
 	for Now() == before { // it goes on
 	}
@@ -34,4 +38,15 @@ func TestClock(t *testing.T) {
 	if at := before.Add(time.Second); at.Sub(before) != time.Second {
 		t.Errorf("a second after %d: %d", before, at)
 	}
+}
+
+func TestVirtualClock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		before := Now()
+		time.Sleep(time.Hour)
+		if d := Now().Sub(before); d != time.Hour {
+			t.Errorf("an hour later it is %v later", d)
+		}
+	})
 }
