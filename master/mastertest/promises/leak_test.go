@@ -2,6 +2,8 @@ package promises_test
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,13 +29,18 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	s := unwatchedSite(t)
 	s.routes += fmt.Sprintf("[[listen]]\naddress = %q\nreuse_port = true\n", mastertest.FreePort(t))
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
+	stacks := t.TempDir()
+	b := mastertest.Start(t, mastertest.Options{
+		Config: s.String(), Env: []string{"BATON_TEST_STACKS=" + stacks},
+		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true, Add: map[string]string{"zz_stacks.go": tellsStacks}}),
+	})
 	upAndDown(t, b)
 	for range 5 {
 		b.Reload()
 	}
 	before := takeSnapshot(t, b)
 	memory := rss(t, b)
+	supervisor := restingGoroutines(t, stacks, b.PID())
 	for i := range n {
 		if i%10 == 9 {
 			b.WriteConfig("colour = 1\n")
@@ -70,7 +77,109 @@ func TestNothingLeaks(t *testing.T) {
 			t.Errorf("memory of the %s: %d KB, then %d KB", who, memory[who]>>10, grown[who]>>10)
 		}
 	}
-	t.Logf("memory in KB: supervisor %d, then %d; master %d, then %d", memory["supervisor"]>>10, grown["supervisor"]>>10, memory["master"]>>10, grown["master"]>>10)
+	t.Logf("memory in KB: supervisor %d, then %d; master %d, then %d",
+		memory["supervisor"]>>10, grown["supervisor"]>>10, memory["master"]>>10, grown["master"]>>10)
+	supervisor.awaitAgain(t)
+
+	// What a master leaks is gone with it at the next reload, so there is none here.
+	master := restingGoroutines(t, stacks, b.Status().MasterPID)
+	for range 5 {
+		upAndDown(t, b)
+	}
+	b.Kill(b.AwaitSettled().PIDs("serving")[0])
+	b.AwaitSettled()
+	master.awaitAgain(t)
+}
+
+// tellsStacks is an init function by which every process says which goroutines it has, on a socket that is named after it.
+const tellsStacks = `package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
+	"strconv"
+)
+
+func init() {
+	dir := os.Getenv("BATON_TEST_STACKS")
+	if dir == "" {
+		return // a command
+	}
+	path := filepath.Join(dir, strconv.Itoa(os.Getpid()))
+	_ = os.Remove(path) // before its exec it was here already
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				panic(err)
+			}
+			_ = pprof.Lookup("goroutine").WriteTo(c, 1)
+			c.Close()
+		}
+	}()
+}
+`
+
+// profile has the goroutines of a process at some moment.
+type profile struct {
+	socket string
+	count  int
+	stacks string
+}
+
+// goroutines asks a process that was built with tellsStacks.
+func goroutines(tb testing.TB, dir string, pid int) profile {
+	tb.Helper()
+	p := profile{socket: filepath.Join(dir, strconv.Itoa(pid))}
+	c, err := net.Dial("unix", p.socket)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer c.Close()
+	text, err := io.ReadAll(c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p.stacks = string(text)
+	if _, err := fmt.Sscanf(p.stacks, "goroutine profile: total %d", &p.count); err != nil {
+		tb.Fatalf("%v: %s", err, text)
+	}
+	return p
+}
+
+// restingGoroutines asks until the answer stays the same: what answered our question for the status is one for a moment.
+func restingGoroutines(tb testing.TB, dir string, pid int) (resting profile) {
+	tb.Helper()
+	same := 0
+	mastertest.Await(tb, mastertest.Text("the goroutines of a process to stay the same"), func() bool {
+		now := goroutines(tb, dir, pid)
+		if same++; now.count != resting.count {
+			resting, same = now, 0
+		}
+		return same == 20
+	})
+	return resting
+}
+
+// awaitAgain waits until the process has as many goroutines as then, or fewer.
+func (p profile) awaitAgain(tb testing.TB) {
+	tb.Helper()
+	dir, name := filepath.Split(p.socket)
+	pid, _ := strconv.Atoi(name)
+	now := p
+	mastertest.Await(tb, func() string {
+		return fmt.Sprintf("%d goroutines, not %d:\n%s\nthere were:\n%s", p.count, now.count, now.stacks, p.stacks)
+	}, func() bool {
+		now = goroutines(tb, dir, pid)
+		return now.count <= p.count
+	})
+	tb.Logf("%d goroutines, then %d", p.count, now.count)
 }
 
 // upAndDown resizes twice.
