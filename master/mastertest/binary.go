@@ -85,8 +85,11 @@ func (s Status) Followed() bool {
 		return false
 	}
 	p, err := ReadProc(s.SupervisorPID) // after the other look: before it, this may still be the name of the old program
-	return err == nil && p.Comm == "baton superviso"
+	return err == nil && p.Comm == SupervisorComm
 }
+
+// SupervisorComm is the name of a supervisor as far as the kernel keeps it.
+const SupervisorComm = "baton supervisor"[:15]
 
 // linkOrCopy makes the same file in another place.
 func linkOrCopy(from, to string) error {

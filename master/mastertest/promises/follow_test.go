@@ -71,7 +71,7 @@ func TestSupervisorFollows(t *testing.T) {
 	wantObeyed(t, b)
 	wantNoLoss(t, clients)
 	p, err := mastertest.ReadProc(pid)
-	if err != nil || p.Comm != "baton superviso" || mastertest.CommandLine(pid) != b.Path("baton")+" supervisor run --config site.toml" {
+	if err != nil || p.Comm != mastertest.SupervisorComm || mastertest.CommandLine(pid) != b.Path("baton")+" supervisor run --config site.toml" {
 		t.Errorf("%+v, %v, %q", p, err, mastertest.CommandLine(pid))
 	}
 	b.Stop()
