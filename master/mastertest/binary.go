@@ -89,7 +89,7 @@ func (s Status) Followed() bool {
 }
 
 // SupervisorComm is the name of a supervisor as far as the kernel keeps it.
-const SupervisorComm = "baton supervisor"[:15]
+var SupervisorComm = "baton supervisor"[:15]
 
 // linkOrCopy makes the same file in another place.
 func linkOrCopy(from, to string) error {
