@@ -54,7 +54,7 @@ func (w *walk) expect(g []step) {
 			return !next.serves(t) || p.Do == remove && t.Network == "unix"
 		})
 		if p.Do == occupy {
-			w.book.begin((&guest{as: &listener{Host: p.Host, Port: p.Port}}).without(next), s.program)
+			w.book.begin((&guest{as: p.visitor()}).without(next), s.program)
 		}
 	}
 	w.clients.retire(keep)
@@ -64,9 +64,7 @@ func (w *walk) expect(g []step) {
 func (w *walk) apply(p step, alone bool) (asked bool) {
 	switch p.Do {
 	case edit:
-		if w.save = harness.Save; p.Slow {
-			w.save = saveSlowly
-		}
+		w.save = saver(p.Save)
 		w.write(w.state)
 		w.save = harness.Save
 		w.ask(p.How, alone)
@@ -95,7 +93,7 @@ func (w *walk) apply(p step, alone bool) (asked bool) {
 		w.remove(p.What)
 		return false
 	case occupy:
-		w.occupy(p.Host, p.Port)
+		w.occupy(p.visitor())
 		return false
 	case release:
 		w.leave()
@@ -287,7 +285,9 @@ func (w *walk) remove(name string) {
 		w.findf("status", "%v", err)
 		return
 	}
-	_ = os.Remove(w.path(name))
+	if !w.guest.has(w.path(name)) {
+		_ = os.Remove(w.path(name))
+	}
 	if is, _ := w.verdict(); is != sound {
 		w.back() // a reload that fails brings nothing back
 	}

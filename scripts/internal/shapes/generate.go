@@ -36,16 +36,16 @@ func thisMachine() machine {
 
 // generate makes the n steps of a seed.
 func generate(seed uint64, leg, n int, m machine) (steps []step) {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(leg))), machine: m, state: newState(), haste: 5}
-	if leg%3 == 2 {
-		g.haste = 2
-	}
-	for range n {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(leg))), machine: m, state: newState(), haste: []int{5, 3, 2}[leg%3]}
+	for len(steps) < n {
 		p := g.step()
 		g.state = g.state.after(p)
 		steps = append(steps, p)
+		if p.With && g.IntN(2) == 0 {
+			steps = append(steps, step{Do: rest, N: g.IntN(pick(g, 5, 30, 100, 400)), With: true})
+		}
 	}
-	return steps
+	return steps[:n]
 }
 
 // choice is a kind of step; of two the one with twice the weight is made twice as often.
@@ -64,7 +64,7 @@ func choices() []choice {
 		{5, (*generator).pause},
 		{7, (*generator).program},
 		{5, func(g *generator) step {
-			how := pick(g, "term", "command", "quit", "term twice", "term, then command", "command twice")
+			how := pick(g, "term", "command", "quit", "term twice", "term, then command", "command twice", "kill now")
 			return step{Do: restart, How: how}
 		}},
 		{4, func(g *generator) step {
@@ -79,7 +79,8 @@ func choices() []choice {
 
 func pick[T any](g *generator, of ...T) T { return of[g.IntN(len(of))] }
 
-// step is the next step. One in five, or in a hasty leg every other one, comes together with the one after it.
+// step is the next step. One in five, or in a hasty leg every other one, comes together with the one after it, or a moment
+// before.
 func (g *generator) step() step {
 	sum := 0
 	for _, c := range choices() {
@@ -101,7 +102,7 @@ func (g *generator) step() step {
 // that.
 func (g *generator) edit() step {
 	p := step{Do: edit, How: pick(g, "command", "hup", "watch"), Set: map[string]int{}, Put: map[int]*place{}}
-	p.Slow = g.IntN(6) == 0
+	p.Save = pick(g, "", "", "", "", "slow", "link")
 	for range pick(g, 1, 1, 1, 2, 3) {
 		if g.IntN(3) == 0 {
 			g.set(&p)
@@ -153,10 +154,16 @@ func (g *generator) listener() *listener {
 		Process:   pick(g, "http", "http", "echo", "websocket-echo"),
 		ReusePort: g.IntN(4) == 0, NoHandover: g.IntN(4) == 0,
 	}
-	if six := map[string]string{"[::1]": "127.0.0.2", "[::]": "0.0.0.0", "": "0.0.0.0"}; !g.six && six[l.Host] != "" {
-		l.Host = six[l.Host]
+	return l.here(g.machine).valid()
+}
+
+// here makes it one that the machine allows.
+func (l listener) here(m machine) listener {
+	four := map[string]string{"[::1]": "127.0.0.2", "[::]": "0.0.0.0", "": "0.0.0.0"}
+	if host := four[l.Host]; !m.six && host != "" {
+		l.Host = host
 	}
-	return l.valid()
+	return l
 }
 
 // change changes one property.
@@ -221,5 +228,9 @@ func (g *generator) occupy() step {
 	if g.occupied = !g.occupied; !g.occupied {
 		return step{Do: release}
 	}
-	return step{Do: occupy, Host: pick(g, "127.0.0.1", "0.0.0.0", "127.0.0.2"), Port: g.IntN(portCount)}
+	l := listener{
+		Host: pick(g, "127.0.0.1", "0.0.0.0", "127.0.0.2", "[::1]", "[::]", "unix"), Port: g.IntN(portCount),
+		Transport: pick(g, "tcp", "tcp", "udp"),
+	}.here(g.machine).valid()
+	return step{Do: occupy, Host: l.Host, Port: l.Port, What: l.Transport}
 }

@@ -34,6 +34,8 @@ func TestEverythingIsWalked(t *testing.T) {
 		for _, p := range generate(1, leg, 50, both) {
 			seen[string(p.Do)+p.Who] = true
 			seen["program "+p.What] = true
+			seen[string(p.Do)+" "+p.How+p.Save] = true
+			seen[string(p.Do)+" "+p.Host+" "+p.What] = true
 			for key, v := range p.Set {
 				seen[key+"="+plain(v)] = true
 			}
@@ -63,6 +65,8 @@ func TestEverythingIsWalked(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "127.0.0.2", "[::1]", "localhost", "0.0.0.0", "[::]", "", "unix"} {
 		want = append(want, "tcp http "+host, "tls http "+host, "tcp echo "+host, "tcp websocket-echo "+host)
 	}
+	want = append(want, "restart kill now", "restart term twice", "edit watchlink", "edit hupslow", "edit command",
+		"occupy unix tcp", "occupy [::1] udp", "occupy 127.0.0.1 tcp")
 	for _, w := range want {
 		if !seen[w] {
 			t.Errorf("never: %s", w)

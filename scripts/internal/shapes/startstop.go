@@ -74,6 +74,15 @@ func (w *walk) tell(how string, limit time.Duration) {
 		w.signal(syscall.SIGTERM)
 		time.Sleep(time.Millisecond)
 		w.signal(syscall.SIGTERM)
+	case "kill now":
+		done := w.book.stir() // of all workers
+		defer done()
+		w.signal(syscall.SIGTERM)
+		time.Sleep(600 * time.Millisecond)
+		if !w.gone() {
+			w.signal(syscall.SIGTERM)
+		}
+		<-w.baton.Ended()
 	case "term, then command":
 		w.signal(syscall.SIGTERM)
 		time.Sleep(200 * time.Millisecond)
@@ -118,13 +127,13 @@ func (w *walk) nobodyLeft(within time.Duration) {
 // nothingLeft looks for files and for ports.
 func (w *walk) nothingLeft() {
 	for _, name := range []string{"baton.sock", "b.pid", "u0.sock", "u1.sock"} {
-		if _, err := os.Lstat(w.path(name)); err == nil {
+		if _, err := os.Lstat(w.path(name)); err == nil && !w.guest.has(w.path(name)) {
 			w.findf("left behind", "%s", name)
 		}
 	}
 	for port := range w.real {
 		for _, host := range hosts() {
-			if w.guest != nil && w.guest.as.Port == port {
+			if g := w.guest; g != nil && g.as.network() != "unix" && g.as.Port == port {
 				continue
 			}
 			if err := mastertest.Bindable(host + ":" + w.real[port]); errors.Is(err, syscall.EADDRINUSE) {

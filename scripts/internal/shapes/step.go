@@ -39,8 +39,8 @@ type step struct {
 	Who  string         `json:"who,omitempty"`  // kill, pause: worker, master, supervisor
 	Nth  int            `json:"nth,omitempty"`  // of several
 	N    int            `json:"n,omitempty"`    // resize; pause, rest: milliseconds
-	What string         `json:"what,omitempty"` // program: its name; remove: the file; spoil: gone, half or junk
-	Slow bool           `json:"slow,omitempty"` // edit: in place, and half of it a moment before the rest
+	What string         `json:"what,omitempty"` // program: its name; remove: the file; spoil: how; occupy: the transport
+	Save string         `json:"save,omitempty"` // edit: how the file is written: slow, link, or by rename
 	Host string         `json:"host,omitempty"` // occupy
 	Port int            `json:"port,omitempty"` // occupy
 	With bool           `json:"with,omitempty"` // the next step comes at once
