@@ -27,7 +27,7 @@ const (
 	maxControl = 125
 )
 
-// follow looks at p. If something is wrong it returns with which code the connection is to be closed, and how many bytes of p
+// follow looks at p. At a violation it returns the code with which the connection is to be closed, and how many bytes of p
 // the library may have so that it does not see a whole frame.
 func (f *frames) follow(p []byte) (n int, wrong ws.StatusCode) {
 	for n < len(p) {
@@ -53,7 +53,7 @@ func (f *frames) follow(p []byte) (n int, wrong ws.StatusCode) {
 	return n, 0
 }
 
-// size is that of the head, as far as that is known.
+// size returns that of the head, as far as it is known.
 func (f *frames) size() int {
 	if f.have < 2 {
 		return 2
@@ -94,7 +94,7 @@ func (f *frames) begin() (wrong ws.StatusCode) {
 	return 0
 }
 
-// payload takes what p has of it.
+// payload takes the bytes of the payload that p has, and returns how many these are.
 func (f *frames) payload(p []byte) int {
 	n := int(min(f.left, uint64(len(p))))
 	f.left -= uint64(n)

@@ -1,9 +1,16 @@
+// Package websocket answers WebSocket messages, and closes connections in a reload such that no message is lost without
+// its sender knowing.
+//
+// A connection cannot move to another process, so its client has to come back. It can rely on this: a message that the
+// worker has received whole is answered before the close, and the close says why: 1012, service restart, spread over the
+// last third of the drain so that not all clients come back at the same moment; or 1001, going away, within a second when
+// the whole program stops. A message that crosses the close on its way is not answered; its sender knows, by the close.
 package websocket
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"unicode/utf8"
 
@@ -35,8 +42,8 @@ type Answer func(ctx context.Context, c *Conn, m Message) error
 const maxMessage = 1 << 20
 
 // Handler returns the handler that accepts WebSocket connections and answers their messages, of up to 1 MiB; larger ones
-// are compressed if the client can (permessage-deflate). A text that is not UTF-8 is not answered: the connection is closed,
-// with 1007. Browsers are accepted from pages of the same host only. Served by httpworker it takes part in drains.
+// are compressed if the client can (permessage-deflate). A text that is not UTF-8 is not answered: the connection is
+// closed, with 1007. Browsers are accepted from pages of the same host only. Served by httpworker it takes part in drains.
 func Handler(answer Answer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(w, r, answer) })
 }
@@ -48,51 +55,53 @@ func Echo() http.Handler {
 
 func serve(w http.ResponseWriter, r *http.Request, answer Answer) {
 	ctx := context.WithoutCancel(r.Context())
-	t := newTap()
-	c, err := ws.Accept(&hijacker{w, t}, r, &ws.AcceptOptions{CompressionMode: ws.CompressionNoContextTakeover})
+	nc := newDrainConn()
+	c, err := ws.Accept(&hijacker{w, nc}, r, &ws.AcceptOptions{CompressionMode: ws.CompressionNoContextTakeover})
 	if err != nil {
 		return // the client has been told
 	}
 	defer func() { _ = c.CloseNow() }()
 	c.SetReadLimit(maxMessage)
-	p := &parting{conn: c, tap: t, over: make(chan struct{})}
-	defer close(p.over)
-	defer httpworker.OnDrain(ctx, func() { p.run(ctx) })()
+	over := make(chan struct{})
+	defer close(over)
+	defer httpworker.OnDrain(ctx, func() { (&closer{c, nc, over}).run(ctx) })()
 	for err == nil {
-		err = converse(ctx, c, t, answer)
+		err = converse(ctx, c, nc, answer)
 	}
-	switch wrong := t.wrong.Load(); {
-	case wrong != 0:
-		t.closed.Store(true)
-		_ = c.Close(ws.StatusCode(wrong), "")
+	switch violation := nc.violation.Load(); {
+	case violation != 0:
+		nc.told.Store(true)
+		_ = c.Close(ws.StatusCode(violation), "")
 	case errors.Is(err, errEncoding):
 		_ = c.Close(ws.StatusInvalidFramePayloadData, "the text is not UTF-8")
 	}
 }
 
 var (
-	// errParted ends a conversation whose close a message has crossed.
-	errParted = errors.New("websocket: closed")
-	// errEncoding ends one with a text that is none.
+	errClosed   = errors.New("websocket: closed") // a message has crossed the close
 	errEncoding = errors.New("websocket: the text is not UTF-8")
 )
 
 // converse receives a message and answers it.
-func converse(ctx context.Context, c *ws.Conn, t *tap, answer Answer) error {
-	kind, data, err := read(ctx, c, t)
-	if t.done.Load() {
-		return cmp.Or(err, errParted)
+func converse(ctx context.Context, c *ws.Conn, nc *drainConn, answer Answer) error {
+	kind, r, err := c.Reader(ctx)
+	var data []byte
+	if err == nil {
+		nc.inMessage.Store(true)
+		data, err = io.ReadAll(r)
 	}
-	if err != nil {
-		if t.wrong.Load() == 0 && ws.CloseStatus(err) == -1 {
-			t.linger() // no close has come: the library may have written one, with what is wrong
+	switch {
+	case err != nil:
+		if !nc.closing() && nc.violation.Load() == 0 && ws.CloseStatus(err) == -1 {
+			nc.linger() // no close has come: the library may have written one, with what is wrong
 		}
 		return err
-	}
-	if kind == ws.MessageText && !utf8.Valid(data) {
+	case nc.closing():
+		return errClosed
+	case kind == ws.MessageText && !utf8.Valid(data):
 		return errEncoding
 	}
 	err = answer(ctx, &Conn{c}, Message{kind, data})
-	t.between()
+	nc.inMessage.Store(false)
 	return err
 }
