@@ -56,7 +56,7 @@ func (m *master) openListeners() error {
 	for name, e := range m.inherited {
 		if key, ok := strings.CutPrefix(name, supervisor.EntryListen+"/"); ok {
 			delete(m.inherited, name)
-			cfg.Inherited = append(cfg.Inherited, listen.Inherited{Key: key, Data: e.data, FD: e.fd})
+			m.sockets.Inherit(key, e.data, e.fd)
 		}
 		if strings.HasPrefix(name, supervisor.EntryPassed+"/") {
 			var p supervisor.Passed
@@ -64,7 +64,7 @@ func (m *master) openListeners() error {
 				m.log.Error("master: activated socket", "entry", name, "error", err)
 				continue
 			}
-			cfg.Activated = append(cfg.Activated, listen.Activated{Name: p.Name, FD: e.fd})
+			m.sockets.Activate(p.Name, e.fd)
 		}
 	}
 	return m.sockets.Open(socketOwner{m}, cfg)

@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -11,100 +12,96 @@ import (
 	"baton/worker/rawfd"
 )
 
-// Activated is a socket of a systemd socket unit, under systemd's name. A listener gets a duplicate of the descriptor.
-type Activated struct {
-	Name string
-	FD   int
+// activated is a socket of a systemd socket unit. A listener gets a duplicate of the descriptor.
+type activated struct {
+	name string // systemd's
+	fd   int
+	addr Addr
 }
 
-func (a Activated) addr() Addr {
-	addr := AddrOf(a.FD)
-	if filepath.IsAbs(addr.path) {
-		addr.path = realPath(addr.path)
+// Activate adds a socket of a systemd socket unit under systemd's name for it, before Open.
+func (s *Set) Activate(name string, fd int) {
+	a := activated{name, fd, AddrOf(fd)}
+	if filepath.IsAbs(a.addr.path) {
+		a.addr.path = realPath(a.addr.path)
 	}
-	return addr
+	s.activated = append(s.activated, a)
+	slices.SortFunc(s.activated, func(a, b activated) int { return cmp.Compare(a.fd, b.fd) })
 }
 
 // is reports whether the socket has the address b. Port 0 is any port. Whether an IPv6 wildcard is IPv4 as well is left
 // to the socket unit.
-func (a Activated) is(b Addr) bool {
-	addr := a.addr()
-	sameHost := b.isFree() && addr.network == b.network && addr.ip.Addr() == b.ip.Addr()
-	return addr == b || sameHost
+func (a activated) is(b Addr) bool {
+	anyPort := b.isFree() && a.addr.network == b.network && a.addr.ip.Addr() == b.ip.Addr()
+	return a.addr == b || anyPort
 }
 
-// isAt reports whether the socket is on the port of a group, or at its path.
-func (a Activated) isAt(group string) bool { return a.addr().place("").Group == group }
-
-func (a Activated) String() string { return fmt.Sprintf("%q, a %s", a.Name, a.addr().describe()) }
+func (a activated) String() string { return fmt.Sprintf("%q, a %s", a.name, a.addr.describe()) }
 
 // findActivated returns the socket that was activated for l: the one of its name and address, else one of its address,
-// since by default systemd's name is that of the socket unit. A socket of its name that is not what the configuration
-// says is a mistake, in one of the two files.
-func (s *Set) findActivated(l Listener, addr Addr) (found Activated, ok bool, err error) {
-	for _, a := range s.cfg.Activated {
-		named := l.Name != "" && a.Name == l.Name
+// since by default systemd's name is that of the socket unit; nil if there is none. A socket of its name that is not
+// what the configuration says is a mistake, in one of the two files.
+func (s *Set) findActivated(l listener) (found *activated, err error) {
+	for i, a := range s.activated {
 		switch {
-		case named && a.is(addr):
-			return a, true, nil
-		case !ok && a.is(addr) && a.isAt(addr.place(l.name()).Group):
-			found, ok = a, true
-		case named && err == nil:
-			err = mistake(fmt.Sprintf("listen %s: systemd has passed a %s of that name, and the configuration says %s %s; "+
-				"change one of the two", l.Name, a.addr().describe(), l.transport(), addr))
+		case a.name == l.Name && a.is(l.addr):
+			return &s.activated[i], nil
+		case a.addr == l.addr && found == nil:
+			found = &s.activated[i]
+		case a.name == l.Name && err == nil:
+			err = l.mistake("systemd has passed a %s of that name, and the configuration says %s %s; change one of the two",
+				a.addr.describe(), l.Transport, l.addr)
 		}
 	}
-	if ok {
-		return found, true, nil
+	if found != nil {
+		return found, nil
 	}
-	return found, false, err
+	return nil, err
+}
+
+func (l listener) mistake(format string, args ...any) error {
+	return &Error{Name: l.Name, Err: fmt.Errorf(format, args...)}
 }
 
 // adopt makes k of an activated socket, if there is one for it.
 func (s *Set) adopt(k *socket) (ok bool, err error) {
-	a, ok, err := s.findActivated(k.Listener, k.addr)
-	if !ok || err != nil {
+	a, err := s.findActivated(k.listener)
+	if a == nil {
 		return false, err
 	}
-	if k.fd, err = rawfd.Dup(a.FD); err != nil {
-		return false, fmt.Errorf("listen %s: %w", k.name(), err)
+	if k.fd, err = rawfd.Dup(a.fd); err != nil {
+		return false, fmt.Errorf("listen %s: %w", k.Name, err)
 	}
-	k.Activated = a.Name
-	k.look()
+	k.Activated = a.name
 	return true, nil
 }
 
 // refuseActivated is the error of a listener that wants a socket for each worker where systemd has passed one.
-func (s *Set) refuseActivated(l Listener, addr Addr) error {
-	a, ok, err := s.findActivated(l, addr)
-	if !ok || err != nil {
+func (s *Set) refuseActivated(l listener) error {
+	a, err := s.findActivated(l)
+	if a == nil {
 		return err
 	}
-	return mistake(fmt.Sprintf("listen %s: reuse_port takes a socket for each worker, and systemd has passed one, %q; "+
-		"leave out reuse_port, or the socket unit", l.name(), a.Name))
+	return l.mistake("reuse_port takes a socket for each worker, and systemd has passed one, %q; leave out reuse_port, "+
+		"or the socket unit", a.name)
 }
 
 // hintActivated adds to an address that is taken that systemd has it.
 func (s *Set) hintActivated(err error, group string) error {
-	i := slices.IndexFunc(s.cfg.Activated, func(a Activated) bool { return a.isAt(group) })
+	i := slices.IndexFunc(s.activated, func(a activated) bool { return a.addr.place("").Group == group })
 	if i < 0 || !errors.Is(err, unix.EADDRINUSE) {
 		return err
 	}
-	return fmt.Errorf("%w: systemd has passed %v", err, s.cfg.Activated[i])
+	return fmt.Errorf("%w: systemd has passed %v", err, s.activated[i])
 }
 
-// Unused says for each activated descriptor that the configuration has no use for it. The next one may.
+// Unused says for each activated socket that the configuration has no use for it. The next one may.
 func (s *Set) Unused() (all []string) {
-	for _, a := range s.cfg.Activated {
-		if !slices.ContainsFunc(s.sockets, func(k *socket) bool { return k.Activated != "" && sameSocket(a.FD, k.fd) }) {
+	for _, a := range s.activated {
+		if !slices.ContainsFunc(s.sockets, func(k *socket) bool { return k.Activated != "" && AddrOf(k.fd) == AddrOf(a.fd) }) {
 			all = append(all, fmt.Sprintf("systemd has passed %v, and no [[listen]] has that name or address: "+
 				"what comes there waits", a))
 		}
 	}
 	return all
-}
-
-func sameSocket(fd, other int) bool {
-	var a, b unix.Stat_t
-	return unix.Fstat(fd, &a) == nil && unix.Fstat(other, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 // Addr is a resolved address.
@@ -23,15 +25,13 @@ type Addr struct {
 // Resolve reads an address as people write it: "host:port", ":port", "unix:/path" or "/path". transport is tcp, tls
 // or udp. A relative path begins at dir.
 func Resolve(address, transport, dir string) (Addr, error) {
-	network := "tcp"
-	if transport == "udp" {
-		network = "udp"
-	}
 	path, isPath := strings.CutPrefix(address, "unix:")
 	switch {
-	case !isPath && !strings.HasPrefix(address, "/"):
-		return resolveIP(network, address)
-	case network == "udp":
+	case address == "": // which the resolver takes for any port of any interface
+		return Addr{}, errors.New("listen: no address")
+	case !isPath && !filepath.IsAbs(path):
+		return resolveIP(address, transport)
+	case transport == "udp":
 		return Addr{}, fmt.Errorf("listen %s: a Unix socket carries no udp", address)
 	case path == "":
 		return Addr{}, fmt.Errorf("listen %s: no path", address)
@@ -50,22 +50,31 @@ func realPath(path string) string {
 }
 
 // resolveIP makes both families of an empty host and of "::", where there is IPv6, and IPv4 only of 0.0.0.0.
-func resolveIP(network, address string) (Addr, error) {
-	if address == "" { // which the resolver takes for any port of any interface
-		return Addr{}, errors.New("listen: no address")
-	}
+func resolveIP(address, transport string) (Addr, error) {
 	ta, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
 		return Addr{}, fmt.Errorf("listen %s: %w", address, err)
 	}
-	ip := ta.AddrPort().Addr()
-	switch both := !ip.IsValid() || ip == netip.IPv6Unspecified(); {
-	case both && haveIPv6():
-		ip = netip.IPv6Unspecified()
-	case both:
-		ip = netip.IPv4Unspecified()
+	if i, err := net.InterfaceByName(ta.Zone); err == nil {
+		ta.Zone = strconv.Itoa(i.Index)
 	}
-	return Addr{network: network, ip: netip.AddrPortFrom(ip.Unmap(), uint16(ta.Port))}, nil
+	a := Addr{network: "tcp", ip: ta.AddrPort()}
+	if transport == "udp" {
+		a.network = "udp"
+	}
+	switch host := a.ip.Addr(); {
+	case host.IsValid() && host != netip.IPv6Unspecified():
+		return a.on(host.Unmap()), nil
+	case haveIPv6():
+		return a.on(netip.IPv6Unspecified()), nil
+	}
+	return a.on(netip.IPv4Unspecified()), nil
+}
+
+// on is a on another host.
+func (a Addr) on(host netip.Addr) Addr {
+	a.ip = netip.AddrPortFrom(host, a.ip.Port())
+	return a
 }
 
 func haveIPv6() bool {
@@ -83,20 +92,14 @@ func AddrOf(fd int) Addr {
 	if err != nil {
 		return Addr{}
 	}
-	sa, err := unix.Getsockname(fd)
-	network := map[int]string{unix.SOCK_STREAM: "tcp", unix.SOCK_DGRAM: "udp"}[kind]
-	if err != nil || network == "" {
-		return Addr{}
-	}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return Addr{network: network, ip: netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))}
-	case *unix.SockaddrInet6:
-		ip := netip.AddrFrom16(sa.Addr).WithZone(zoneName(sa.ZoneId)).Unmap()
-		return Addr{network: network, ip: netip.AddrPortFrom(ip, uint16(sa.Port))}
-	case *unix.SockaddrUnix:
-		if network == "tcp" {
-			return Addr{network: "unix", path: sa.Name}
+	sa, _ := unix.Getsockname(fd)
+	switch a := rawfd.Addr(sa, "tcp").(type) {
+	case *net.TCPAddr:
+		network := map[int]string{unix.SOCK_STREAM: "tcp", unix.SOCK_DGRAM: "udp"}[kind]
+		return Addr{network: network, ip: a.AddrPort()}.on(a.AddrPort().Addr().Unmap())
+	case *net.UnixAddr:
+		if kind == unix.SOCK_STREAM {
+			return Addr{network: "unix", path: a.Name}
 		}
 	}
 	return Addr{}
@@ -104,24 +107,6 @@ func AddrOf(fd int) Addr {
 
 // Local is the address that a socket has, in words.
 func Local(fd int) string { return AddrOf(fd).String() }
-
-func zoneName(id uint32) string {
-	if id == 0 {
-		return ""
-	}
-	if i, err := net.InterfaceByIndex(int(id)); err == nil {
-		return i.Name
-	}
-	return strconv.Itoa(int(id))
-}
-
-func zoneID(zone string) uint32 {
-	if i, err := net.InterfaceByName(zone); err == nil {
-		return uint32(i.Index)
-	}
-	n, _ := strconv.ParseUint(zone, 10, 32)
-	return uint32(n)
-}
 
 // String is the address as a person writes it; empty for the zero Addr.
 func (a Addr) String() string {
@@ -145,12 +130,14 @@ func (a Addr) describe() string {
 	return fmt.Sprintf("%s socket %s", strings.ToUpper(a.network), a)
 }
 
-// sockaddr is the address for the kernel.
+// sockaddr is the address for the kernel, with another port.
 func (a Addr) sockaddr(port uint16) unix.Sockaddr {
-	if ip := a.ip.Addr(); ip.Is4() {
-		return &unix.SockaddrInet4{Addr: ip.As4(), Port: int(port)}
+	host := a.ip.Addr()
+	if host.Is4() {
+		return &unix.SockaddrInet4{Addr: host.As4(), Port: int(port)}
 	}
-	return &unix.SockaddrInet6{Addr: a.ip.Addr().As16(), Port: int(port), ZoneId: zoneID(a.ip.Addr().Zone())}
+	zone, _ := strconv.ParseUint(host.Zone(), 10, 32)
+	return &unix.SockaddrInet6{Addr: host.As16(), Port: int(port), ZoneId: uint32(zone)}
 }
 
 func (a Addr) family() int {

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,9 +64,12 @@ func shareAddress(fd int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 }
 
-// listen makes a bound socket listen. The backlog is the system's limit.
+// backlog is more than any system's limit, and so becomes that.
+const backlog = 1 << 30
+
+// listen makes a bound socket listen.
 func listen(fd int) error {
-	if err := unix.Listen(fd, somaxconn()); err != nil {
+	if err := unix.Listen(fd, backlog); err != nil {
 		return fmt.Errorf("listen %s: %w", Local(fd), err)
 	}
 	return nil
@@ -90,16 +91,4 @@ func acceptQueue(fd int) int {
 		return 0
 	}
 	return int(info.Unacked)
-}
-
-func somaxconn() int {
-	b, err := os.ReadFile("/proc/sys/net/core/somaxconn")
-	if err != nil {
-		return unix.SOMAXCONN
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || n <= 0 {
-		return unix.SOMAXCONN
-	}
-	return n
 }

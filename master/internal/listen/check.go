@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -11,30 +12,22 @@ import (
 
 // Listener is a listener of the configuration: see master.Listen.
 type Listener struct {
-	Name       string
+	Name       string // by default the address
 	Address    string
-	Transport  string
+	Transport  string // by default tcp
 	Process    string
 	ReusePort  bool
 	NoHandover bool
 }
 
-func (l Listener) name() string {
-	if l.Name != "" {
-		return l.Name
-	}
-	return l.Address
-}
-
-func (l Listener) transport() string {
-	if l.Transport != "" {
-		return l.Transport
-	}
-	return "tcp"
+// listener is a Listener without defaults, and where it is.
+type listener struct {
+	Listener
+	addr Addr
 }
 
 // perSlot reports whether each slot has a socket of its own: with TCP only, as the others have one queue for all.
-func (l Listener) perSlot(a Addr) bool { return l.ReusePort && a.network == "tcp" }
+func (l listener) perSlot() bool { return l.ReusePort && l.addr.network == "tcp" }
 
 // Limits of a configuration's listeners: a message is at most 64 KB. Some name all of them, and some have all about
 // one.
@@ -42,18 +35,6 @@ const (
 	MaxListeners = 512
 	maxBytes     = 2048 // of an address, and of a name
 )
-
-// Exit codes of errors.
-const (
-	exitUser   = 100
-	exitSystem = 111
-)
-
-// mistake is an error of the user's.
-type mistake string
-
-func (e mistake) Error() string { return string(e) }
-func (mistake) ExitCode() int   { return exitUser }
 
 // An Error says why one of a configuration's listeners cannot be served.
 type Error struct {
@@ -70,41 +51,42 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) ExitCode() int {
 	var dns *net.DNSError
 	if errors.As(e.Err, &dns) && (dns.IsTemporary || dns.IsTimeout) {
-		return exitSystem
+		return 111
 	}
-	return exitUser
+	return 100
 }
 
 // Check says what is wrong with listeners, as far as it can be said without opening them: see master.CheckListen.
 func Check(all []Listener, dir string) []*Error {
-	_, errs := check(all, func(l Listener) (Addr, error) { return Resolve(l.Address, l.transport(), dir) })
+	_, errs := check(all, func(l Listener) (Addr, error) { return Resolve(l.Address, l.Transport, dir) })
 	return errs
 }
 
 // check is Check, and says where the listeners are.
-func check(all []Listener, resolve func(Listener) (Addr, error)) ([]Addr, []*Error) {
+func check(all []Listener, resolve func(Listener) (Addr, error)) (found []listener, errs []*Error) {
 	if len(all) > MaxListeners {
 		err := fmt.Errorf("%d listeners, want at most %d", len(all), MaxListeners)
-		return nil, []*Error{{MaxListeners, -1, all[MaxListeners].name(), err}}
+		return nil, []*Error{{MaxListeners, -1, all[MaxListeners].Name, err}}
 	}
-	var errs []*Error
-	addrs := make([]Addr, len(all))
 	for i, l := range all {
+		l.Name, l.Transport = cmp.Or(l.Name, l.Address), cmp.Or(l.Transport, "tcp")
 		err := l.tooLong()
+		var addr Addr
 		if err == nil {
-			addrs[i], err = resolve(l)
+			addr, err = resolve(l)
 		}
+		found = append(found, listener{l, addr})
 		other := -1
 		for j := 0; j < i && err == nil; j++ {
-			if err = clash(l, addrs[i], all[j], addrs[j]); err != nil {
+			if err = clash(found[i], found[j]); err != nil {
 				other = j
 			}
 		}
 		if err != nil {
-			errs = append(errs, &Error{i, other, l.name(), err})
+			errs = append(errs, &Error{i, other, l.Name, err})
 		}
 	}
-	return addrs, errs
+	return found, errs
 }
 
 func (l Listener) tooLong() error {
@@ -117,25 +99,25 @@ func (l Listener) tooLong() error {
 	return nil
 }
 
-// clash is why two listeners cannot both be served, or nil. b is zero if it is not known where o is.
-func clash(l Listener, a Addr, o Listener, b Addr) error {
-	same := a == b && !a.isFree()
+// clash is why two listeners cannot both be served, or nil, also if it is not known where o is.
+func clash(l, o listener) error {
+	same := l.addr == o.addr && !l.addr.isFree()
 	switch {
-	case b == Addr{}:
+	case o.addr == Addr{}:
 		return nil
 	case same && l.Address == o.Address:
 		return fmt.Errorf("address %s is used twice", l.Address)
 	case same:
-		return fmt.Errorf("address %s is %s, the same as that of listener %s", l.Address, a, o.name())
-	case l.name() == o.name() && (a.network == "udp") == (b.network == "udp"):
-		return fmt.Errorf("name %s is used twice", l.name())
+		return fmt.Errorf("address %s is %s, the same as that of listener %s", l.Address, l.addr, o.Name)
+	case l.Name == o.Name && (l.addr.network == "udp") == (o.addr.network == "udp"):
+		return fmt.Errorf("name %s is used twice", l.Name)
 	}
 	return nil
 }
 
 // CheckHere fails if the machine does not have the address of a listener now. No port is taken.
 func CheckHere(l Listener, dir string) error {
-	a, err := Resolve(l.Address, l.transport(), dir)
+	a, err := Resolve(l.Address, l.Transport, dir)
 	if err != nil || a.network == "unix" {
 		return err
 	}

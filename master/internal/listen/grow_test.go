@@ -87,7 +87,12 @@ func TestFailedGrowthIsUndone(t *testing.T) {
 	o.Shrink(2)
 	before := o.slots()
 	taken := foreign(t, freeAddress())
-	o.cfg.Listeners = append(o.cfg.Listeners, Listener{Address: taken.Addr().String(), ReusePort: true})
+	l := Listener{Address: taken.Addr().String(), ReusePort: true}
+	addr, err := o.resolve(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.listeners = append(o.listeners, listener{l, addr})
 	if err := o.Grow(5); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("grow: %v", err)
 	}

@@ -40,12 +40,12 @@ func (s *Set) tryAll(from state) (served bool) {
 		}
 		if err := failing[at]; err != nil {
 			k.fail(err)
-			s.master.Warn("listen/"+at, fmt.Sprintf("listener %s is not served, and is tried again: %v", k.name(), err))
+			s.master.Warn("listen/"+at, fmt.Sprintf("listener %s is not served, and is tried again: %v", k.Name, err))
 			continue
 		}
 		served = true
 		if s.failure(at) == nil {
-			s.master.Unwarn("listen/"+at, "listener is served again", "listener", k.name(), "address", Local(k.fd))
+			s.master.Unwarn("listen/"+at, "listener is served again", "listener", k.Name, "address", Local(k.fd))
 		}
 	}
 	return served

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,9 +23,11 @@ type Set struct {
 
 	cfg       Config
 	master    Master
+	listeners []listener
 	sockets   []*socket
-	inherited map[string]inherited // that no listener has claimed yet
-	serving   int                  // see Serve
+	inherited map[string]*socket // by key: those that no listener has claimed yet
+	activated []activated
+	serving   int // see Serve
 	empty     []int
 	steered   map[place]string // what the kernel was told last
 	retries   backoff.Backoff
@@ -39,15 +42,6 @@ type Config struct {
 	Dir        string // where relative paths begin
 	Reload     bool   // workers of other generations may hold an address for a moment yet
 	Restart    bool   // the workers serve: no file is made anew
-
-	Inherited []Inherited
-	Activated []Activated
-}
-
-// Inherited is a socket of the registry.
-type Inherited struct {
-	Key, Data string
-	FD        int
 }
 
 // Registry outlives the master: it has what the next one must know.
@@ -70,37 +64,36 @@ type Master interface {
 	Unwarn(key, msg string, args ...any)
 }
 
-type inherited struct {
-	record
-	fd int
+// Inherit adds a socket of the registry, before Open.
+func (s *Set) Inherit(key, data string, fd int) {
+	k := &socket{key: key, fd: fd}
+	_ = wire.Unmarshal([]byte(data), &k.record) // without a record it is in no place that a listener covers
+	if s.inherited == nil {
+		s.inherited = map[string]*socket{}
+	}
+	s.inherited[key] = k
 }
 
 // Open takes the inherited sockets that the configuration names, and binds those that are new. Others are extra, or are
 // dropped at COMMIT: the old workers still hold them, and end them when their queues are empty.
-func (s *Set) Open(m Master, cfg Config) error {
-	s.master, s.cfg, s.steered, s.inherited = m, cfg, map[place]string{}, map[string]inherited{}
+func (s *Set) Open(m Master, cfg Config) (err error) {
+	s.master, s.cfg, s.steered = m, cfg, map[place]string{}
 	if s.Resolved == nil {
 		s.Resolved = map[string]string{}
 	}
-	for _, in := range cfg.Inherited {
-		i := inherited{fd: in.FD}
-		_ = wire.Unmarshal([]byte(in.Data), &i.record) // one without a place is not claimed as extra
-		s.inherited[in.Key] = i
-	}
-	addrs, errs := check(cfg.Listeners, s.resolve)
-	if len(errs) > 0 {
+	var errs []*Error
+	if s.listeners, errs = check(cfg.Listeners, s.resolve); len(errs) > 0 {
 		return errs[0]
 	}
-	for i, l := range cfg.Listeners {
-		if err := s.openListener(l, addrs[i]); err != nil {
+	for _, l := range s.listeners {
+		if err := s.open(l, cfg.Slots); err != nil {
 			return err
 		}
 	}
-	for key, in := range s.inherited {
-		s.keepExtra(key, in)
+	for _, k := range s.inherited {
+		s.keepExtra(k)
 	}
-	s.inherited = nil
-	s.cfg.Reload = false
+	s.inherited, s.cfg.Reload = nil, false
 	return s.shareOverlaps()
 }
 
@@ -110,73 +103,65 @@ func (s *Set) resolve(l Listener) (Addr, error) {
 	if found, ok := s.Resolved[address]; ok {
 		address = found
 	}
-	a, err := Resolve(address, l.transport(), s.cfg.Dir)
+	a, err := Resolve(address, l.Transport, s.cfg.Dir)
 	if err == nil {
 		s.Resolved[l.Address] = a.String()
 	}
 	return a, err
 }
 
-// openListener opens the shared socket of l, or one for each slot.
-func (s *Set) openListener(l Listener, a Addr) error {
-	if !l.perSlot(a) {
-		return s.open(l, a, Shared)
+// open opens what l lacks: its shared socket, or one for each of n slots.
+func (s *Set) open(l listener, n int) error {
+	if !l.perSlot() {
+		return s.openSlot(l, Shared)
 	}
-	if err := s.refuseActivated(l, a); err != nil {
+	if err := s.refuseActivated(l); err != nil {
 		return err
 	}
-	for slot := range s.cfg.Slots {
-		if err := s.open(l, a, slot); err != nil {
+	for slot := range n {
+		if err := s.openSlot(l, slot); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// open adds the socket of a slot: an inherited or an activated one, or a new one.
-func (s *Set) open(l Listener, a Addr, slot int) error {
-	k := &socket{Listener: l, addr: a, key: a.key(l.name(), slot), record: record{place: a.place(l.name()), Slot: slot}}
-	if !s.claim(k) {
+// openSlot opens the socket of a slot: the one that there is, an inherited or an activated one, or a new one.
+func (s *Set) openSlot(l listener, slot int) error {
+	key := l.addr.key(l.Name, slot)
+	if i := slices.IndexFunc(s.sockets, func(k *socket) bool { return k.key == key }); i >= 0 {
+		s.sockets[i].extra = false
+		return nil
+	}
+	k := s.claim(key)
+	k.listener, k.place, k.Slot = l, l.addr.place(l.Name), slot
+	if k.fd < 0 {
 		if err := s.create(k); err != nil {
 			return err
 		}
+		s.master.Put(k.key, k.record, k.fd, k.File)
+	} else if k.Generation > s.cfg.Generation { // of another life of the program, whose sockets systemd has kept
+		k.Generation = 0
+		s.update(k)
 	}
+	k.look()
 	s.sockets = append(s.sockets, k)
 	return nil
 }
 
-// claim makes k of the inherited socket with its key. A Unix socket that is not at its path any more is left to the
-// workers that have it: they serve what is in its queue, and a new one is made.
-func (s *Set) claim(k *socket) bool {
-	in, ok := s.inherited[k.key]
+// claim returns the inherited socket with a key, or one without a descriptor. A Unix socket that is not at its path any
+// more is left to the workers that have it: they serve what is in its queue, and a new one is made.
+func (s *Set) claim(key string) *socket {
+	k, ok := s.inherited[key]
+	delete(s.inherited, key)
 	if !ok {
-		return false
+		return &socket{key: key, fd: -1}
 	}
-	delete(s.inherited, k.key)
-	if in.File != (wire.Path{}) && !s.cfg.Restart && !ownfile.Is(in.File) {
-		_ = unix.Close(in.fd)
-		return false
+	if k.File != (wire.Path{}) && !s.cfg.Restart && !ownfile.Is(k.File) {
+		_ = unix.Close(k.fd)
+		return &socket{key: key, fd: -1}
 	}
-	in.place, in.Slot = k.place, k.Slot
-	k.record, k.fd = in.record, in.fd
-	k.look()
-	if k.Generation > s.cfg.Generation { // of another life of the program, whose sockets systemd has kept
-		k.Generation = 0
-		s.update(k)
-	}
-	return true
-}
-
-func (s *Set) create(k *socket) error {
-	ok, err := s.adopt(k)
-	if err == nil && !ok {
-		err = s.bindNew(k)
-	}
-	if err != nil {
-		return err
-	}
-	s.master.Put(k.key, k.record, k.fd, k.File)
-	return nil
+	return k
 }
 
 // update has the registry know of a change to k's record.
@@ -188,28 +173,35 @@ func (s *Set) drop(k *socket) {
 	_ = unix.Close(k.fd)
 }
 
-// bindNew makes a socket of this generation. Where others of the listener have failed it fails with them, and is tried
-// again with them.
-func (s *Set) bindNew(k *socket) (err error) {
+// create makes k of an activated socket, or a socket of this generation. Where others of the listener have failed it
+// fails with them, and is tried again with them.
+func (s *Set) create(k *socket) (err error) {
+	if ok, err := s.adopt(k); ok || err != nil {
+		return err
+	}
 	if k.fd, err = newSocket(k.addr); err != nil {
 		return err
 	}
 	if k.Slot != Shared {
 		_ = shareAddress(k.fd)
 	}
-	k.Order, k.Generation = s.nextOrder(k.place), s.cfg.Generation
+	for _, o := range s.all() {
+		if o.place == k.place {
+			k.Order = max(k.Order, o.Order+1)
+		}
+	}
+	k.Generation = s.cfg.Generation
 	err = s.bind(k)
 	switch {
 	case err == nil && k.addr.network == "unix":
 		k.File, _ = ownfile.At(k.addr.path)
-	case err != nil && s.failure(k.at()) == nil:
-		_ = unix.Close(k.fd)
-		return s.hintActivated(err, k.Group)
-	case err != nil:
+	case err != nil && s.failure(k.at()) != nil:
 		k.fail(err)
 		return nil
+	case err != nil:
+		_ = unix.Close(k.fd)
+		return s.hintActivated(err, k.Group)
 	}
-	k.look()
 	return nil
 }
 
@@ -237,61 +229,33 @@ func (s *Set) bind(k *socket) error {
 
 // shareOwn makes our own sockets share their port with a new one in place p. It reports whether there are any.
 func (s *Set) shareOwn(p place) (found bool) {
-	for fd, r := range s.all() {
-		if r.overlaps(p) && shareAddress(fd) == nil {
+	for _, o := range s.all() {
+		if o.overlaps(p) && shareAddress(o.fd) == nil {
 			found = true
 		}
 	}
 	return found
 }
 
-// nextOrder is that of a new socket among those in its place.
-func (s *Set) nextOrder(p place) (next int) {
-	for _, r := range s.all() {
-		if r.place == p {
-			next = max(next, r.Order+1)
-		}
-	}
-	return next
+// all are the sockets that there are, with those that no listener has claimed yet.
+func (s *Set) all() []*socket {
+	return slices.AppendSeq(slices.Clone(s.sockets), maps.Values(s.inherited))
 }
 
-// all yields the sockets that there are, with those that no listener has claimed yet.
-func (s *Set) all() iter.Seq2[int, record] {
-	return func(yield func(int, record) bool) {
-		for _, k := range s.sockets {
-			if !yield(k.fd, k.record) {
-				return
-			}
-		}
-		for _, in := range s.inherited {
-			if !yield(in.fd, in.record) {
-				return
-			}
+// keepExtra decides about an inherited socket that the configuration does not name.
+func (s *Set) keepExtra(k *socket) {
+	var by *socket // whose listener serves what comes to k: of those that cover it the narrowest
+	for _, o := range s.sockets {
+		if !o.extra && o.covers(k.place) && (by == nil || by.covers(o.place)) {
+			by = o
 		}
 	}
-}
-
-// keepExtra decides about a socket that the configuration does not name.
-func (s *Set) keepExtra(key string, in inherited) {
-	k := &socket{record: in.record, key: key, fd: in.fd, extra: true, state: listening}
-	o := s.covering(k.place)
-	if o == nil || !listens(k.fd) {
+	if by == nil || !listens(k.fd) {
 		s.drop(k)
 		return
 	}
-	k.Listener = o.Listener
+	k.listener, k.extra, k.state = by.listener, true, listening
 	s.sockets = append(s.sockets, k)
-}
-
-// covering is the socket whose listener serves what comes to an extra one in place p: of those that cover it the
-// narrowest. It is nil if there is none.
-func (s *Set) covering(p place) (found *socket) {
-	for _, o := range s.sockets {
-		if !o.extra && o.covers(p) && (found == nil || found.covers(o.place)) {
-			found = o
-		}
-	}
-	return found
 }
 
 // shareOverlaps makes the sockets in overlapping places share their port, so that all of them can listen.
@@ -308,7 +272,7 @@ func (s *Set) shareOverlaps() error {
 			continue
 		}
 		if err := shareAddress(k.fd); err != nil {
-			return fmt.Errorf("listen %s: %w", k.name(), err)
+			return fmt.Errorf("listen %s: %w", k.Name, err)
 		}
 	}
 	return nil

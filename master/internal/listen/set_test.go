@@ -141,14 +141,14 @@ func (o *owner) successor(cfg Config) *owner {
 func (o *owner) trySuccessor(cfg Config) (*owner, error) {
 	o.t.Helper()
 	next := newOwner(o.t)
-	cfg.Generation, cfg.Dir, cfg.Activated = o.cfg.Generation+1, o.cfg.Dir, o.cfg.Activated
+	cfg.Generation, cfg.Dir = o.cfg.Generation+1, o.cfg.Dir
 	for _, k := range o.sockets {
 		fd, err := unix.Dup(k.fd)
 		if err != nil {
 			o.t.Fatal(err)
 		}
 		data, _ := json.Marshal(o.registry[k.key])
-		cfg.Inherited = append(cfg.Inherited, Inherited{k.key, string(data), fd})
+		next.Inherit(k.key, string(data), fd)
 		next.registry[k.key], next.files[k.key] = o.registry[k.key], o.files[k.key]
 	}
 	return next, next.Open(next, cfg)

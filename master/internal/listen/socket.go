@@ -10,9 +10,8 @@ import (
 
 // socket is a listening socket as the master holds it.
 type socket struct {
-	Listener
+	listener
 	record
-	addr  Addr // zero if it was inherited as an extra one
 	key   string
 	fd    int
 	state state
@@ -52,7 +51,6 @@ const (
 
 // look notes whether the socket listens already.
 func (k *socket) look() {
-	k.state = bound
 	if strings.HasPrefix(k.Group, "udp/") || listens(k.fd) {
 		k.state = listening
 	}
@@ -67,9 +65,11 @@ func (k *socket) at() string { return strings.TrimSuffix(k.key, fmt.Sprintf("/%d
 // isOf reports whether the worker in a slot begins with the socket: its own or a shared one.
 func (k *socket) isOf(slot int) bool { return !k.extra && (k.Slot == Shared || k.Slot == slot) }
 
+func (k *socket) isTCP() bool { return strings.HasPrefix(k.Group, "tcp/") }
+
 func (k *socket) wire() wire.Listener {
 	w := wire.Listener{
-		Key: k.key, Group: k.Group, Name: k.name(), Address: k.Address, Transport: k.transport(), Process: k.Process,
+		Key: k.key, Group: k.Group, Name: k.Name, Address: k.Address, Transport: k.Transport, Process: k.Process,
 		Handover: !k.NoHandover, Own: k.Slot != Shared, Additional: k.extra, External: k.Activated != "",
 	}
 	if at := k.at(); at != k.key {
@@ -77,5 +77,3 @@ func (k *socket) wire() wire.Listener {
 	}
 	return w
 }
-
-func (k *socket) isTCP() bool { return strings.HasPrefix(k.Group, "tcp/") }

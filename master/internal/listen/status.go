@@ -13,7 +13,7 @@ func (s *Set) Status() (all []status.Listener) {
 		if !k.isOf(0) {
 			continue
 		}
-		st := status.Listener{Name: k.name(), Address: Local(k.fd), State: "listening"}
+		st := status.Listener{Name: k.Name, Address: Local(k.fd), State: "listening"}
 		if err := s.failure(k.at()); err != nil {
 			st.State, st.Error = "failed", err.Error()
 		}

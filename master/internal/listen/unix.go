@@ -2,7 +2,6 @@ package listen
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -40,8 +39,9 @@ func bindUnix(fd int, path string, mode os.FileMode) error {
 	}
 	defer done()
 	defer lockPath(path)()
-	if err := boundMode(fd, mode); err != nil {
-		return err
+	// bind makes the file with this mode, less the umask: at no moment it is open to more.
+	if err := unix.Fchmod(fd, uint32(mode.Perm())); err != nil {
+		return os.NewSyscallError("fchmod", err)
 	}
 	sa := &unix.SockaddrUnix{Name: short}
 	err = unix.Bind(fd, sa)
@@ -56,7 +56,7 @@ func bindUnix(fd int, path string, mode os.FileMode) error {
 	if err := giveMode(short, mode); err != nil {
 		return err
 	}
-	return os.NewSyscallError("listen", unix.Listen(fd, somaxconn()))
+	return os.NewSyscallError("listen", unix.Listen(fd, backlog))
 }
 
 // removeStale removes a socket that nobody listens on.
@@ -84,33 +84,19 @@ const (
 	lockPause = time.Millisecond
 )
 
-// lockPath keeps others from looking at a path, until unlock. The lock is an abstract socket, of which nothing is left
-// when its process dies; a process that holds it for long is none of baton's, and does not matter.
+// lockPath keeps others from taking over a path in the same directory, until unlock. A process that holds the lock for
+// long is none of baton's, and does not matter; nor does a directory that nobody may read.
 func lockPath(path string) (unlock func()) {
-	name, err := lockName(path)
-	if err != nil {
-		return func() {}
-	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	dir, err := unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return func() {}
 	}
 	for end := time.Now().Add(lockLimit); ; time.Sleep(lockPause) {
-		err := unix.Bind(fd, &unix.SockaddrUnix{Name: name})
-		if err == nil || !errors.Is(err, unix.EADDRINUSE) || time.Now().After(end) {
-			return func() { _ = unix.Close(fd) }
+		err := unix.Flock(dir, unix.LOCK_EX|unix.LOCK_NB)
+		if err != unix.EWOULDBLOCK || time.Now().After(end) {
+			return func() { _ = unix.Close(dir) }
 		}
 	}
-}
-
-// lockName is the same for all ways to write a path.
-func lockName(path string) (string, error) {
-	var dir unix.Stat_t
-	if err := unix.Stat(filepath.Dir(path), &dir); err != nil {
-		return "", &os.PathError{Op: "stat", Path: filepath.Dir(path), Err: err}
-	}
-	base := sha256.Sum256([]byte(filepath.Base(path)))
-	return fmt.Sprintf("@baton-lock-%x-%x-%x", dir.Dev, dir.Ino, base[:16]), nil
 }
 
 // Dial connects to a Unix socket, whatever the length of its path.
@@ -138,11 +124,6 @@ func shorten(path string) (short string, done func(), err error) {
 		return "", nil, fmt.Errorf("the last part of the path has %d bytes, too many for a socket", len(filepath.Base(path)))
 	}
 	return short, func() { _ = unix.Close(dir) }, nil
-}
-
-// boundMode makes bind create the socket's file with this mode, less the umask, so that at no moment it is open to more.
-func boundMode(fd int, mode os.FileMode) error {
-	return os.NewSyscallError("fchmod", unix.Fchmod(fd, uint32(mode.Perm())))
 }
 
 // giveMode adds what the umask has taken away. Somebody else may have put something else at the path by

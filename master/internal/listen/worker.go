@@ -32,59 +32,22 @@ func (w *Worker) add(k *socket) {
 	}
 }
 
-// Give posts to a new worker the sockets that it begins with, and paths: one [wire.Sockets] at least.
+// Give posts to a new worker the sockets that it begins with, and paths: each in a message of its own, and the last one
+// says that there are no more.
 func (s *Set) Give(w *Worker, paths []wire.Path) error {
-	var all []*socket
 	for _, k := range s.sockets {
-		if k.isOf(w.Slot) {
-			all = append(all, k)
+		if !k.isOf(w.Slot) {
+			continue
 		}
-	}
-	for _, b := range batches(all, paths) {
-		if err := w.Conn.Post(b.Sockets, b.fds...); err != nil {
+		if err := w.Conn.Post(wire.Sockets{Listeners: []wire.Listener{k.wire()}, More: true}, k.fd); err != nil {
 			return err
 		}
-		for _, l := range b.Listeners {
-			w.give(l.Key)
-		}
-	}
-	return nil
-}
-
-// Bounds of one [wire.Sockets] message, well below those of the wire.
-const (
-	batchBytes = 16 << 10
-	batchFDs   = 100
-)
-
-// batch is a message, and the descriptors that go with it.
-type batch struct {
-	wire.Sockets
-	fds  []int
-	size int
-}
-
-// batches makes messages of what a worker is to get: none of them is too large, unless a single entry is.
-func batches(all []*socket, paths []wire.Path) []batch {
-	done := make([]batch, 1)
-	room := func(v any) *batch {
-		b, _ := wire.Marshal(v)
-		if last := done[len(done)-1]; last.size > 0 && last.size+len(b) > batchBytes || len(last.fds) == batchFDs {
-			done[len(done)-1].More = true
-			done = append(done, batch{})
-		}
-		last := &done[len(done)-1]
-		last.size += len(b) + 1
-		return last
-	}
-	for _, k := range all {
-		l := k.wire()
-		b := room(l)
-		b.Listeners, b.fds = append(b.Listeners, l), append(b.fds, k.fd)
+		w.give(k.key)
 	}
 	for _, p := range paths {
-		b := room(p)
-		b.Paths = append(b.Paths, p)
+		if err := w.Conn.Post(wire.Sockets{Paths: []wire.Path{p}, More: true}); err != nil {
+			return err
+		}
 	}
-	return done
+	return w.Conn.Post(wire.Sockets{})
 }

@@ -8,41 +8,39 @@ import (
 	"baton/worker/wire"
 )
 
-// TestBatches: what a worker gets is split so that each message can be sent, and nothing is lost or changes its place.
-func TestBatches(t *testing.T) {
+// TestGive: a worker begins with its own sockets and the shared ones. Each message can be sent, and the last one says so.
+func TestGive(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("<", maxBytes)
-	var all []*socket
+	s := &Set{}
+	var want []int
 	for i := range MaxListeners {
-		s := &socket{Listener: Listener{Name: "x"}, fd: i}
-		if i%100 == 7 {
-			s.Name, s.Address, s.Group = long, "unix:"+long, "unix/"+long
+		k := &socket{record: record{Slot: i%3 - 1}, fd: i}
+		if k.extra = i%5 == 0; !k.extra && k.Slot != 0 {
+			want = append(want, i)
 		}
-		all = append(all, s)
+		k.Name, k.Address, k.Group = long, "unix:"+long, "unix/"+long
+		s.sockets = append(s.sockets, k)
 	}
 	paths := make([]wire.Path, 300)
 	for i := range paths {
-		paths[i].Ino, paths[i].Path = int64(i), "/"+strings.Repeat("x", 3*i)
+		paths[i] = wire.Path{Ino: int64(i), Path: "/" + strings.Repeat("x", 3*i)}
 	}
 	var fds []int
-	var inos []int64
-	got := batches(all, paths)
-	for i, b := range got {
-		if _, err := wire.Encode(b.Sockets); err != nil || len(b.fds) > wire.MaxFDs || len(b.fds) != len(b.Listeners) {
-			t.Errorf("message %d: %v, %d descriptors", i, err, len(b.fds))
+	var got []wire.Path
+	more := true
+	w := &Worker{Slot: 1, Conn: conn(func(m wire.Message, with ...int) error {
+		one := m.(wire.Sockets)
+		if _, err := wire.Encode(one); err != nil || len(with) != len(one.Listeners) || !more {
+			t.Errorf("%v, %d descriptors, after the last one %v", err, len(with), !more)
 		}
-		if b.More != (i < len(got)-1) {
-			t.Errorf("message %d of %d: more %v", i, len(got), b.More)
-		}
-		fds = append(fds, b.fds...)
-		for _, p := range b.Paths {
-			inos = append(inos, p.Ino)
-		}
+		fds, got, more = append(fds, with...), append(got, one.Paths...), one.More
+		return nil
+	})}
+	if err := s.Give(w, paths); err != nil || more {
+		t.Errorf("%v, more %v", err, more)
 	}
-	if len(fds) != MaxListeners || !slices.IsSorted(fds) || len(inos) != len(paths) || !slices.IsSorted(inos) {
-		t.Errorf("%d descriptors, %d paths", len(fds), len(inos))
-	}
-	if got := batches(nil, nil); len(got) != 1 || got[0].More {
-		t.Errorf("%+v, and a worker waits for one message", got)
+	if !slices.Equal(fds, want) || !slices.Equal(got, paths) {
+		t.Errorf("sockets %v, want %v; %d paths", fds, want, len(got))
 	}
 }
