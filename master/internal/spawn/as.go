@@ -32,7 +32,7 @@ func As(u User, f func() error) error {
 		done <- err
 	}()
 	err := <-done
-	if visible == 1 { // see confined
+	if visible == 1 { // see startUnprivileged
 		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}
 	return err

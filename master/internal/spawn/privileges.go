@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// User is whom a process runs as, in numbers. Groups are all of its supplementary groups.
+// User is the user of a process, in numbers. Groups are all of its supplementary groups.
 type User struct {
 	UID, GID int
 	Groups   []int
@@ -36,34 +36,34 @@ func MayBecome(u User) error {
 	return nil
 }
 
-// isSelf: there is nothing to change, and nobody's permission needed for it.
+// isSelf reports whether this process runs as u already.
 func (u User) isSelf() bool {
 	return os.Getuid() == u.UID && os.Geteuid() == u.UID && os.Getgid() == u.GID && os.Getegid() == u.GID
 }
 
-// confined starts a process as u, without any capability, and with no way to gain some: no_new_privs makes the kernel
+// startUnprivileged starts a process as u, without any capability, and with no way to gain some: no_new_privs makes the kernel
 // ignore what a file that it executes would give. All of that is inherited from the thread that forks, and cannot be
 // taken back, so a thread of its own does it.
-func confined(u User, fork func(*syscall.Credential) (int, error)) (pid int, err error) {
+func startUnprivileged(u User, fork func(*syscall.Credential) (int, error)) (pid int, err error) {
 	visible, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	done := make(chan struct{})
 	thread() <- func() {
 		defer close(done)
-		if err = renounce(u); err == nil {
+		if err = dropCapabilities(u); err == nil {
 			pid, err = fork(u.credential())
 		}
 	}
 	<-done
 	err = u.explain(err)
 	if visible == 1 {
-		// Until it executed the program the child had our memory, and the kernel has hidden that because another user
-		// had it: /proc/PID of this process would stay closed for those who look after it.
+		// Until it executed the program the child shared our memory as another user, and so the kernel has closed
+		// /proc/PID of this process, which tools need.
 		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}
 	return pid, err
 }
 
-// explain says what is behind the kernel's short words.
+// explain adds the likely cause to an error of the kernel.
 func (u User) explain(err error) error {
 	switch {
 	case err == nil:
@@ -81,8 +81,8 @@ func hasFileCapabilities() bool {
 	return err == nil
 }
 
-// credential is what the child sets, or nil: it lets go of the groups of this process, even of those that it shares
-// with u.
+// credential returns the identity that the child takes, or nil. The child leaves all groups of this process, even those that
+// it shares with u.
 func (u User) credential() *syscall.Credential {
 	if u.isSelf() {
 		return nil
@@ -94,9 +94,9 @@ func (u User) credential() *syscall.Credential {
 	return c
 }
 
-// renounce makes the calling thread one whose children, once they are u and have executed a program, have no capability
+// dropCapabilities makes the calling thread one whose children, once they are u and have executed a program, have no capability
 // in any of the five sets. Without CAP_SETPCAP the bounding set stays, which gives nothing by itself.
-func renounce(u User) error {
+func dropCapabilities(u User) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
@@ -124,7 +124,7 @@ func renounce(u User) error {
 	return nil
 }
 
-// capabilities are those of the calling thread.
+// capabilities returns those of the calling thread.
 func capabilities() (data [2]unix.CapUserData, err error) {
 	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]); err != nil {
 		return data, fmt.Errorf("capabilities: %w", err)
@@ -145,29 +145,26 @@ func emptyBoundingSet() error {
 	return nil
 }
 
-// thread is one for the life of the process: /proc lists children by thread, and who reads that list would miss some if
-// threads came and went. It is not the main thread, whose privileges are what tools show of a process.
+// thread returns the calls of a thread that lives as long as the process: /proc lists children by thread, and a reader of
+// that list would miss some if threads came and went. It is not the main thread, whose privileges tools show as those of
+// the process.
 var thread = sync.OnceValue(func() chan<- func() {
 	calls := make(chan func())
-	serve := func() {
+	var serve func(locked chan<- struct{})
+	serve = func(locked chan<- struct{}) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		close(locked)
+		if unix.Gettid() == os.Getpid() { // hold the main thread until another one is locked
+			other := make(chan struct{})
+			go serve(other)
+			<-other
+			return
+		}
 		for f := range calls {
 			f()
 		}
 	}
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != os.Getpid() {
-			serve()
-			return
-		}
-		other := make(chan struct{})
-		go func() {
-			runtime.LockOSThread()
-			close(other)
-			serve()
-		}()
-		<-other
-		runtime.UnlockOSThread()
-	}()
+	go serve(make(chan struct{}))
 	return calls
 })

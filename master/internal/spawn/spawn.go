@@ -3,10 +3,12 @@ package spawn
 
 import (
 	"fmt"
-	"io"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 // A Spec is a process to be started.
@@ -17,8 +19,8 @@ type Spec struct {
 	User    *User // if nil, that of this process, with all of its privileges
 }
 
-// Start starts the executable that is running, which the file at its path may no longer be, in a process group of its
-// own and in this process's directory, which the user need not be allowed to enter. The caller reaps it.
+// Start starts the running executable, even if another file is at its path by now, in a process group of its own and in
+// this process's directory, which the user need not be allowed to enter. The caller reaps it.
 func Start(s Spec) (pid int, err error) {
 	fork := func(c *syscall.Credential) (int, error) {
 		return syscall.ForkExec("/proc/self/exe", s.Argv, &syscall.ProcAttr{
@@ -29,7 +31,7 @@ func Start(s Spec) (pid int, err error) {
 	if s.User == nil {
 		pid, err = fork(nil)
 	} else {
-		pid, err = confined(*s.User, fork)
+		pid, err = startUnprivileged(*s.User, fork)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("start %s: %w", s.Argv[0], err)
@@ -37,50 +39,33 @@ func Start(s Spec) (pid int, err error) {
 	return pid, nil
 }
 
-// Memory makes a memory file of b and returns its raw descriptor. Nobody can change it any more.
+// Memory makes a memory file of b, which nothing can change any more, and returns its raw descriptor.
 func Memory(name string, b []byte) (int, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return -1, fmt.Errorf("memory file %s: %w", name, err)
 	}
-	for n := 0; n < len(b); {
-		m, err := unix.Write(fd, b[n:])
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			_ = unix.Close(fd)
-			return -1, fmt.Errorf("memory file %s: %w", name, err)
-		}
-		n += m
-	}
+	f := os.NewFile(uintptr(fd), name)
+	defer func() { _ = f.Close() }()
 	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("memory file %s: seal: %w", name, err)
+	if _, err = f.Write(b); err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
 	}
-	return fd, nil
+	dup := -1
+	if err == nil {
+		dup, err = rawfd.Dup(fd)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("memory file %s: %w", name, err)
+	}
+	return dup, nil
 }
 
 // ReadMemory reads all of a memory file.
 func ReadMemory(fd int) ([]byte, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", fd)) // opened anew, it is read from its beginning
+	if err != nil {
 		return nil, fmt.Errorf("memory file: %w", err)
-	}
-	b := make([]byte, st.Size)
-	for n := 0; n < len(b); {
-		m, err := unix.Pread(fd, b[n:], int64(n))
-		if err == unix.EINTR {
-			continue
-		}
-		if err == nil && m == 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return nil, fmt.Errorf("memory file: read %d of %d bytes: %w", n, len(b), err)
-		}
-		n += m
 	}
 	return b, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +18,7 @@ import (
 // A Sum identifies the content of all watched files.
 type Sum [sha256.Size]byte
 
-// Read sums up the files as they are now. It fails if one of them cannot be read.
+// Read returns the sum of the files as they are now. It fails if one of them cannot be read.
 func Read(files []string) (Sum, error) {
 	h := sha256.New()
 	for _, f := range files {
@@ -28,10 +29,10 @@ func Read(files []string) (Sum, error) {
 	return Sum(h.Sum(nil)), nil
 }
 
-// most is how much of a file is read: nobody watches a larger one.
-const most = 64 << 20
+// maxRead is how much of a file is read: nobody watches a larger one.
+const maxRead = 64 << 20
 
-// add sums up one file. Of what is no regular file, and may have no end, it is only the kind.
+// add sums up one file. Of a file that is not regular, and may have no end, only the kind counts.
 func add(h hash.Hash, path string) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a named pipe without a writer would block
 	if errors.Is(err, unix.ENXIO) {
@@ -51,54 +52,46 @@ func add(h hash.Hash, path string) error {
 		return nil
 	}
 	_, _ = fmt.Fprintln(h, info.Size())
-	_, err = io.CopyN(h, f, most)
+	_, err = io.CopyN(h, f, maxRead)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	return err
 }
 
-// folders are those in which something can change what a path leads to: the path's own, and that of every symbolic link
-// on the way.
-func folders(path string) []string {
-	var all []string
+// directories returns those in which a change can change what a path leads to: the path's own, and those of every symbolic
+// link on the way and of its target.
+func directories(path string) []string {
+	all := []string{filepath.Dir(path)}
 	for range 40 { // as many links as the kernel follows
-		dir := filepath.Dir(path)
-		all = append(all, linkFolders(dir)...)
-		if !slices.Contains(all, dir) {
-			all = append(all, dir)
+		link, target := firstLink(path)
+		if link == "" {
+			break
 		}
-		target, err := os.Readlink(path)
-		if err != nil {
-			return all
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(dir, target)
-		}
-		path = target
-	}
-	return all
-}
-
-// linkFolders are the folders that hold a symbolic link on the way to dir.
-func linkFolders(dir string) []string {
-	var all []string
-	for d := dir; d != "/" && d != "."; d = filepath.Dir(d) {
-		fi, err := os.Lstat(d)
-		if err == nil && fi.Mode()&fs.ModeSymlink != 0 {
-			all = append(all, filepath.Dir(d))
-			if target, err := os.Readlink(d); err == nil {
-				if !filepath.IsAbs(target) {
-					target = filepath.Join(filepath.Dir(d), target)
-				}
-				all = append(all, filepath.Dir(target))
+		path = filepath.Clean(target + strings.TrimPrefix(path, link))
+		for _, dir := range []string{filepath.Dir(link), filepath.Dir(target), filepath.Dir(path)} {
+			if !slices.Contains(all, dir) {
+				all = append(all, dir)
 			}
 		}
 	}
 	return all
 }
 
-// existing is dir, or of the folders above it the nearest that is there: in it dir can come back.
+// firstLink returns the symbolic link that comes first on the way to path, and its target; or "".
+func firstLink(path string) (link, target string) {
+	for p := path; p != "/" && p != "."; p = filepath.Dir(p) {
+		if t, err := os.Readlink(p); err == nil {
+			link, target = p, t
+		}
+	}
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(filepath.Dir(link), target)
+	}
+	return link, target
+}
+
+// existing returns dir, or the nearest directory above it that is there: in it dir can come back.
 func existing(dir string) string {
 	for dir != "/" && dir != "." {
 		if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
@@ -109,7 +102,7 @@ func existing(dir string) string {
 	return dir
 }
 
-// remote lists the file systems whose other users inotify does not see.
+// remote are the file systems on which inotify does not see what other machines do.
 var remote = []int64{
 	unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.V9FS_MAGIC,
 	unix.FUSE_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC, unix.AFS_SUPER_MAGIC, unix.CODA_SUPER_MAGIC,

@@ -78,7 +78,7 @@ func TestSumOfNoFile(t *testing.T) {
 	}
 }
 
-func TestFolders(t *testing.T) {
+func TestDirectories(t *testing.T) {
 	t.Parallel()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	must(t, err)
@@ -100,7 +100,7 @@ func TestFolders(t *testing.T) {
 		{"etc/config", []string{"etc", "", "releases", "current"}},
 		{"loop", []string{""}},
 	} {
-		got := folders(filepath.Join(dir, tt.path))
+		got := directories(filepath.Join(dir, tt.path))
 		for _, want := range tt.want {
 			if !slices.Contains(got, filepath.Join(dir, want)) {
 				t.Errorf("%s: %q does not have %q", tt.path, got, want)

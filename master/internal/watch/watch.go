@@ -1,3 +1,11 @@
+// Package watch says when files have really changed: their content, not their dates, and not before their writer is done.
+//
+// It watches the directories of every link on the way to a file, because editors and configuration management replace the
+// file, and a Kubernetes ConfigMap replaces a symbolic link beside it. Events only say that it is time to read the files,
+// and whether one is being written in place: then 500 ms of quiet are awaited. A file that is not valid is read again for
+// 2 s before it counts as broken. A file that is gone is no change; it is waited for.
+//
+// Without inotify (a network file system, a limit that is reached) it polls, and says so once.
 package watch
 
 import (
@@ -10,13 +18,12 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// How long things are awaited.
 const (
-	settle  = 20 * time.Millisecond  // after a rename: whoever creates and then writes shows himself
-	quiet   = 500 * time.Millisecond // after a write in place
-	patient = 2 * time.Second        // with an invalid file
-	again   = 100 * time.Millisecond // an invalid file is read again
-	poll    = 5 * time.Second        // where there is no inotify
+	settle       = 20 * time.Millisecond  // after a rename: a write may follow
+	quiet        = 500 * time.Millisecond // after a write in place
+	invalidLimit = 2 * time.Second        // until an invalid file counts as broken
+	retry        = 100 * time.Millisecond // between two reads of an invalid file
+	pollInterval = 5 * time.Second        // where there is no inotify
 )
 
 // Options is what is watched, and for whom.
@@ -42,25 +49,34 @@ type Options struct {
 type watcher struct {
 	Options
 	fs      *fsnotify.Watcher // nil: polling
-	folders map[string]bool
-
-	told    Sum       // what Changed was called for, or is running
-	pending time.Time // when to look; zero: at rest
-	invalid time.Time // since when the present content is invalid; zero: it is not
-	bad     Sum       // that content
+	events  chan fsnotify.Event
+	errors  chan error
+	dirs    map[string]bool // that are watched
 	polling bool
-	warned  bool
+
+	told         Sum       // what Changed was called for, or is running
+	next         time.Time // when to check; zero: at rest
+	invalid      Sum       // a content that is not valid
+	invalidSince time.Time
+	unreadable   bool // which was logged
 }
 
-// Run watches until ctx ends. What has changed between the load and its start is noticed.
+// Run watches until ctx ends. A change between the load and its start is noticed.
 func Run(ctx context.Context, o Options) {
-	w := &watcher{Options: o, told: o.Loaded, folders: map[string]bool{}}
-	w.open()
-	if w.fs != nil {
-		defer func() { _ = w.fs.Close() }()
+	w := &watcher{Options: o, told: o.Loaded, dirs: map[string]bool{}}
+	if w.notify == nil {
+		w.notify = fsnotify.NewWatcher
+	}
+	fs, err := w.notify()
+	if err != nil {
+		w.poll(err)
+	} else {
+		defer func() { _ = fs.Close() }()
+		w.fs, w.events, w.errors = fs, fs.Events, fs.Errors
+		w.follow()
 	}
 	if sum, err := Read(w.Files); err != nil || sum != w.told {
-		w.pending = time.Now().Add(quiet)
+		w.next = time.Now().Add(quiet)
 	}
 	w.loop(ctx)
 }
@@ -69,60 +85,47 @@ func (w *watcher) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		w.arm(timer)
-		events, errs := w.channels()
+		switch {
+		case !w.next.IsZero():
+			timer.Reset(time.Until(w.next))
+		case w.polling:
+			timer.Reset(pollInterval)
+		default:
+			timer.Stop()
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case ev, ok := <-events:
+		case ev, ok := <-w.events:
 			if ok {
 				w.on(ev)
 			}
-		case <-errs: // events were lost: look
-			w.later(settle)
+		case <-w.errors: // events were lost
+			w.checkAfter(settle)
 		case <-timer.C:
-			w.look(time.Now())
+			w.check(time.Now())
 		}
 	}
 }
 
-func (w *watcher) channels() (chan fsnotify.Event, chan error) {
-	if w.fs == nil {
-		return nil, nil
-	}
-	return w.fs.Events, w.fs.Errors
-}
-
-func (w *watcher) arm(t *time.Timer) {
-	switch {
-	case !w.pending.IsZero():
-		t.Reset(time.Until(w.pending))
-	case w.polling:
-		t.Reset(poll)
-	default:
-		t.Stop()
-	}
-}
-
-// on plans the next look. A write in place pushes it back, anything else brings it forward but for such a write.
+// on plans the next check. A write in place postpones it; anything else brings it forward, unless one is planned.
 func (w *watcher) on(ev fsnotify.Event) {
 	switch {
 	case ev.Has(fsnotify.Write):
-		if w.concerns(ev.Name) {
-			w.pending = time.Now().Add(quiet)
+		if w.watches(ev.Name) {
+			w.next = time.Now().Add(quiet)
 		}
 	case ev.Op == fsnotify.Chmod:
-		// dates and modes are no change, but a file may have become readable
-		if w.concerns(ev.Name) && w.pending.IsZero() {
-			w.later(settle)
+		if w.watches(ev.Name) { // dates and modes are no change, but a file may have become readable
+			w.checkAfter(settle)
 		}
 	default:
-		w.later(settle)
+		w.checkAfter(settle)
 	}
 }
 
-// concerns reports whether a written file is one of ours. Logs may be written in the same folder all day.
-func (w *watcher) concerns(name string) bool {
+// watches reports whether a file is one of ours. Logs may be written in the same directory all day.
+func (w *watcher) watches(name string) bool {
 	for _, f := range w.Files {
 		if filepath.Clean(name) == filepath.Clean(f) {
 			return true
@@ -136,97 +139,77 @@ func (w *watcher) concerns(name string) bool {
 	return false
 }
 
-// later looks after d, unless a look is planned already.
-func (w *watcher) later(d time.Duration) {
-	if w.pending.IsZero() {
-		w.pending = time.Now().Add(d)
+// checkAfter checks after d, unless a check is planned already.
+func (w *watcher) checkAfter(d time.Duration) {
+	if w.next.IsZero() {
+		w.next = time.Now().Add(d)
 	}
 }
 
-// look reads the files and decides whether there is news.
-func (w *watcher) look(now time.Time) {
-	w.pending = time.Time{}
+// check reads the files and decides whether they have changed.
+func (w *watcher) check(now time.Time) {
+	w.next = time.Time{}
 	w.follow()
 	sum, err := Read(w.Files)
 	if err != nil {
-		w.unreadable(err)
+		w.cannotRead(err)
 		return
 	}
-	w.warned = false
+	w.unreadable = false
 	if sum == w.told {
-		w.invalid = time.Time{}
+		w.invalidSince = time.Time{}
 		return
 	}
-	if err := w.Valid(); err != nil && !w.patienceEnds(sum, now) {
-		w.pending = now.Add(again)
-		return
+	if err := w.Valid(); err != nil {
+		if w.invalidSince.IsZero() || w.invalid != sum {
+			w.invalidSince, w.invalid = now, sum
+		}
+		if now.Sub(w.invalidSince) < invalidLimit { // it may be half a file
+			w.next = now.Add(retry)
+			return
+		}
 	}
 	if after, err := Read(w.Files); err != nil || after != sum {
-		w.pending = now.Add(quiet) // it changes under our eyes
+		w.next = now.Add(quiet) // it has changed meanwhile
 		return
 	}
-	w.invalid = time.Time{}
+	w.invalidSince = time.Time{}
 	w.told = sum
 	w.Changed()
 }
 
-// patienceEnds reports whether an invalid content has been there for too long to be half a file.
-func (w *watcher) patienceEnds(sum Sum, now time.Time) bool {
-	if w.invalid.IsZero() || w.bad != sum {
-		w.invalid, w.bad = now, sum
-	}
-	return now.Sub(w.invalid) >= patient
-}
-
-// unreadable: what runs goes on; the file is waited for.
-func (w *watcher) unreadable(err error) {
-	if !w.warned {
+// cannotRead logs that the files cannot be read, once. The running configuration stays, and the files are waited for.
+func (w *watcher) cannotRead(err error) {
+	if !w.unreadable {
 		w.Log.Warn("watch: the configuration cannot be read, what runs goes on", "error", err)
-		w.warned = true
-	}
-	if !missing(err) {
-		w.polling = w.polling || w.fs == nil
+		w.unreadable = true
 	}
 }
 
-// open begins to watch, or to poll.
-func (w *watcher) open() {
-	notify := w.notify
-	if notify == nil {
-		notify = fsnotify.NewWatcher
-	}
-	fs, err := notify()
-	if err != nil {
-		w.fallBack(err)
-		return
-	}
-	w.fs = fs
-	w.follow()
-}
-
-func (w *watcher) fallBack(why any) {
+// poll begins to poll.
+func (w *watcher) poll(because any) {
 	if !w.polling {
-		w.Log.Warn("watch: no change notification, polling", "every", poll, "because", why)
+		w.Log.Warn("watch: no change notification, polling", "every", pollInterval, "because", because)
 	}
 	w.polling = true
 }
 
-// follow watches the folders that matter now: links may lead elsewhere since the last change. What comes into being
-// while it looks is looked at once more, for of that there is no event.
+// follow watches the directories that matter now: links may lead elsewhere since the last change. There are no events of
+// what appears while it looks, so it looks again until nothing has.
 func (w *watcher) follow() {
 	if w.fs == nil {
 		return
 	}
 	want := w.wanted()
 	for range 5 {
-		for dir := range w.folders {
+		for dir := range w.dirs {
 			if !want[dir] {
 				_ = w.fs.Remove(dir)
-				delete(w.folders, dir)
+				delete(w.dirs, dir)
 			}
 		}
 		for dir := range want {
-			w.watchFolder(dir)
+			w.watch(dir)
 		}
 		before := want
 		if want = w.wanted(); maps.Equal(before, want) {
@@ -238,23 +221,22 @@ func (w *watcher) follow() {
 func (w *watcher) wanted() map[string]bool {
 	want := map[string]bool{}
 	for _, f := range w.Files {
-		for _, dir := range folders(f) {
+		for _, dir := range directories(f) {
 			want[existing(dir)] = true
 		}
 	}
 	return want
 }
 
-func (w *watcher) watchFolder(dir string) {
+// watch watches a directory, also one that is watched: another one may be at its path by now.
+func (w *watcher) watch(dir string) {
 	if isRemote(dir) {
-		w.fallBack("network file system at " + dir)
+		w.poll("network file system at " + dir)
 	}
-	// Again even when it is watched: the folder at this path may be another one by now.
-	if err := w.fs.Add(dir); err != nil {
-		if !missing(err) {
-			w.fallBack(err)
-		}
-		return
+	switch err := w.fs.Add(dir); {
+	case err == nil:
+		w.dirs[dir] = true
+	case !missing(err):
+		w.poll(err)
 	}
-	w.folders[dir] = true
 }

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 }
 
 // silence is longer than what the watcher waits for before it tells of a valid change.
-const silence = quiet + 4*settle + again
+const silence = quiet + 4*settle + retry
 
 // watched is a file that is watched, and what was told.
 type watched struct {
@@ -179,8 +179,8 @@ func TestInvalidForLong(t *testing.T) {
 	begin := time.Now()
 	swap(t, w.file, "half")
 	w.tells("half")
-	if waited := time.Since(begin); waited < patient {
-		t.Errorf("an invalid file was given %v, not %v", waited, patient)
+	if waited := time.Since(begin); waited < invalidLimit {
+		t.Errorf("an invalid file was given %v, not %v", waited, invalidLimit)
 	}
 	swap(t, w.file, "whole")
 	w.tells("whole")
