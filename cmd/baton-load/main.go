@@ -66,9 +66,12 @@ func parse(args []string, stderr io.Writer) (cfg load.Config, asJSON bool, err e
 	pause := flags.String("pause", "0-20ms", "what a client waits between two requests, at random in `least-most`")
 	large := flags.String("large", "", "the `file` that -large-path answers, to compare it")
 	flags.DurationVar(&cfg.Duration, "d", 10*time.Second, "how long; 0: until Ctrl-C")
-	flags.DurationVar(&cfg.Timeout, "timeout", 30*time.Second, "for connecting and for each wait for the server; silence beyond it is a failure of kind hang")
-	flags.DurationVar(&cfg.MaxIdle, "max-idle", 20*time.Second, "how long clients of class aged leave their connection idle; below the server's idle timeout")
-	flags.BoolVar(&cfg.Look, "look", false, "look before each request whether the server has closed the connection, and open another one then")
+	flags.DurationVar(&cfg.Timeout, "timeout", 30*time.Second,
+		"for connecting and for each wait for the server; silence beyond it is a failure of kind hang")
+	flags.DurationVar(&cfg.MaxIdle, "max-idle", 20*time.Second,
+		"how long clients of class aged leave their connection idle; below the server's idle timeout")
+	flags.BoolVar(&cfg.Look, "look", false,
+		"look before each request whether the server has closed the connection, and open another one then")
 	flags.StringVar(&cfg.Path, "path", "/", "what is read")
 	flags.StringVar(&cfg.EchoPath, "echo-path", "/echo", "where the body of a POST comes back")
 	flags.StringVar(&cfg.LargePath, "large-path", "", "what is downloaded slowly (default: -path)")
@@ -114,7 +117,8 @@ func parseRange(text string) (least, most time.Duration, err error) {
 
 func usage(flags *flag.FlagSet) {
 	w := flags.Output()
-	fmt.Fprint(w, "usage: baton-load [flags] address\n\nThe address is host:port, http://host:port or unix:/path.\n\nClasses:\n")
+	fmt.Fprint(w,
+		"usage: baton-load [flags] address\n\nThe address is host:port, http://host:port or unix:/path.\n\nClasses:\n")
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, c := range append(load.Classes(), load.Protocols()...) {
 		fmt.Fprintf(tw, "  %s\t%s\n", c.Name, c.Doc)

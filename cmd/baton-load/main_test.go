@@ -18,7 +18,9 @@ func TestRun(t *testing.T) {
 		w.Write(body)
 	}))
 	defer good.Close()
-	bad := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
+	bad := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadGateway)
+	}))
 	defer bad.Close()
 
 	for _, tc := range []struct {
@@ -51,7 +53,8 @@ func TestJSON(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
 	var out bytes.Buffer
-	if code := run(t.Context(), []string{"-json", "-d", "50ms", "-c", "reader", "-pause", "0", server.URL}, &out, io.Discard); code != 0 {
+	if code := run(t.Context(), []string{"-json", "-d", "50ms", "-c", "reader", "-pause", "0", server.URL}, &out,
+		io.Discard); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	var report load.Report

@@ -46,8 +46,8 @@ type Options struct {
 	// supervisor is then what status says it is. If empty, the program is started directly.
 	Shell string
 
-	// Namespace makes the program PID 1 of a PID namespace. [Baton.PID] and what takes a PID mean the number outside of it;
-	// status says the numbers inside, which [Baton.Outside] translates. See [NeedNamespace].
+	// Namespace makes the program PID 1 of a PID namespace. [Baton.PID] and what takes a PID mean the number outside of
+	// it; status says the numbers inside, which [Baton.Outside] translates. See [NeedNamespace].
 	Namespace bool
 
 	// Pass are open files that the process finds from 3 on. They are closed here when it has them.
@@ -95,7 +95,8 @@ func Start(tb testing.TB, opts Options) *Baton {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b := &Baton{Dir: dir, tb: tb, tool: opts.Binary, exited: make(chan struct{}), held: opts.Held, addresses: map[string]bool{}}
+	b := &Baton{Dir: dir, tb: tb, tool: opts.Binary, exited: make(chan struct{}), held: opts.Held,
+		addresses: map[string]bool{}}
 	tb.Cleanup(func() { os.RemoveAll(dir) })
 	if err := linkOrCopy(b.tool, b.Path("baton")); err != nil {
 		tb.Fatal(err)
@@ -182,8 +183,8 @@ func (b *Baton) start(opts Options) error {
 	return nil
 }
 
-// environment is that of the test. A process with the race detector sleeps for a second before it ends, so that races of
-// its last moment are seen; here that would make every takeover look stuck.
+// environment is that of the test. A process with the race detector sleeps for a second before it ends, so that races
+// of its last moment are seen; here that would make every takeover look stuck.
 func environment() []string {
 	return append(os.Environ(), "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 }
@@ -285,7 +286,8 @@ func (b *Baton) WantGone() {
 	killed := b.killed
 	b.mu.Unlock()
 	if killed { // nobody was there to wait for them
-		Await(b.tb, func() string { return fmt.Sprint("the end of ", b.Tree()) }, func() bool { return len(b.Tree()) == 0 })
+		Await(b.tb, func() string { return fmt.Sprint("the end of ", b.Tree()) },
+			func() bool { return len(b.Tree()) == 0 })
 	}
 	for _, p := range b.Tree() {
 		b.tb.Errorf("left behind: process %v", p)
@@ -414,10 +416,11 @@ func (b *Baton) Status() Status {
 	b.tb.Helper()
 	var s Status
 	var err error
-	AwaitFor(b.tb, 10*time.Second, func() string { return fmt.Sprint("an answer of the control socket: ", err) }, func() bool {
-		s, err = b.TryStatus()
-		return err == nil
-	})
+	AwaitFor(b.tb, 10*time.Second, func() string { return fmt.Sprint("an answer of the control socket: ", err) },
+		func() bool {
+			s, err = b.TryStatus()
+			return err == nil
+		})
 	return s
 }
 

@@ -57,34 +57,37 @@ func (b *Baton) renameBinary() {
 	b.mu.Unlock()
 }
 
-// endsSupervisor reports whether a signal ends a supervisor that is just executing another binary, with an exit code that is not 0. No
-// Go program can do better in those few milliseconds, see supervisor.holdSignals.
+// endsSupervisor reports whether a signal ends a supervisor that is just executing another binary, with an exit code
+// that is not 0. No Go program can do better in those few milliseconds, see supervisor.holdSignals.
 func endsSupervisor(sig unix.Signal) bool {
 	return sig == unix.SIGTERM || sig == unix.SIGINT || sig == unix.SIGQUIT
 }
 
-// awaitSupervisor waits while a supervisor at rest has still to follow to the binary that serves. It is for those who are about to
-// stop it and want to see exit code 0.
+// awaitSupervisor waits while a supervisor at rest has still to follow to the binary that serves. It is for those who
+// are about to stop it and want to see exit code 0.
 func (b *Baton) awaitSupervisor() {
 	b.mu.Lock()
 	replaced := b.replaced
 	b.mu.Unlock()
 	for end := time.Now().Add(Timeout / 3); replaced && time.Now().Before(end); time.Sleep(pollInterval) {
 		st, err := b.TryStatus()
-		if err != nil || st.State != "serving" || st.Followed() || strings.Contains(fmt.Sprint(st.Warnings), "the supervisor stays") {
+		if err != nil || st.State != "serving" || st.Followed() ||
+			strings.Contains(fmt.Sprint(st.Warnings), "the supervisor stays") {
 			return
 		}
 	}
 }
 
-// Followed says that the supervisor executes the same file as the master, and has come so far as to give itself its name.
+// Followed says that the supervisor executes the same file as the master, and has come so far as to give itself its
+// name.
 func (s Status) Followed() bool {
 	supervisor, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.SupervisorPID))
 	master, err2 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.MasterPID))
 	if err1 != nil || err2 != nil || !os.SameFile(supervisor, master) {
 		return false
 	}
-	p, err := ReadProc(s.SupervisorPID) // after the other look: before it, this may still be the name of the old program
+	// after the other look: before it, this may still be the name of the old program
+	p, err := ReadProc(s.SupervisorPID)
 	return err == nil && p.Comm == SupervisorComm
 }
 

@@ -1,5 +1,5 @@
-// Package mastertest drives the real binary in tests, the way its users do: by signals, over HTTP, through the
-// control socket and with the binary's own commands. It looks at nothing inside: of baton it imports only what the control
+// Package mastertest drives the real binary in tests, the way its users do: by signals, over HTTP, through the control
+// socket and with the binary's own commands. It looks at nothing inside: of baton it imports only what the control
 // socket says.
 //
 // A test package calls [Main] in its TestMain, and each test starts its own [Baton] in a directory of its own:

@@ -17,7 +17,8 @@ import (
 type Ends struct{ Client, Server string } // "127.0.0.1:40000"
 
 // Served are the TCP connections that a process has open: what is cut if it dies now. What waits in the queue of a
-// listening socket is nobody's yet, and not among them. The caller must be allowed to trace the process. (/proc/net/tcp would need no such right, but leaves entries out when others come and go while it is read.)
+// listening socket is nobody's yet, and not among them. The caller must be allowed to trace the process. (/proc/net/tcp
+// would need no such right, but leaves entries out when others come and go while it is read.)
 func Served(pid int) (map[Ends]bool, error) {
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -105,8 +106,8 @@ func awaitStopped(pid int) {
 
 func stopped(pid int) bool { return threadsAre(pid, "TtZX") }
 
-// ended reports whether no thread of a process is left, and so nothing that it had open. The first thread may be a zombie
-// long before.
+// ended reports whether no thread of a process is left, and so nothing that it had open. The first thread may be a
+// zombie long before.
 func ended(pid int) bool { return threadsAre(pid, "ZX") }
 
 // threadsAre reports whether each thread of a process is in one of the states; those of no process are.

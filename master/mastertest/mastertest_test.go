@@ -39,7 +39,8 @@ func main() {
 		term := make(chan os.Signal, 1)
 		signal.Notify(term, syscall.SIGTERM, syscall.SIGINT)
 		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintf(w, "{\"generation\":1,\"supervisor_pid\":%d,\"state\":\"serving\",\"version\":%q}", os.Getpid(), version)
+			fmt.Fprintf(w, "{\"generation\":1,\"state\":\"serving\",\"supervisor_pid\":%d,\"version\":%q}",
+				os.Getpid(), version)
 		}))
 		fmt.Println("serving")
 		<-term

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// namespaceFlags are those of unshare(1) for a PID namespace, with a user namespace around it for those who are not root.
+// namespaceFlags are those of unshare(1) for a PID namespace, with a user namespace around it for those who are not
+// root.
 func namespaceFlags() []string {
 	flags := []string{"--pid", "--fork", "--mount-proc"}
 	if os.Geteuid() != 0 {

@@ -66,7 +66,10 @@ func NewSystemd(tb testing.TB, abstract bool) *Systemd {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) }); err != nil {
+	if err := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED,
+			1)
+	}); err != nil {
 		tb.Fatal(err)
 	}
 	if err != nil {
@@ -256,8 +259,8 @@ func (s *Systemd) Heard() []Notification {
 	}
 }
 
-// Reload does what `systemctl reload` does with Type=notify-reload: it sends HUP and waits for a RELOADING=1 that is not
-// older than that, and then for a READY=1. It returns the messages up to there that said anything of the state.
+// Reload does what `systemctl reload` does with Type=notify-reload: it sends HUP and waits for a RELOADING=1 that is
+// not older than that, and then for a READY=1. It returns the messages up to there that said anything of the state.
 func (s *Systemd) Reload(b *Baton) []Notification {
 	s.tb.Helper()
 	return s.StartReload(b)()

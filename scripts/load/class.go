@@ -26,9 +26,12 @@ func Classes() []Class {
 		{Name: "new", Doc: "GET, a new connection for each request", Turn: newTurn},
 		{Name: "reader", Doc: "GET on a kept connection", Turn: readerTurn},
 		{Name: "writer", Doc: "POST of 1 B to 64 KB on a kept connection; the body must come back", Turn: writerTurn},
-		{Name: "poster", Doc: "the same POST, to a server that may not echo: any answer of status 200 will do", Turn: posterTurn},
-		{Name: "idle", Doc: "GET and POST on a kept connection with long pauses", Turn: idleTurn, MinPause: 200 * time.Millisecond, MaxPause: 2 * time.Second},
-		{Name: "aged", Doc: "GET and POST on a kept connection, each after up to -max-idle; the last one at the end", Turn: agedTurn},
+		{Name: "poster", Doc: "the same POST, to a server that may not echo: any answer of status 200 will do",
+			Turn: posterTurn},
+		{Name: "idle", Doc: "GET and POST on a kept connection with long pauses", Turn: idleTurn,
+			MinPause: 200 * time.Millisecond, MaxPause: 2 * time.Second},
+		{Name: "aged", Doc: "GET and POST on a kept connection, each after up to -max-idle; the last one at the end",
+			Turn: agedTurn},
 		{Name: "silent", Doc: "connect, say nothing for a while, then POST", Turn: silentTurn},
 		{Name: "pipelined", Doc: "three requests in one write on a kept connection", Turn: pipelinedTurn},
 		{Name: "dribble", Doc: "a header in two writes on a kept connection", Turn: dribbleTurn},
@@ -138,7 +141,8 @@ func continueTurn(c *Client) error {
 	start := c.begin()
 	body := bytes.Repeat([]byte{byte(c.rand.Uint32())}, 1+c.rand.IntN(16<<10))
 	c.extend(conn)
-	if err := conn.Send(c.head("POST", c.cfg.EchoPath, fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n", len(body)))); err != nil {
+	if err := conn.Send(c.head("POST", c.cfg.EchoPath,
+		fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n", len(body)))); err != nil {
 		return c.explain(conn, err)
 	}
 	resp, err := conn.receiveAny()

@@ -151,7 +151,9 @@ func (c *Client) Echo(size, pieces int, pause time.Duration, header string) erro
 }
 
 // post is one POST of random bytes, which it returns, and its answer.
-func (c *Client) post(path string, size, pieces int, pause time.Duration, header string) (resp *Response, body []byte, err error) {
+func (c *Client) post(
+	path string, size, pieces int, pause time.Duration, header string,
+) (resp *Response, body []byte, err error) {
 	body = make([]byte, size)
 	for i := range body {
 		body[i] = byte(c.rand.Uint32())
@@ -214,7 +216,8 @@ func (c *Client) explain(conn *Conn, err error) error {
 		return err
 	}
 	age, silent := time.Since(conn.made).Round(time.Millisecond), time.Since(conn.heard).Round(time.Millisecond)
-	return failf(f.kind, "%s after %d answers, %v old, nothing heard for %v: %w", conn.LocalAddr(), conn.used, age, silent, f.err)
+	return failf(f.kind, "%s after %d answers, %v old, nothing heard for %v: %w", conn.LocalAddr(), conn.used, age,
+		silent, f.err)
 }
 
 // note counts who answered.
@@ -226,7 +229,8 @@ func (c *Client) note(resp *Response) {
 		Generation int    `json:"generation"`
 		Version    string `json:"version"`
 	}
-	if resp.Header["content-type"] == "application/json" && json.Unmarshal(resp.Body, &who) == nil && who.Generation > 0 {
+	if resp.Header["content-type"] == "application/json" && json.Unmarshal(resp.Body, &who) == nil &&
+		who.Generation > 0 {
 		c.tally.generations[who.Generation]++
 		c.tally.versions[who.Version]++
 	}

@@ -194,12 +194,15 @@ func Closed(c net.Conn) bool {
 	}
 	var n int
 	var b [1]byte
-	ctlErr := raw.Control(func(fd uintptr) { n, _, err = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT) })
+	ctlErr := raw.Control(func(fd uintptr) {
+		n, _,
+			err = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
 	return ctlErr != nil || n <= 0 && !errors.Is(err, unix.EAGAIN)
 }
 
-// resent reports whether the kernel had to ask again for the connection, or cannot tell. A client that was not given the
-// processor for a second has not lost a SYN.
+// resent reports whether the kernel had to ask again for the connection, or cannot tell. A client that was not given
+// the processor for a second has not lost a SYN.
 func resent(nc net.Conn) bool {
 	t, ok := nc.(*net.TCPConn)
 	if !ok {

@@ -24,15 +24,17 @@ const (
 	Wrong       Kind = "wrong"        // not the body that was expected, or no HTTP
 	BadStatus   Kind = "status"       // 500 and above, or not the status that was expected
 	Late        Kind = "late"         // more than a second to connect, and a lost SYN
-	Hang        Kind = "hang"         // silence: neither what was waited for nor an end of the connection within the timeout
-	Unanswered  Kind = "unanswered"   // pipelined behind an answer that announced the end of the connection
-	Goodbye     Kind = "goodbye"      // a WebSocket was closed by a server that said that it goes (1001, 1012)
-	Other       Kind = "other"
+	// silence: neither what was waited for nor an end of the connection within the timeout
+	Hang       Kind = "hang"
+	Unanswered Kind = "unanswered" // pipelined behind an answer that announced the end of the connection
+	Goodbye    Kind = "goodbye"    // a WebSocket was closed by a server that said that it goes (1001, 1012)
+	Other      Kind = "other"
 )
 
 // Kinds are all ways to fail, in the order in which they are reported.
 func Kinds() []Kind {
-	return []Kind{Refused, ResetBefore, ResetAfter, EOF, Short, Wrong, BadStatus, Late, Hang, Unanswered, Goodbye, Other}
+	return []Kind{Refused, ResetBefore, ResetAfter, EOF, Short, Wrong, BadStatus, Late, Hang, Unanswered, Goodbye,
+		Other}
 }
 
 // failure is an error of a known kind.
@@ -70,7 +72,8 @@ func kindOf(p phase, err error) Kind {
 	var ne net.Error
 	reset := errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNABORTED)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &ne) &&
+		ne.Timeout():
 		return Hang
 	case p == connecting && (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)):
 		return Refused

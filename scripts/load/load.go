@@ -38,9 +38,9 @@ type Config struct {
 	// is sent again.
 	LateAfter time.Duration
 
-	// Look makes a client look, before each turn, whether its kept connection was closed while it waited, and open another
-	// one then. So do most clients; what is lost even so is what the server's close and the request met each other for.
-	// Without it, a request on such a connection is a failure like any other.
+	// Look makes a client look, before each turn, whether its kept connection was closed while it waited, and open
+	// another one then. So do most clients; what is lost even so is what the server's close and the request met each
+	// other for. Without it, a request on such a connection is a failure like any other.
 	Look bool
 
 	// Path is what is read. If empty, "/".
@@ -117,7 +117,8 @@ func (cfg Config) withDefaults() *Config {
 	for _, d := range []struct {
 		value *time.Duration
 		or    time.Duration
-	}{{&cfg.Timeout, 30 * time.Second}, {&cfg.LateAfter, time.Second}, {&cfg.MaxIdle, 20 * time.Second}, {&cfg.ReadPause, 10 * time.Millisecond}} {
+	}{{&cfg.Timeout, 30 * time.Second}, {&cfg.LateAfter, time.Second}, {&cfg.MaxIdle, 20 * time.Second},
+		{&cfg.ReadPause, 10 * time.Millisecond}} {
 		if *d.value == 0 {
 			*d.value = d.or
 		}
@@ -125,7 +126,8 @@ func (cfg Config) withDefaults() *Config {
 	for _, s := range []struct {
 		value *string
 		or    string
-	}{{&cfg.Path, "/"}, {&cfg.EchoPath, "/echo"}, {&cfg.LargePath, cfg.Path}, {&cfg.LargePath, "/"}, {&cfg.Host, cfg.Target}} {
+	}{{&cfg.Path, "/"}, {&cfg.EchoPath, "/echo"}, {&cfg.LargePath, cfg.Path}, {&cfg.LargePath, "/"},
+		{&cfg.Host, cfg.Target}} {
 		if *s.value == "" {
 			*s.value = s.or
 		}

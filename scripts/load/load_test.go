@@ -121,7 +121,8 @@ func TestEachFailureIsSeen(t *testing.T) {
 	}{
 		{name: "nobody listens", want: Refused, class: "reader"},
 		{name: "reset at once", want: ResetBefore, class: "upload", serve: reset},
-		{name: "reset after the request", want: ResetAfter, class: "reader", serve: func(c *net.TCPConn) { readRequest(c); reset(c) }},
+		{name: "reset after the request", want: ResetAfter, class: "reader",
+			serve: func(c *net.TCPConn) { readRequest(c); reset(c) }},
 		{name: "closed after the request", want: EOF, class: "reader", serve: say("")},
 		{name: "closed while idle", want: EOF, class: "reader", turns: 2, serve: func(c *net.TCPConn) {
 			readRequest(c)
@@ -130,9 +131,11 @@ func TestEachFailureIsSeen(t *testing.T) {
 			io.Copy(io.Discard, c)
 			c.Close()
 		}},
-		{name: "short body", want: Short, class: "reader", serve: say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")},
+		{name: "short body", want: Short, class: "reader",
+			serve: say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")},
 		{name: "short header", want: Short, class: "reader", serve: say("HTTP/1.1 200 OK\r\nContent-Le")},
-		{name: "short chunks", want: Short, class: "reader", serve: say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")},
+		{name: "short chunks", want: Short, class: "reader",
+			serve: say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")},
 		{name: "reset within the body", want: Short, class: "reader", serve: func(c *net.TCPConn) {
 			readRequest(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")
@@ -234,8 +237,8 @@ func hungUp(c *net.TCPConn) bool {
 // shortly makes clients impatient.
 func shortly(cfg *Config) { cfg.Timeout, cfg.MaxIdle = 100*time.Millisecond, 200*time.Millisecond }
 
-// TestAgedAsksAtTheEnd: whoever is idle when the run ends asks once more, so that a connection that was lost meanwhile is
-// found in a short run too.
+// TestAgedAsksAtTheEnd: whoever is idle when the run ends asks once more, so that a connection that was lost meanwhile
+// is found in a short run too.
 func TestAgedAsksAtTheEnd(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -264,7 +267,8 @@ func TestAgedAsksAtTheEnd(t *testing.T) {
 				MaxIdle: 1000 * time.Hour, Seed: lateSeed(),
 			})
 			<-accepted
-			if report := r.Stop(); report.Total.Requests != 1 || report.Failed() != tc.hangs || report.Total.Failures[Hang] != tc.hangs {
+			if report := r.Stop(); report.Total.Requests != 1 || report.Failed() != tc.hangs ||
+				report.Total.Failures[Hang] != tc.hangs {
 				t.Errorf("want one request and %d hangs, got\n%s", tc.hangs, report)
 			}
 		})
@@ -378,7 +382,8 @@ func TestHistogram(t *testing.T) {
 	for i := 1; i <= 1000; i++ {
 		h.add(time.Duration(i) * time.Millisecond)
 	}
-	for q, want := range map[float64]time.Duration{0.5: 501 * time.Millisecond, 0.99: 991 * time.Millisecond, 1: time.Second} {
+	for q, want := range map[float64]time.Duration{0.5: 501 * time.Millisecond, 0.99: 991 * time.Millisecond,
+		1: time.Second} {
 		if got := h.quantile(q); got < want || got > want+want/16 {
 			t.Errorf("quantile %v is %v, want about %v", q, got, want)
 		}
@@ -417,7 +422,8 @@ func TestLostSYNIsLate(t *testing.T) {
 	}
 	f := os.NewFile(uintptr(fd), "listener")
 	defer f.Close()
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+		unix.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.FileListener(f)
@@ -431,7 +437,8 @@ func TestLostSYNIsLate(t *testing.T) {
 	}
 	defer filler.Close()
 	go func() {
-		asking := fmt.Sprintf("0100007F:%04X 02", l.Addr().(*net.TCPAddr).Port) // the other side of a socket in SYN_SENT
+		// the other side of a socket in SYN_SENT
+		asking := fmt.Sprintf("0100007F:%04X 02", l.Addr().(*net.TCPAddr).Port)
 		for t.Context().Err() == nil {
 			if b, _ := os.ReadFile("/proc/net/tcp"); strings.Contains(string(b), asking) {
 				break
@@ -461,7 +468,8 @@ func TestSlowClientIsNotLate(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(site(nil))
 	defer server.Close()
-	cfg := Config{Target: server.Listener.Addr().String(), Classes: []ClassCount{{Classes()[0], 1}}, MaxPause: -1, LateAfter: 1}
+	cfg := Config{Target: server.Listener.Addr().String(), Classes: []ClassCount{{Classes()[0], 1}}, MaxPause: -1,
+		LateAfter: 1}
 	if report := runTurns(t, cfg, 10); report.Failed() != 0 {
 		t.Error(report)
 	}

@@ -28,7 +28,8 @@ type tally struct {
 }
 
 func newTally(class string) *tally {
-	return &tally{class: class, failures: map[Kind]int64{}, excused: map[string]int64{}, generations: map[int]int64{}, versions: map[string]int64{}}
+	return &tally{class: class, failures: map[Kind]int64{}, excused: map[string]int64{}, generations: map[int]int64{},
+		versions: map[string]int64{}}
 }
 
 // fail counts a failure, apart if there is an excuse for it.
@@ -167,12 +168,14 @@ func (rep *Report) Failed() int64 { return rep.Total.Failed() }
 // String is the table for people.
 func (rep *Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %.1f s, %.0f requests/s\n", rep.Target, rep.Elapsed.Seconds(), float64(rep.Total.Requests)/rep.Elapsed.Seconds())
+	fmt.Fprintf(&b, "%s, %.1f s, %.0f requests/s\n", rep.Target, rep.Elapsed.Seconds(),
+		float64(rep.Total.Requests)/rep.Elapsed.Seconds())
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "class\tclients\trequests\tconnections\tfailed\tp50\tp99\tp99.9\tmax\t")
 	for _, c := range append(slices.Clone(rep.Classes), &rep.Total) {
 		l := c.Latency
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", c.Class, c.Clients, c.Requests, c.Connections, c.Failed(), ms(l.P50), ms(l.P99), ms(l.P999), ms(l.Max))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", c.Class, c.Clients, c.Requests, c.Connections,
+			c.Failed(), ms(l.P50), ms(l.P99), ms(l.P999), ms(l.Max))
 	}
 	w.Flush()
 	for _, c := range rep.Classes {

@@ -15,8 +15,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// unitSocket is a listening socket as systemd makes it for a socket unit, on a free port or a path; it lives as long as the
-// test.
+// unitSocket is a listening socket as systemd makes it for a socket unit, on a free port or a path; it lives as long as
+// the test.
 func unitSocket(tb testing.TB, network, path, name string) (f mastertest.PassedFile, address string) {
 	tb.Helper()
 	var ln interface {
@@ -56,7 +56,8 @@ func unitSocket(tb testing.TB, network, path, name string) (f mastertest.PassedF
 // shortDir is a directory whose path is short enough for a socket's.
 func shortDir(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "unit") //nolint:usetesting // with the name of the test in it, the path would be too long
+	//nolint:usetesting // with the name of the test in it, the path would be too long
+	dir, err := os.MkdirTemp("", "unit")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -96,9 +97,9 @@ func (c client) wantServed(tb testing.TB, want string) {
 	}
 }
 
-// TestSocketActivation: the sockets of systemd's socket unit are served instead of own ones, by name or by address; what
-// has queued there before the start, while the master was dead, and between two lives, is served; and they are left as
-// they were.
+// TestSocketActivation: the sockets of systemd's socket unit are served instead of own ones, by name or by address;
+// what has queued there before the start, while the master was dead, and between two lives, is served; and they are
+// left as they were.
 func TestSocketActivation(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(shortDir(t), "web.sock")
@@ -113,9 +114,11 @@ func TestSocketActivation(t *testing.T) {
 		return strings.Replace(s.String(), "[[route]]", listen+"[[route]]", 1)
 	}
 	web := fmt.Sprintf("[[listen]]\nname = \"web\"\naddress = %q\n", tcp)
-	rest := fmt.Sprintf("[[listen]]\naddress = \"unix:%s\"\n[[listen]]\naddress = %q\ntransport = \"udp\"\nprocess = \"echo\"\n", path, udp)
+	rest := fmt.Sprintf("[[listen]]\naddress = \"unix:%s\"\n[[listen]]\naddress = %q\ntransport = \"udp\"\n"+
+		"process = \"echo\"\n", path, udp)
 	start := func() *mastertest.Baton {
-		return mastertest.Start(t, mastertest.Pass(t, mastertest.Options{Config: config(web + rest), NoWait: true}, files...))
+		return mastertest.Start(t, mastertest.Pass(t, mastertest.Options{Config: config(web + rest), NoWait: true},
+			files...))
 	}
 
 	early := []client{queue(t, "tcp", tcp), queue(t, "unix", path)}
@@ -198,7 +201,8 @@ func wantEcho(tb testing.TB, address string) {
 	}
 }
 
-// TestSocketActivationMistakes: where the unit and the configuration do not fit, the start says so; and so does a reload.
+// TestSocketActivationMistakes: where the unit and the configuration do not fit, the start says so; and so does a
+// reload.
 func TestSocketActivationMistakes(t *testing.T) {
 	accepted := func(t *testing.T, _ *site) mastertest.PassedFile {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -286,7 +290,8 @@ func TestListenPIDOfAnother(t *testing.T) {
 	s := unwatchedSite(t)
 	f, _ := unitSocket(t, "tcp", "", "web")
 	b := mastertest.Start(t, mastertest.Options{
-		Config: s.String(), Pass: []*os.File{f.File}, Env: []string{"LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=web"},
+		Config: s.String(), Pass: []*os.File{f.File},
+		Env: []string{"LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=web"},
 	})
 	if st := b.Status(); len(st.Warnings) > 0 {
 		t.Errorf("%+v", st)

@@ -9,8 +9,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// TestBurstsAreSpread: connections that come all at once do not land in one worker. A worker may not run for a while on a
-// busy machine, so the bound is for the mean of ten bursts.
+// TestBurstsAreSpread: connections that come all at once do not land in one worker. A worker may not run for a while on
+// a busy machine, so the bound is for the mean of ten bursts.
 func TestBurstsAreSpread(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ workers, conns, most int }{{2, 8, 6}, {8, 64, 24}} {

@@ -76,8 +76,8 @@ func askAs(tb testing.TB, uid int, path, what string) (answer string, err error)
 	return answer, err
 }
 
-// TestLongControlPath: the commands work with a socket whose path no socket address can hold, typed absolute, relative and
-// through a link.
+// TestLongControlPath: the commands work with a socket whose path no socket address can hold, typed absolute, relative
+// and through a link.
 func TestLongControlPath(t *testing.T) {
 	t.Parallel()
 	deep := filepath.Join(strings.Repeat("a", 60), strings.Repeat("b", 60))
@@ -90,8 +90,9 @@ func TestLongControlPath(t *testing.T) {
 			t.Parallel()
 			s := unwatchedSite(t)
 			b := mastertest.Start(t, mastertest.Options{
-				Config: s.String(), Files: map[string]string{deep + "/x": ""}, Links: map[string]string{"link": deep}, NoWait: true,
-				Shell: `exec "$BATON" "$@" --control "$(echo "` + tc.listen + `" | sed "s|DIR|$PWD|")"`,
+				Config: s.String(), Files: map[string]string{deep + "/x": ""}, Links: map[string]string{"link": deep},
+				NoWait: true,
+				Shell:  `exec "$BATON" "$@" --control "$(echo "` + tc.listen + `" | sed "s|DIR|$PWD|")"`,
 			})
 			ask := strings.Replace(tc.ask, "DIR", b.Dir, 1)
 			cli := func(args ...string) mastertest.Result { return b.CLI(append(args, "--control", ask)...) }
@@ -99,7 +100,8 @@ func TestLongControlPath(t *testing.T) {
 			if r := cli("reload"); r.Code != 0 || !strings.Contains(r.Stdout, "generation 2") {
 				t.Errorf("reload: %+v", r)
 			}
-			if r := b.CLI("run", "--config", "site.toml", "--control", ask); r.Code != 111 || !strings.Contains(r.Stderr, "in use") {
+			if r := b.CLI("run", "--config", "site.toml", "--control", ask); r.Code != 111 ||
+				!strings.Contains(r.Stderr, "in use") {
 				t.Errorf("a second baton: %+v", r)
 			}
 			if r := cli("stop"); r.Code != 0 {

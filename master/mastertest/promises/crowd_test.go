@@ -17,7 +17,8 @@ import (
 // crowded starts a site whose processes may have so many open files.
 func crowded(tb testing.TB, s site, files int) *mastertest.Baton {
 	tb.Helper()
-	return mastertest.Start(tb, mastertest.Options{Config: s.String(), Shell: fmt.Sprintf(`ulimit -n %d; exec "$BATON" "$@"`, files)})
+	return mastertest.Start(tb, mastertest.Options{Config: s.String(),
+		Shell: fmt.Sprintf(`ulimit -n %d; exec "$BATON" "$@"`, files)})
 }
 
 // keptClient is a connection that makes requests and is kept between them.
@@ -53,8 +54,8 @@ func (c *keptClient) ask(path string) error {
 	return err
 }
 
-// crowdAsks has many clients ask at once. They keep their connections, so that the later ones can only be served when the
-// earlier ones are closed.
+// crowdAsks has many clients ask at once. They keep their connections, so that the later ones can only be served when
+// the earlier ones are closed.
 func crowdAsks(tb testing.TB, address string, n int) (crowd []*keptClient) {
 	tb.Helper()
 	var all sync.WaitGroup
@@ -71,8 +72,8 @@ func crowdAsks(tb testing.TB, address string, n int) (crowd []*keptClient) {
 	return crowd
 }
 
-// TestOutOfFiles: a worker that may open no more files serves all who wait, one after the other, and nothing of a reload
-// or of the log suffers from it.
+// TestOutOfFiles: a worker that may open no more files serves all who wait, one after the other, and nothing of a
+// reload or of the log suffers from it.
 func TestOutOfFiles(t *testing.T) {
 	t.Parallel()
 	for name, top := range map[string]string{
@@ -116,7 +117,8 @@ func TestMaxConnections(t *testing.T) {
 		}
 	}
 	held := func(st mastertest.Status) bool {
-		return st.Workers[0].Connections == 10 && st.Workers[1].Connections == 10 && st.Workers[0].Held != "" && st.Workers[1].Held != ""
+		return st.Workers[0].Connections == 10 && st.Workers[1].Connections == 10 && st.Workers[0].Held != "" &&
+			st.Workers[1].Held != ""
 	}
 	b.AwaitStatus("two full workers", func(st mastertest.Status) bool { return len(st.Workers) == 2 && held(st) })
 	last := keep(t, s.listen[0])

@@ -77,8 +77,8 @@ func (h heldRequest) wantCut() {
 	h.conn.Close()
 }
 
-// inNewest opens a connection in the running generation, where there is no other. A worker of the last one that has just been
-// told to drain may take it; then it is another's turn.
+// inNewest opens a connection in the running generation, where there is no other. A worker of the last one that has
+// just been told to drain may take it; then it is another's turn.
 func inNewest[T any](b *mastertest.Baton, open func() T, end func(T)) T {
 	for {
 		it, n := open(), int64(0)
@@ -102,13 +102,15 @@ func TestMaxGenerations(t *testing.T) {
 	t.Parallel()
 	const reloads, limit = 50, 3
 	s := unwatchedSite(t).with(fmt.Sprintf("max_generations = %d", limit), `drain_timeout = "1h"`)
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
+	b := mastertest.Start(t, mastertest.Options{Config: s.String(),
+		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
 	b.Reload()
 	before, memory := takeSnapshot(t, b), rss(t, b)
 	var requests []heldRequest
 	most, processes := 0, 0
 	for range reloads {
-		requests = append(requests, inNewest(b, func() heldRequest { return hold(t, s.listen[0]) }, heldRequest.wantFinished))
+		requests = append(requests, inNewest(b, func() heldRequest { return hold(t, s.listen[0]) },
+			heldRequest.wantFinished))
 		b.Reload()
 		b.AwaitStatus("the oldest to go", func(st mastertest.Status) bool {
 			generations, tree := len(drainingGens(st)), len(b.Tree())
@@ -139,11 +141,13 @@ func TestMaxGenerations(t *testing.T) {
 	})
 	for _, what := range []string{"too many generations drain, cutting the oldest", "worker: drain deadline cut"} {
 		b.AwaitLog(what, 0, func(text string) bool {
-			return strings.Count(text, what) > (reloads-limit)/2 // a process that ends does not wait long for its last line
+			// a process that ends does not wait long for its last line
+			return strings.Count(text, what) > (reloads-limit)/2
 		})
 	}
 	after, grown := takeSnapshot(t, b), rss(t, b)
-	if !maps.Equal(before.supervisorFDs, after.supervisorFDs) || !maps.Equal(before.masterFDs, after.masterFDs) || len(before.tree) != len(after.tree) {
+	if !maps.Equal(before.supervisorFDs, after.supervisorFDs) || !maps.Equal(before.masterFDs, after.masterFDs) ||
+		len(before.tree) != len(after.tree) {
 		t.Errorf("%v\nthen\n%v", before, after)
 	}
 	for who := range memory {
@@ -166,8 +170,8 @@ func drainingGens(st mastertest.Status) []int {
 	return gens
 }
 
-// TestDrainTimeoutCuts: what takes longer than drain_timeout is cut, counted and logged, and whoever waits for the reload is
-// told.
+// TestDrainTimeoutCuts: what takes longer than drain_timeout is cut, counted and logged, and whoever waits for the
+// reload is told.
 func TestDrainTimeoutCuts(t *testing.T) {
 	t.Parallel()
 	s := unwatchedSite(t).with(`drain_timeout = "1s"`)
@@ -190,7 +194,8 @@ func TestDrainTimeoutCuts(t *testing.T) {
 func TestCutGenerationSaysGoodbye(t *testing.T) {
 	t.Parallel()
 	address := mastertest.FreePort(t)
-	s := unwatchedSite(t).with("max_generations = 1", `drain_timeout = "1h"`).withListen(address, `process = "websocket-echo"`)
+	s := unwatchedSite(t).with("max_generations = 1", `drain_timeout = "1h"`).withListen(address,
+		`process = "websocket-echo"`)
 	b := start(t, s)
 	c := &wsTalker{url: "ws://" + address}
 	dial := func() *websocket.Conn {
@@ -210,7 +215,8 @@ func TestCutGenerationSaysGoodbye(t *testing.T) {
 	if _, _, err := first.Read(ctx); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
 		t.Errorf("closed: %v", err)
 	}
-	st := b.AwaitStatus("one generation to drain", func(st mastertest.Status) bool { return len(drainingGens(st)) == 1 })
+	st := b.AwaitStatus("one generation to drain",
+		func(st mastertest.Status) bool { return len(drainingGens(st)) == 1 })
 	if st.CutConnections+st.CutRequests != 0 || !slices.Equal(drainingGens(st), []int{2}) {
 		t.Errorf("%+v", st)
 	}

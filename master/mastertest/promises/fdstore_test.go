@@ -57,7 +57,8 @@ func TestFDStore(t *testing.T) {
 					t.Errorf("round %d: %+v", round, st)
 				}
 				wantEcho(t, udp)
-				wantStored(t, sd, "baton/list", "baton/tcp/"+strings.ReplaceAll(s.listen[0], ":", "-"), "baton/udp/", "baton/unix/")
+				wantStored(t, sd, "baton/list", "baton/tcp/"+strings.ReplaceAll(s.listen[0], ":", "-"), "baton/udp/",
+					"baton/unix/")
 				sd.Reload(b)
 				wantStored(t, sd, "baton/list", "baton/tcp/", "baton/udp/", "baton/unix/")
 				b.AwaitSettled()
@@ -74,10 +75,11 @@ func TestFDStore(t *testing.T) {
 func wantStored(tb testing.TB, sd *mastertest.Systemd, want ...string) {
 	tb.Helper()
 	var names []string
-	mastertest.Await(tb, func() string { return fmt.Sprintf("%q in systemd's store, not %q", want, names) }, func() bool {
-		names = sd.Stored()
-		return slices.EqualFunc(names, want, strings.HasPrefix)
-	})
+	mastertest.Await(tb, func() string { return fmt.Sprintf("%q in systemd's store, not %q", want, names) },
+		func() bool {
+			names = sd.Stored()
+			return slices.EqualFunc(names, want, strings.HasPrefix)
+		})
 }
 
 // TestFDStoreFollows: sockets that come and go do so in systemd's store as well, those of the slots too; and what has

@@ -72,8 +72,8 @@ func wantAnswer(t *testing.T, c net.Conn) {
 	}
 }
 
-// TestFilesComeBack: what somebody has removed is made anew by the next reload, and what waited in the queue of a socket
-// without a path is served.
+// TestFilesComeBack: what somebody has removed is made anew by the next reload, and what waited in the queue of a
+// socket without a path is served.
 func TestFilesComeBack(t *testing.T) {
 	t.Parallel()
 	b := start(t, withFiles(unwatchedSite(t)))
@@ -105,8 +105,8 @@ func TestFilesComeBack(t *testing.T) {
 	wantNoFiles(t, b)
 }
 
-// TestForeignFilesStay: what somebody else has put at a path is neither overwritten nor removed, and the reload fails with
-// the reason.
+// TestForeignFilesStay: what somebody else has put at a path is neither overwritten nor removed, and the reload fails
+// with the reason.
 func TestForeignFilesStay(t *testing.T) {
 	t.Parallel()
 	b := start(t, withFiles(unwatchedSite(t)))
@@ -114,10 +114,12 @@ func TestForeignFilesStay(t *testing.T) {
 		remove(t, b.Path(name))
 		b.WriteFile(name, "precious")
 		r := b.CLI("reload")
-		if r.Code != 1 || !strings.Contains(r.Stderr, b.Path(name)) || !strings.Contains(r.Stderr, "there is a file already") {
+		if r.Code != 1 || !strings.Contains(r.Stderr, b.Path(name)) ||
+			!strings.Contains(r.Stderr, "there is a file already") {
 			t.Errorf("%s: exit code %d, %s", name, r.Code, r.Stderr)
 		}
-		if st := b.AwaitSettled(); st.LastReload.OK || !strings.Contains(strings.Join(st.Warnings, "\n"), b.Path(name)) {
+		if st := b.AwaitSettled(); st.LastReload.OK ||
+			!strings.Contains(strings.Join(st.Warnings, "\n"), b.Path(name)) {
 			t.Errorf("%s: %+v", name, st)
 		}
 		if got := b.ReadFile(name); got != "precious" {
@@ -144,7 +146,8 @@ func TestPathsAreBytes(t *testing.T) {
 	b.Reload()
 	old := b.AwaitSettled()
 	b.Kill(old.MasterPID)
-	b.AwaitStatus("another master", func(st mastertest.Status) bool { return st.MasterPID != old.MasterPID && st.Settled() })
+	b.AwaitStatus("another master",
+		func(st mastertest.Status) bool { return st.MasterPID != old.MasterPID && st.Settled() })
 	wantFiles(t, b)
 	s.text = "two"
 	b.WriteConfig(s.String())
@@ -156,7 +159,8 @@ func TestPathsAreBytes(t *testing.T) {
 		remove(t, b.Path(name))
 	}
 	b.Signal(unix.SIGHUP)
-	b.AwaitStatus("the next generation", func(st mastertest.Status) bool { return st.Generation > old.Generation+2 && st.Settled() })
+	b.AwaitStatus("the next generation",
+		func(st mastertest.Status) bool { return st.Generation > old.Generation+2 && st.Settled() })
 	wantFiles(t, b)
 	b.Stop()
 	wantNoFiles(t, b)
@@ -200,7 +204,8 @@ func TestFailedAttemptLeavesNoFile(t *testing.T) {
 	}
 	b.WriteConfig(late.with(`# `).String())
 	b.Stop()
-	if r := b.CLI("run", "--config", "site.toml"); r.Code == 0 || mastertest.Exists(b.Path("b.log")) || b.ReadFile("old.pid") != "1073741824\n" {
+	if r := b.CLI("run", "--config", "site.toml"); r.Code == 0 || mastertest.Exists(b.Path("b.log")) ||
+		b.ReadFile("old.pid") != "1073741824\n" {
 		t.Errorf("a start that fails: exit code %d, %q, %s", r.Code, dir(t, b), r.Stderr)
 	}
 }
@@ -228,7 +233,8 @@ func TestTwoWithOnePIDFile(t *testing.T) {
 	other := unwatchedSite(t).with(fmt.Sprintf("pid_file = %q", pidFile), `control = "other.sock"`)
 	b.WriteFile("other.toml", other.String())
 	r := b.CLI("run", "--config", "other.toml")
-	if want := fmt.Sprintf("pid_file %s: process %d is running", pidFile, b.PID()); r.Code == 0 || !strings.Contains(r.Stderr, want) {
+	if want := fmt.Sprintf("pid_file %s: process %d is running", pidFile, b.PID()); r.Code == 0 ||
+		!strings.Contains(r.Stderr, want) {
 		t.Errorf("exit code %d, %s", r.Code, r.Stderr)
 	}
 	if text, err := os.ReadFile(pidFile); err != nil || string(text) != fmt.Sprintf("%d\n", b.PID()) {
@@ -247,7 +253,8 @@ func TestSupervisorKilledWhileStopping(t *testing.T) {
 	b := start(t, s)
 	answers := askSlowly(t, b, s.listen[0], "/slow1", 1)
 	b.Signal(unix.SIGTERM)
-	mastertest.Await(t, mastertest.Text("the end of the listening socket"), func() bool { return !mastertest.Exists(b.Path("web.sock")) })
+	mastertest.Await(t, mastertest.Text("the end of the listening socket"),
+		func() bool { return !mastertest.Exists(b.Path("web.sock")) })
 	b.Kill(b.PID())
 	b.Wait()
 	if err := <-answers; err != nil {
@@ -262,6 +269,7 @@ func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	b := start(t, unwatchedSite(t).with(`log_file = "/dev/full"`))
 	b.AwaitStatus("the word that lines are lost", func(st mastertest.Status) bool {
-		return strings.Contains(strings.Join(st.Warnings, "\n"), "lines of the running processes are lost: no space left on device")
+		return strings.Contains(strings.Join(st.Warnings, "\n"),
+			"lines of the running processes are lost: no space left on device")
 	})
 }

@@ -49,11 +49,13 @@ func wantObeyed(tb testing.TB, b *mastertest.Baton) {
 	}
 	b.Reload("--wait")
 	if now := b.AwaitSettled(); now.Generation != st.Generation+3 || now.SupervisorPID != st.SupervisorPID {
-		tb.Errorf("generation %d of supervisor %d, want %d of %d", now.Generation, now.SupervisorPID, st.Generation+3, st.SupervisorPID)
+		tb.Errorf("generation %d of supervisor %d, want %d of %d", now.Generation, now.SupervisorPID, st.Generation+3,
+			st.SupervisorPID)
 	}
 }
 
-// TestSupervisorFollows: some time after an upgrade no old code is left, under the same PID, and no request has noticed.
+// TestSupervisorFollows: some time after an upgrade no old code is left, under the same PID, and no request has
+// noticed.
 func TestSupervisorFollows(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
@@ -71,7 +73,8 @@ func TestSupervisorFollows(t *testing.T) {
 	wantObeyed(t, b)
 	wantNoLoss(t, clients)
 	p, err := mastertest.ReadProc(pid)
-	if err != nil || p.Comm != mastertest.SupervisorComm || mastertest.CommandLine(pid) != b.Path("baton")+" supervisor run --config site.toml" {
+	if err != nil || p.Comm != mastertest.SupervisorComm ||
+		mastertest.CommandLine(pid) != b.Path("baton")+" supervisor run --config site.toml" {
 		t.Errorf("%+v, %v, %q", p, err, mastertest.CommandLine(pid))
 	}
 	b.Stop()
@@ -122,7 +125,8 @@ func followSteps(t *testing.T, s site, step string) (b *mastertest.Baton, await 
 }
 
 func awaitFollowed(b *mastertest.Baton) mastertest.Status {
-	return b.AwaitStatus("the supervisor to follow", func(st mastertest.Status) bool { return st.Followed() && st.Settled() })
+	return b.AwaitStatus("the supervisor to follow",
+		func(st mastertest.Status) bool { return st.Followed() && st.Settled() })
 }
 
 // TestFollowingHoldsSignals: what comes while the supervisor executes the new binary is obeyed after it.
@@ -178,20 +182,26 @@ func TestDeathsWhileFollowing(t *testing.T) {
 			b.Kill(before.MasterPID)
 			supervisor.Release()
 			after := awaitFollowed(b)
-			if after.MasterPID == before.MasterPID || after.SupervisorPID != before.SupervisorPID || after.Generation != before.Generation {
+			if after.MasterPID == before.MasterPID || after.SupervisorPID != before.SupervisorPID ||
+				after.Generation != before.Generation {
 				t.Errorf("then %+v, now %+v", before, after)
 			}
-			mastertest.Await(t, func() string { return "nobody dead and not reaped: " + fmt.Sprint(mastertest.Children(b.PID())) }, func() bool {
-				return !slices.ContainsFunc(mastertest.Children(b.PID()), func(p mastertest.Proc) bool { return p.State == "Z" })
-			})
+			mastertest.Await(t,
+				func() string {
+					return "nobody dead and not reaped: " +
+						fmt.Sprint(mastertest.Children(b.PID()))
+				}, func() bool {
+					return !slices.ContainsFunc(mastertest.Children(b.PID()),
+						func(p mastertest.Proc) bool { return p.State == "Z" })
+				})
 			wantObeyed(t, b)
 			b.Stop()
 		})
 	}
 }
 
-// TestStopWhileFollowing: everything ends, gracefully, whenever it comes. Only between the moment at which the old binary
-// lets go of the signals and the one at which the new one has them, the exit code is that of the signal.
+// TestStopWhileFollowing: everything ends, gracefully, whenever it comes. Only between the moment at which the old
+// binary lets go of the signals and the one at which the new one has them, the exit code is that of the signal.
 func TestStopWhileFollowing(t *testing.T) {
 	for step, code := range map[string]int{"checking": 0, "following": 128 + int(unix.SIGTERM), "followed": 0} {
 		t.Run(step, func(t *testing.T) {
@@ -231,7 +241,8 @@ func TestSupervisorStays(t *testing.T) {
 	b.Reinstall()
 	b.Reload()
 	st := b.AwaitStatus("a warning", func(st mastertest.Status) bool { return len(st.Warnings) > 0 })
-	if want := "the supervisor stays at version v1: dry run: signal killed: not a word"; st.Warnings[0] != want || st.Followed() {
+	if want := "the supervisor stays at version v1: dry run: signal killed: not a word"; st.Warnings[0] != want ||
+		st.Followed() {
 		t.Errorf("%q, want %q", st.Warnings, want)
 	}
 	if now := takeSnapshot(t, b); !maps.Equal(first.supervisorFDs, now.supervisorFDs) {
@@ -262,7 +273,8 @@ func TestHangupsWhileFollowing(t *testing.T) {
 		b.Reload("--wait")
 		s.text = version
 		b.WriteConfig(s.String())
-		b.AwaitLog("the supervisor to follow", from, func(text string) bool { return strings.Contains(text, "following to") })
+		b.AwaitLog("the supervisor to follow", from,
+			func(text string) bool { return strings.Contains(text, "following to") })
 		for range 500 {
 			b.Signal(unix.SIGHUP)
 			b.Signal(unix.SIGUSR2)
@@ -297,7 +309,8 @@ func TestFollowingInTerminal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).String(), Terminal: true, Shell: tc.shell})
+			b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).String(), Terminal: true,
+				Shell: tc.shell})
 			version := b.Upgrade(0)
 			b.Signal(unix.SIGHUP)
 			b.AwaitGeneration(2)

@@ -33,8 +33,9 @@ func h2Client(tb testing.TB, p *pair) *http.Client {
 // stream is a body that cannot be sent again.
 type stream struct{ io.Reader }
 
-// ownFault is how net/http's client fails when it reads of the end of a connection between choosing it for a request and
-// sending that: it has closed the body by then. No server can help it; whatever the server could help reads otherwise.
+// ownFault is how net/http's client fails when it reads of the end of a connection between choosing it for a request
+// and sending that: it has closed the body by then. No server can help it; whatever the server could help reads
+// otherwise.
 const ownFault = "cannot rewind body after connection loss"
 
 // TestHTTP2ReloadsLoseNothing is P1 over HTTP/2, as far as the protocol lets a client keep it: requests that the client
@@ -121,8 +122,8 @@ func postH2(client *http.Client, url string, again bool) error {
 	return nil
 }
 
-// TestHTTP2LongStreams: a stream that is open when the reload comes is finished by the old generation, and neither holds up
-// the other clients of that generation.
+// TestHTTP2LongStreams: a stream that is open when the reload comes is finished by the old generation, and neither
+// holds up the other clients of that generation.
 func TestHTTP2LongStreams(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "one")
@@ -143,7 +144,8 @@ func TestHTTP2LongStreams(t *testing.T) {
 			answers <- err
 		}()
 	}
-	b.AwaitStatus("four streams", func(s mastertest.Status) bool { return s.Workers[0].Active+s.Workers[1].Active == 4 })
+	b.AwaitStatus("four streams",
+		func(s mastertest.Status) bool { return s.Workers[0].Active+s.Workers[1].Active == 4 })
 	b.Reload("--wait")
 	for range cap(answers) {
 		select {

@@ -147,7 +147,8 @@ func TestWithoutHandover(t *testing.T) {
 	}
 	clients := putLoad(t, s.listen[0], defaultLoad())
 	b.Reload()
-	b.AwaitStatus("the connections of the old generation", func(st mastertest.Status) bool { return open(st, "draining") >= 40 })
+	b.AwaitStatus("the connections of the old generation",
+		func(st mastertest.Status) bool { return open(st, "draining") >= 40 })
 	if got := askAll(conns); got[last] != 40 {
 		t.Errorf("%v, want Connection: close for each", got)
 	}
@@ -161,8 +162,8 @@ func TestWithoutHandover(t *testing.T) {
 	}
 }
 
-// TestReceiverShortOfDescriptors: four workers hold more connections than the one of the next generation may have files.
-// It takes what it can, and the others stay, are served once more, and hold nobody up.
+// TestReceiverShortOfDescriptors: four workers hold more connections than the one of the next generation may have
+// files. It takes what it can, and the others stay, are served once more, and hold nobody up.
 func TestReceiverShortOfDescriptors(t *testing.T) {
 	t.Parallel()
 	const n, limit = 200, 96
@@ -177,12 +178,14 @@ func TestReceiverShortOfDescriptors(t *testing.T) {
 	s.workers = 1
 	b.WriteConfig(s.String())
 	b.Reload()
-	b.AwaitStatus("the drain", func(st mastertest.Status) bool { return len(st.PIDs("serving")) == 1 && st.Handover.Kept > 0 })
+	b.AwaitStatus("the drain",
+		func(st mastertest.Status) bool { return len(st.PIDs("serving")) == 1 && st.Handover.Kept > 0 })
 	got := askAll(conns)
 	if got[served]+got[last] != n || got[last] == 0 {
 		t.Errorf("%v, want %d answers", got, n)
 	}
-	t.Logf("%d connections, one worker with %d files: %d stay open, %d are closed after an answer", n, limit, got[served], got[last])
+	t.Logf("%d connections, one worker with %d files: %d stay open, %d are closed after an answer", n, limit,
+		got[served], got[last])
 	for _, c := range conns {
 		c.Close()
 	}
@@ -222,7 +225,8 @@ func TestReceiverKilled(t *testing.T) {
 	})
 	begun := time.Now()
 	got := askAll(conns)
-	t.Logf("%d of %d connections lost with a worker that had said it has %d; the others answer in %v, %d of them for the last time, because what the dead had not answered for does not move again",
+	t.Logf("%d of %d connections lost with a worker that had said it has %d; the others answer in %v, %d of them for "+
+		"the last time, because what the dead had not answered for does not move again",
 		got[lost], n, dead.Connections, time.Since(begun), got[last])
 	if got[hangs] != 0 || got[served]+got[last] == 0 || got[lost] == n {
 		t.Errorf("%v", got)

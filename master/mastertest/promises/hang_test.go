@@ -21,8 +21,8 @@ import (
 // hangTimeout is long enough for a busy machine and short enough for a test.
 const hangTimeout = 3 * time.Second
 
-// TestStoppedWorkerIsReplaced: with hang_timeout a worker that is stopped is killed and replaced, by a restarted master as
-// well; the others are not touched, and no request of theirs fails.
+// TestStoppedWorkerIsReplaced: with hang_timeout a worker that is stopped is killed and replaced, by a restarted master
+// as well; the others are not touched, and no request of theirs fails.
 func TestStoppedWorkerIsReplaced(t *testing.T) {
 	t.Parallel()
 	for _, restarted := range []bool{false, true} {
@@ -40,7 +40,8 @@ func TestStoppedWorkerIsReplaced(t *testing.T) {
 			}
 			hung := st.Workers[1].PID
 			mastertest.Freeze(hung) // before anybody has a connection to it
-			clients := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: load.Mix(2, 4, 4), MaxPause: 200 * time.Millisecond})
+			clients := load.Start(t.Context(),
+				load.Config{Target: s.listen[0], Classes: load.Mix(2, 4, 4), MaxPause: 200 * time.Millisecond})
 			b.AwaitStatus("a hung worker", func(now mastertest.Status) bool { return now.Hung == 1 })
 			end := b.AwaitSettled()
 			wantNoLoss(t, clients)
@@ -59,8 +60,8 @@ func TestStoppedWorkerIsReplaced(t *testing.T) {
 	}
 }
 
-// TestDrainingWorkerHangs: one of an older generation is watched as well, by the master that has adopted it, though the new
-// configuration does not ask for it. Its drain would last for longer than the test waits.
+// TestDrainingWorkerHangs: one of an older generation is watched as well, by the master that has adopted it, though the
+// new configuration does not ask for it. Its drain would last for longer than the test waits.
 func TestDrainingWorkerHangs(t *testing.T) {
 	t.Parallel()
 	s := unwatchedSite(t)
@@ -89,8 +90,8 @@ func TestHangTimeoutIsOff(t *testing.T) {
 	signal(t, stopped, unix.SIGCONT)
 }
 
-// TestSuspendIsNoHang: when the whole tree has slept for longer than hang_timeout, nobody is replaced, though the master is
-// awake a while before its workers.
+// TestSuspendIsNoHang: when the whole tree has slept for longer than hang_timeout, nobody is replaced, though the
+// master is awake a while before its workers.
 func TestSuspendIsNoHang(t *testing.T) {
 	t.Parallel()
 	s := unwatchedSite(t).with(fmt.Sprintf("hang_timeout = %q", hangTimeout))
@@ -105,7 +106,8 @@ func TestSuspendIsNoHang(t *testing.T) {
 	for _, pid := range all {
 		signal(t, pid, unix.SIGCONT)
 		if pid == st.MasterPID {
-			b.AwaitLog("the master's word", 0, func(text string) bool { return strings.Contains(text, "was not running") })
+			b.AwaitLog("the master's word", 0,
+				func(text string) bool { return strings.Contains(text, "was not running") })
 		}
 	}
 	sleep(hangTimeout + time.Second) // they would be killed by then
@@ -115,8 +117,8 @@ func TestSuspendIsNoHang(t *testing.T) {
 	}
 }
 
-// TestDeadlockedWorkerIsReplaced: what a heartbeat notices besides a stopped process, and that it is no hang if a handler
-// only waits.
+// TestDeadlockedWorkerIsReplaced: what a heartbeat notices besides a stopped process, and that it is no hang if a
+// handler only waits.
 func TestDeadlockedWorkerIsReplaced(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -201,7 +203,8 @@ func askPID(tb testing.TB, c net.Conn) int {
 // wantReplaced waits until the worker pid has been replaced because it hung; the others stay.
 func wantReplaced(tb testing.TB, b *mastertest.Baton, pid int, before []int) {
 	tb.Helper()
-	st := b.AwaitStatus("a hung worker, and another one", func(s mastertest.Status) bool { return s.Hung == 1 && s.Settled() })
+	st := b.AwaitStatus("a hung worker, and another one",
+		func(s mastertest.Status) bool { return s.Hung == 1 && s.Settled() })
 	for _, p := range before {
 		if has(st, p) != (p != pid) {
 			tb.Errorf("%d has hung; %v were there before; %+v", pid, before, st)

@@ -75,15 +75,20 @@ func TestStaticUnderAttack(t *testing.T) {
 	s.routes = "[[route]]\npath = \"/files\"\nstatic = \"public\"\n"
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(),
-		Files:  map[string]string{"public/file": "public", "public/real/file": "public", "outside/file": "secret", "secret": "secret"},
-		Links:  map[string]string{"public/evil": "../secret", "public/evildir": "../outside", "public/absolute": "/etc/passwd"},
+		Files: map[string]string{"public/file": "public", "public/real/file": "public", "outside/file": "secret",
+			"secret": "secret"},
+		Links: map[string]string{"public/evil": "../secret", "public/evildir": "../outside",
+			"public/absolute": "/etc/passwd"},
 	})
 	for _, path := range []string{
-		"/../secret", "/%2e%2e/secret", "/..%2fsecret", "/%2e%2e%2fsecret", "/%252e%252e%252fsecret", "/..%5csecret", "/..\\secret",
-		"/real/../../secret", "/evil", "/evildir/file", "/absolute", "//etc/passwd", "/%2fetc/passwd", "/file%00", "/.", "/..", "/.hidden",
+		"/../secret", "/%2e%2e/secret", "/..%2fsecret", "/%2e%2e%2fsecret", "/%252e%252e%252fsecret", "/..%5csecret",
+		"/..\\secret",
+		"/real/../../secret", "/evil", "/evildir/file", "/absolute", "//etc/passwd", "/%2fetc/passwd", "/file%00", "/.",
+		"/..", "/.hidden",
 	} {
 		answer := exchange(t, s.listen[0], "GET /files"+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false)
-		if strings.Contains(answer, "secret") || strings.Contains(answer, "root:") || strings.HasPrefix(answer, "HTTP/1.1 5") {
+		if strings.Contains(answer, "secret") || strings.Contains(answer, "root:") ||
+			strings.HasPrefix(answer, "HTTP/1.1 5") {
 			t.Errorf("%s: %q", path, answer)
 		}
 	}
@@ -113,7 +118,8 @@ func TestStaticUnderAttack(t *testing.T) {
 // exchangeNames makes "swapped" a file and a link out of dir in turns, and "swappeddir" a directory and such a link.
 func exchangeNames(dir string, stop <-chan struct{}) error {
 	for turn := 0; !isClosed(stop); turn++ {
-		for name, targets := range map[string][2]string{"swapped": {"file", "../secret"}, "swappeddir": {"real", "../outside"}} {
+		for name, targets := range map[string][2]string{"swapped": {"file", "../secret"},
+			"swappeddir": {"real", "../outside"}} {
 			temporary := filepath.Join(dir, "new-"+name)
 			if err := os.Symlink(targets[turn%2], temporary); err != nil {
 				return err
@@ -153,8 +159,8 @@ func limitFiles(tb testing.TB, pid, spare int) (back func()) {
 	return func() { _ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &old, nil) } // it may be gone
 }
 
-// TestReloadOutOfFiles: a reload for which the master or the supervisor has too few descriptors fails with its reason and changes
-// nothing, or it succeeds; and when there are enough again everything works as before.
+// TestReloadOutOfFiles: a reload for which the master or the supervisor has too few descriptors fails with its reason
+// and changes nothing, or it succeeds; and when there are enough again everything works as before.
 func TestReloadOutOfFiles(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
@@ -174,7 +180,8 @@ func TestReloadOutOfFiles(t *testing.T) {
 			back := limitFiles(t, pid, spare)
 			b.Signal(unix.SIGHUP)
 			b.AwaitLog("the reload's end", log, func(text string) bool {
-				return strings.Contains(text, "reload failed") || strings.Contains(text, "generation serves") || strings.Contains(text, "the master died")
+				return strings.Contains(text, "reload failed") || strings.Contains(text, "generation serves") ||
+					strings.Contains(text, "the master died")
 			})
 			back()
 			st := b.AwaitSettled()

@@ -15,9 +15,9 @@ import (
 	"baton/scripts/load"
 )
 
-// TestWorkerKilled is P6 for workers: under load, one is killed at a random moment, again and again. It is replaced in its
-// slot, the others are the same processes as before, and no request fails but those of connections that the killed one
-// held, which are counted apart. What waits in a queue is served: also that of a slot of its own, with reuse_port.
+// TestWorkerKilled is P6 for workers: under load, one is killed at a random moment, again and again. It is replaced in
+// its slot, the others are the same processes as before, and no request fails but those of connections that the killed
+// one held, which are counted apart. What waits in a queue is served: also that of a slot of its own, with reuse_port.
 func TestWorkerKilled(t *testing.T) {
 	t.Parallel()
 	for name, socket := range map[string]string{"one queue": "", "a queue for each slot": "reuse_port = true"} {
@@ -27,12 +27,15 @@ func TestWorkerKilled(t *testing.T) {
 			s := unwatchedSite(t)
 			s.workers, s.socket = 5, socket
 			// Without the race detector, which would make every start a long one.
-			k := newKiller(t, mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})}))
-			clients, err := load.ParseClasses("new=4,reader=6,writer=6,idle=4,silent=2,pipelined=1,dribble=1,continue=1,upload=1,download=1")
+			k := newKiller(t, mastertest.Start(t, mastertest.Options{Config: s.String(),
+				Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})}))
+			clients, err := load.ParseClasses("new=4,reader=6,writer=6,idle=4,silent=2,pipelined=1,dribble=1," +
+				"continue=1,upload=1,download=1")
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: clients, Seed: k.seed, Excuse: k.excuse})
+			r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: clients, Seed: k.seed,
+				Excuse: k.excuse})
 			mastertest.Await(t, mastertest.Text("the first answers"), func() bool { return r.Answers() > 200 })
 			for range 2 { // in each generation every slot twice: a third crash would be a reason to wait longer
 				slots := append(k.rand.Perm(s.workers), k.rand.Perm(s.workers)...)
@@ -146,8 +149,8 @@ func (k *killer) wantAll(n int, report *load.Report) {
 	k.tb.Logf("\n%s", report)
 }
 
-// TestWorkerKilledInReload: a worker that is killed while a successor starts is replaced by one like it: with the arguments
-// that were typed, and without a mark of the reload.
+// TestWorkerKilledInReload: a worker that is killed while a successor starts is replaced by one like it: with the
+// arguments that were typed, and without a mark of the reload.
 func TestWorkerKilledInReload(t *testing.T) {
 	t.Parallel()
 	steps := mastertest.NewSteps(t)
@@ -167,7 +170,8 @@ func TestWorkerKilledInReload(t *testing.T) {
 		return st.Crashes == 1 && len(st.PIDs("serving")) == 2
 	})
 	pid := inSlot(st, 1)
-	if got := mastertest.CommandLine(pid); pid == victim || got != line || !strings.HasSuffix(line, " run --config site.toml") {
+	if got := mastertest.CommandLine(pid); pid == victim || got != line ||
+		!strings.HasSuffix(line, " run --config site.toml") {
 		t.Errorf("process %d is %q, want %q", pid, got, line)
 	}
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
@@ -186,13 +190,14 @@ func TestWorkerKilledInReload(t *testing.T) {
 	}
 }
 
-// TestWorkerKilledWhileConnectionsMove: workers of both generations are killed at random moments of reloads, with the same
-// outcome: only what the killed one held is lost. What was on its way to it, or from it, is served by others.
+// TestWorkerKilledWhileConnectionsMove: workers of both generations are killed at random moments of reloads, with the
+// same outcome: only what the killed one held is lost. What was on its way to it, or from it, is served by others.
 func TestWorkerKilledWhileConnectionsMove(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
 	s := unwatchedSite(t)
-	k := newKiller(t, mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})}))
+	k := newKiller(t, mastertest.Start(t,
+		mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})}))
 	clients, err := load.ParseClasses("new=2,reader=4,writer=4,idle=200,silent=10")
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +209,8 @@ func TestWorkerKilledWhileConnectionsMove(t *testing.T) {
 		k.b.AwaitSettled()
 		reload := k.b.StartCLI("reload")
 		sleep(time.Duration(k.rand.IntN(60)) * time.Millisecond)
-		if workers := k.workers(); len(workers) > 0 && mastertest.KillHolding(workers[k.rand.IntN(len(workers))], k.note) {
+		if workers := k.workers(); len(workers) > 0 &&
+			mastertest.KillHolding(workers[k.rand.IntN(len(workers))], k.note) {
 			k.kills++
 		}
 		if reload().Code != 0 {

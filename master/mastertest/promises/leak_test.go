@@ -18,8 +18,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// TestNothingLeaks: after 100 reloads, some of them failed, with kills and resizes, everything is as after the first. What
-// a resize has made with reuse_port stays, and is used again by the next one: so it is done once before.
+// TestNothingLeaks: after 100 reloads, some of them failed, with kills and resizes, everything is as after the first.
+// What a resize has made with reuse_port stays, and is used again by the next one: so it is done once before.
 func TestNothingLeaks(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
@@ -32,7 +32,8 @@ func TestNothingLeaks(t *testing.T) {
 	stacks := t.TempDir()
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{"BATON_TEST_STACKS=" + stacks},
-		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true, Add: map[string]string{"zz_stacks.go": tellsStacks}}),
+		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true,
+			Add: map[string]string{"zz_stacks.go": tellsStacks}}),
 	})
 	upAndDown(t, b)
 	for range 5 {
@@ -52,7 +53,8 @@ func TestNothingLeaks(t *testing.T) {
 		switch st := b.Status(); i % 25 {
 		case 5:
 			b.Kill(st.MasterPID)
-			b.AwaitStatus("another master", func(now mastertest.Status) bool { return now.MasterPID != 0 && now.MasterPID != st.MasterPID })
+			b.AwaitStatus("another master",
+				func(now mastertest.Status) bool { return now.MasterPID != 0 && now.MasterPID != st.MasterPID })
 		case 10:
 			b.Kill(b.AwaitSettled().PIDs("serving")[0])
 		case 15:
@@ -91,7 +93,8 @@ func TestNothingLeaks(t *testing.T) {
 	master.awaitAgain(t)
 }
 
-// tellsStacks is an init function by which every process says which goroutines it has, on a socket that is named after it.
+// tellsStacks is an init function by which every process says which goroutines it has, on a socket that is named after
+// it.
 const tellsStacks = `package main
 
 import (
@@ -153,7 +156,8 @@ func goroutines(tb testing.TB, dir string, pid int) profile {
 	return p
 }
 
-// restingGoroutines asks until the answer stays the same: what answered our question for the status is one for a moment.
+// restingGoroutines asks until the answer stays the same: what answered our question for the status is one for a
+// moment.
 func restingGoroutines(tb testing.TB, dir string, pid int) (resting profile) {
 	tb.Helper()
 	same := 0
@@ -247,7 +251,8 @@ func TestIdleSleeps(t *testing.T) {
 	var awake []string
 	for line := range strings.Lines(string(trace)) {
 		switch {
-		case strings.Contains(line, "restart_syscall"), strings.Contains(line, "<detached"), strings.Contains(line, "strace:"):
+		case strings.Contains(line, "restart_syscall"), strings.Contains(line, "<detached"),
+			strings.Contains(line, "strace:"):
 		case strings.Contains(line, "unfinished"), strings.Contains(line, "resuming"), strings.Contains(line, "= ?"):
 			// what they were in when strace came
 		default:

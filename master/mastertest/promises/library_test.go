@@ -67,8 +67,8 @@ func hello(_ context.Context, env *worker.Env) error {
 }
 `
 
-// TestLibraryPrograms: a program that calls master.Main is complete. It serves, reloads without a change of its PID, and
-// stops.
+// TestLibraryPrograms: a program that calls master.Main is complete. It serves, reloads without a change of its PID,
+// and stops.
 func TestLibraryPrograms(t *testing.T) {
 	t.Parallel()
 	for name, source := range map[string]string{"smallest": smallest, "a Worker of one's own": ownWorker} {
@@ -76,7 +76,8 @@ func TestLibraryPrograms(t *testing.T) {
 			t.Parallel()
 			address := mastertest.FreePort(t)
 			b := mastertest.Start(t, mastertest.Options{
-				Binary: mastertest.BuildProgram(t, source), Args: []string{address}, Env: []string{"BATON_CONTROL=baton.sock"},
+				Binary: mastertest.BuildProgram(t, source), Args: []string{address},
+				Env: []string{"BATON_CONTROL=baton.sock"},
 			})
 			supervisor := b.PID()
 			for generation := 1; generation <= 4; generation++ {
@@ -92,7 +93,8 @@ func TestLibraryPrograms(t *testing.T) {
 			}
 			b.Reinstall()
 			b.Signal(unix.SIGHUP)
-			b.AwaitStatus("the supervisor to follow", func(st mastertest.Status) bool { return st.Generation == 6 && st.Followed() })
+			b.AwaitStatus("the supervisor to follow",
+				func(st mastertest.Status) bool { return st.Generation == 6 && st.Followed() })
 			b.Signal(unix.SIGHUP)
 			if st := b.AwaitGeneration(7); st.SupervisorPID != supervisor || len(st.Warnings) > 0 {
 				t.Errorf("%+v", st)

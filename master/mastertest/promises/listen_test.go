@@ -14,7 +14,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// TestListenerComesBack: an address that has just left may return, though old workers still answer what was queued there.
+// TestListenerComesBack: an address that has just left may return, though old workers still answer what was queued
+// there.
 func TestListenerComesBack(t *testing.T) {
 	t.Parallel()
 	one := unwatchedSite(t)
@@ -61,7 +62,8 @@ func TestListenerComesAndGoes(t *testing.T) {
 		}
 		slow <- err
 	}()
-	b.AwaitStatus("the slow request", func(st mastertest.Status) bool { return st.Workers[0].Active+st.Workers[1].Active > 0 })
+	b.AwaitStatus("the slow request",
+		func(st mastertest.Status) bool { return st.Workers[0].Active+st.Workers[1].Active > 0 })
 	accepted := connect(t, extra, 10)
 	for _, c := range accepted[:5] {
 		ask(t, c)
@@ -95,7 +97,8 @@ func TestListenerComesAndGoes(t *testing.T) {
 	if err := <-slow; err != nil {
 		t.Errorf("the slow request: %v", err)
 	}
-	mastertest.Await(t, mastertest.Text("the port to be free"), func() bool { return mastertest.Bindable(extra) == nil })
+	mastertest.Await(t, mastertest.Text("the port to be free"),
+		func() bool { return mastertest.Bindable(extra) == nil })
 	if st := b.AwaitSettled(); len(st.Listeners) != 1 || st.CutConnections != 0 {
 		t.Errorf("status %+v", st)
 	}

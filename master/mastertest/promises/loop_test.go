@@ -13,8 +13,8 @@ import (
 	"baton/scripts/load"
 )
 
-// fickle is an init function that notes every start of a worker, and makes it crash if it is told to: at once, or as soon
-// as there is a file that says so. It may also hang.
+// fickle is an init function that notes every start of a worker, and makes it crash if it is told to: at once, or as
+// soon as there is a file that says so. It may also hang.
 const fickle = `package main
 
 import (
@@ -66,7 +66,8 @@ func startFickle(tb testing.TB, s site) (*mastertest.Baton, fickleDir) {
 	f := fickleDir{tb, tb.TempDir()}
 	return mastertest.Start(tb, mastertest.Options{
 		Config: s.String(), Env: []string{"BATON_TEST_FICKLE=" + f.dir},
-		Binary: mastertest.Build(tb, mastertest.BuildOptions{NoRace: true, Add: map[string]string{"zz_fickle.go": fickle}}),
+		Binary: mastertest.Build(tb, mastertest.BuildOptions{NoRace: true,
+			Add: map[string]string{"zz_fickle.go": fickle}}),
 	}), f
 }
 
@@ -99,8 +100,9 @@ func (f fickleDir) starts() int {
 	return strings.Count(string(text), "\n")
 }
 
-// TestCrashLoop: a slot whose workers crash at once is tried again less and less often, status is loud about it, the other
-// slots serve on, and what is in the slot's own queue as well; and when its workers live again, nothing is left of it.
+// TestCrashLoop: a slot whose workers crash at once is tried again less and less often, status is loud about it, the
+// other slots serve on, and what is in the slot's own queue as well; and when its workers live again, nothing is left
+// of it.
 func TestCrashLoop(t *testing.T) {
 	t.Parallel()
 	for name, socket := range map[string]string{"one queue": "", "a queue for each slot": "reuse_port = true"} {
@@ -114,21 +116,26 @@ func TestCrashLoop(t *testing.T) {
 			begun, started := time.Now(), workers.starts()
 			workers.tell(1, "at once")
 			b.Kill(inSlot(before, 1))
-			r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: load.Mix(2, 2, 2), MinPause: 5 * time.Millisecond, MaxPause: 20 * time.Millisecond})
+			r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: load.Mix(2, 2, 2),
+				MinPause: 5 * time.Millisecond, MaxPause: 20 * time.Millisecond})
 			st := b.AwaitStatus("five crashes", func(st mastertest.Status) bool {
 				return st.Crashes >= 5 && len(st.Crashing) == 1 && st.Crashing[0].Empty
 			})
 			c := st.Crashing[0]
-			if c.Slot != 1 || !c.Looping || c.Crashes < 5 || c.NextStart <= 0 || c.Last != "exit status 3" || len(st.Workers) != 2 {
+			if c.Slot != 1 || !c.Looping || c.Crashes < 5 || c.NextStart <= 0 || c.Last != "exit status 3" ||
+				len(st.Workers) != 2 {
 				t.Errorf("%+v", st)
 			}
 			wantWarning(t, st, "slot 1 crashes again and again: ", "last: exit status 3; next start in ")
 			var text string
-			mastertest.Await(t, func() string { return "words of baton status for people; the last:\n" + text }, func() bool {
-				text = b.CLI("status").Stdout
-				return strings.Contains(text, "starts in ") && strings.Contains(text, "slot 1 crashes again and again")
-			})
-			b.AwaitLog("the crash loop", 0, func(text string) bool { return strings.Contains(text, `msg="a slot crashes again and again"`) })
+			mastertest.Await(t, func() string { return "words of baton status for people; the last:\n" + text },
+				func() bool {
+					text = b.CLI("status").Stdout
+					return strings.Contains(text, "starts in ") &&
+						strings.Contains(text, "slot 1 crashes again and again")
+				})
+			b.AwaitLog("the crash loop", 0,
+				func(text string) bool { return strings.Contains(text, `msg="a slot crashes again and again"`) })
 			report := wantNoLoss(t, r)
 			t.Logf("\n%s", report)
 
@@ -150,14 +157,15 @@ func TestCrashLoop(t *testing.T) {
 				return strings.Contains(text, `msg="a slot that had crashed again and again serves"`)
 			})
 			if now := openFiles(t, before.Workers[0].PID); now > fds+2 {
-				t.Errorf("another slot's worker had %d open files, and has %d after %d crashes", fds, now, after.Crashes)
+				t.Errorf("another slot's worker had %d open files, and has %d after %d crashes", fds, now,
+					after.Crashes)
 			}
 		})
 	}
 }
 
-// TestReplacementCoversEmptySlot: with a queue for each slot, a slot in which nobody serves after a crash is served by the
-// others, also when none of those is left that were there when its worker crashed.
+// TestReplacementCoversEmptySlot: with a queue for each slot, a slot in which nobody serves after a crash is served by
+// the others, also when none of those is left that were there when its worker crashed.
 func TestReplacementCoversEmptySlot(t *testing.T) {
 	t.Parallel()
 	s := unwatchedSite(t).with(`ready_timeout = "1h"`)
@@ -166,7 +174,8 @@ func TestReplacementCoversEmptySlot(t *testing.T) {
 	before := b.AwaitSettled()
 	workers.tell(1, "hang")
 	b.Kill(inSlot(before, 1))
-	hanging := b.AwaitStatus("a worker in slot 1 that does not get ready", func(st mastertest.Status) bool { return len(st.PIDs("starting")) == 1 })
+	hanging := b.AwaitStatus("a worker in slot 1 that does not get ready",
+		func(st mastertest.Status) bool { return len(st.PIDs("starting")) == 1 })
 	b.Kill(inSlot(before, 0))
 	b.AwaitStatus("another worker in slot 0", func(st mastertest.Status) bool {
 		return inSlot(st, 0) != inSlot(before, 0) && len(st.PIDs("serving")) == 1
@@ -199,7 +208,8 @@ func TestManySlotsCrash(t *testing.T) {
 		b.Kill(pid)
 	}
 	st := b.AwaitStatus("a crash loop in all slots", func(st mastertest.Status) bool {
-		return len(st.Crashing) == slots && len(st.Warnings) > 0 && strings.HasPrefix(st.Warnings[len(st.Warnings)-1], "and 8 more slots")
+		return len(st.Crashing) == slots && len(st.Warnings) > 0 &&
+			strings.HasPrefix(st.Warnings[len(st.Warnings)-1], "and 8 more slots")
 	})
 	for _, c := range st.Crashing {
 		if !c.Looping || c.Crashes < 3 {
@@ -214,14 +224,15 @@ func TestManySlotsCrash(t *testing.T) {
 	for slot := range slots {
 		workers.tell(slot, "")
 	}
-	b.AwaitStatus("the end of the trouble", func(st mastertest.Status) bool { return st.Settled() && len(st.Warnings) == 0 })
+	b.AwaitStatus("the end of the trouble",
+		func(st mastertest.Status) bool { return st.Settled() && len(st.Warnings) == 0 })
 	if _, err := b.Whoami(s.listen[0]); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestNewGenerationCrashes: a reload has succeeded, and then its workers begin to crash, while the old generation drains.
-// Status and log say so in words of their own, until the next reload.
+// TestNewGenerationCrashes: a reload has succeeded, and then its workers begin to crash, while the old generation
+// drains. Status and log say so in words of their own, until the next reload.
 func TestNewGenerationCrashes(t *testing.T) {
 	t.Parallel()
 	s := unwatchedSite(t)

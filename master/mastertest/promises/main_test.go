@@ -123,14 +123,15 @@ func wantText(tb testing.TB, b *mastertest.Baton, address, want string) {
 	tb.Helper()
 	var got string
 	var err error
-	mastertest.Await(tb, func() string { return fmt.Sprintf("%q at /text, the last answer %q, %v", want, got, err) }, func() bool {
-		for range 3 {
-			if got, err = b.Get(address, "/text"); err != nil || got != want {
-				return false
+	mastertest.Await(tb, func() string { return fmt.Sprintf("%q at /text, the last answer %q, %v", want, got, err) },
+		func() bool {
+			for range 3 {
+				if got, err = b.Get(address, "/text"); err != nil || got != want {
+					return false
+				}
 			}
-		}
-		return true
-	})
+			return true
+		})
 }
 
 // snapshot is what a failed reload must not change.
@@ -148,9 +149,10 @@ func takeSnapshot(tb testing.TB, b *mastertest.Baton) snapshot {
 	tb.Helper()
 	s := b.AwaitSettled()
 	// The master before this one may still be about to end.
-	mastertest.Await(tb, func() string { return fmt.Sprint("supervisor, master and workers alone, not ", b.Tree()) }, func() bool {
-		return len(b.Tree()) == 2+len(s.Workers)
-	})
+	mastertest.Await(tb, func() string { return fmt.Sprint("supervisor, master and workers alone, not ", b.Tree()) },
+		func() bool {
+			return len(b.Tree()) == 2+len(s.Workers)
+		})
 	v := snapshot{generation: s.Generation, master: s.MasterPID, workers: s.PIDs(""), listeners: s.Listeners}
 	slices.Sort(v.workers)
 	v.supervisorFDs, v.masterFDs = restingFDs(tb, s.SupervisorPID), restingFDs(tb, s.MasterPID)
@@ -180,6 +182,7 @@ func restingFDs(tb testing.TB, pid int) (kinds map[string]int) {
 }
 
 func (v snapshot) String() string {
-	return fmt.Sprintf("generation %d, master %d, workers %v, tree %v, listeners %v, open files of the supervisor %v, of the master %v",
+	return fmt.Sprintf("generation %d, master %d, workers %v, tree %v, listeners %v, open files of the supervisor %v,"+
+		" of the master %v",
 		v.generation, v.master, v.workers, v.tree, v.listeners, v.supervisorFDs, v.masterFDs)
 }

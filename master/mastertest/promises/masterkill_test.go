@@ -29,15 +29,18 @@ func withSteps(tb testing.TB, s site) (*mastertest.Baton, *mastertest.Steps) {
 	}), steps
 }
 
-// putEveryKind puts clients of all classes that speak plain HTTP/1.1 to work, one or two of each, and not at full speed: who
-// starves them of CPU makes their connections late, and that is not what is tested. It returns when they are served.
+// putEveryKind puts clients of all classes that speak plain HTTP/1.1 to work, one or two of each, and not at full
+// speed: who starves them of CPU makes their connections late, and that is not what is tested. It returns when they are
+// served.
 func putEveryKind(tb testing.TB, address string) *load.Runner {
 	tb.Helper()
-	classes, err := load.ParseClasses("new=2,reader=1,writer=2,idle=1,silent=1,pipelined=1,dribble=1,continue=1,upload=1,download=1")
+	classes, err := load.ParseClasses("new=2,reader=1,writer=2,idle=1,silent=1,pipelined=1,dribble=1,continue=1," +
+		"upload=1,download=1")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r := load.Start(context.Background(), load.Config{Target: address, Classes: classes, MaxPause: 60 * time.Millisecond})
+	r := load.Start(context.Background(),
+		load.Config{Target: address, Classes: classes, MaxPause: 60 * time.Millisecond})
 	mastertest.Await(tb, mastertest.Text("the first answers"), func() bool { return r.Answers() > 50 })
 	return r
 }
@@ -78,7 +81,8 @@ func TestMasterKilled(t *testing.T) {
 		st := awaitMaster(t, a.b, a.before.master)
 		workers := st.PIDs("")
 		slices.Sort(workers)
-		if !slices.Equal(workers, a.before.workers) || st.Generation != a.before.generation || st.Crashes != 0 || st.CutRequests != 0 {
+		if !slices.Equal(workers, a.before.workers) || st.Generation != a.before.generation || st.Crashes != 0 ||
+			st.CutRequests != 0 {
 			t.Errorf("%+v\nbefore: %v", st, a.before)
 		}
 		if st.MasterRestarts < 5 || !reflect.DeepEqual(st.Listeners, a.before.listeners) {
@@ -86,7 +90,8 @@ func TestMasterKilled(t *testing.T) {
 		}
 		a.b.Reload()
 		after := takeSnapshot(t, a.b)
-		if !reflect.DeepEqual(after.supervisorFDs, a.before.supervisorFDs) || !reflect.DeepEqual(after.masterFDs, a.before.masterFDs) {
+		if !reflect.DeepEqual(after.supervisorFDs, a.before.supervisorFDs) ||
+			!reflect.DeepEqual(after.masterFDs, a.before.masterFDs) {
 			t.Errorf("before %v\nafter  %v", a.before, after)
 		}
 	}
@@ -155,7 +160,8 @@ func TestMasterKilledInReload(t *testing.T) {
 			if !committed && r.Code == 0 && st.LastReload.OK && st.Generation == before.generation+1 {
 				return // the master died before it had answered with an id, and `baton reload` asked the next one
 			}
-			if !committed && (r.Code != 1 || !strings.Contains(r.Stderr, "died") || st.LastReload.OK || !slices.Equal(after.workers, before.workers)) {
+			if !committed && (r.Code != 1 || !strings.Contains(r.Stderr, "died") || st.LastReload.OK ||
+				!slices.Equal(after.workers, before.workers)) {
 				t.Errorf("%+v, %+v", r, st)
 			}
 			if st.Crashes != 0 || st.CutRequests+st.CutConnections != 0 {
@@ -187,8 +193,8 @@ func TestMasterKilledBeforeItListens(t *testing.T) {
 	}
 }
 
-// TestMasterKilledWhileDraining: the deadline of a drain holds, however many masters there are until then; what it cuts is
-// counted, also if nobody was there to hear of it.
+// TestMasterKilledWhileDraining: the deadline of a drain holds, however many masters there are until then; what it cuts
+// is counted, also if nobody was there to hear of it.
 func TestMasterKilledWhileDraining(t *testing.T) {
 	t.Parallel()
 	s := unwatchedSite(t).with(`drain_timeout = "2s"`)
@@ -330,11 +336,13 @@ func TestMasterThatCrashesAtEachStart(t *testing.T) {
 	})
 	workers := st.PIDs("serving")
 	slices.Sort(workers)
-	if st.MasterPID != 0 || !slices.Equal(workers, before.workers) || st.WorkersWanted != 2 || st.SupervisorPID != b.PID() ||
+	if st.MasterPID != 0 || !slices.Equal(workers, before.workers) || st.WorkersWanted != 2 ||
+		st.SupervisorPID != b.PID() ||
 		st.Generation != 1 || st.Listeners[0].Address != s.listen[0] {
 		t.Errorf("%+v", st)
 	}
-	if r := b.CLI("status"); r.Code != 0 || !strings.Contains(r.Stdout, "no master") || !strings.Contains(r.Stdout, "in a row, last: exit status 7") {
+	if r := b.CLI("status"); r.Code != 0 || !strings.Contains(r.Stdout, "no master") ||
+		!strings.Contains(r.Stdout, "in a row, last: exit status 7") {
 		t.Errorf("%+v", r)
 	}
 	if r := b.CLI("resize", "3"); r.Code != 111 || !strings.Contains(r.Stderr, "there is no master") {
@@ -370,7 +378,8 @@ func TestMasterKilledWithBrokenFiles(t *testing.T) {
 	b.Kill(before.master)
 	st := awaitMaster(t, b, before.master)
 	b.Kill(st.MasterPID)
-	st = b.AwaitStatus("the failure of the one reload", func(st mastertest.Status) bool { return st.Settled() && !st.LastReload.OK })
+	st = b.AwaitStatus("the failure of the one reload",
+		func(st mastertest.Status) bool { return st.Settled() && !st.LastReload.OK })
 	workers := st.PIDs("")
 	slices.Sort(workers)
 	if !slices.Equal(workers, before.workers) || st.Generation != 1 || st.Version != "v1" || st.LastReload.ID != 1 {

@@ -9,9 +9,9 @@ import (
 	"baton/master/mastertest"
 )
 
-// moody is a program of the library whose workers do what the files of its directory and its clients say. "hold" keeps a
-// worker from being ready, "fail" makes it fail before; /eat takes 192 MB for good, /deadlock never gives a lock back that
-// the worker's heartbeat wants, and /spin takes a CPU for good, without a moment at which Go could take it back if
+// moody is a program of the library whose workers do what the files of its directory and its clients say. "hold" keeps
+// a worker from being ready, "fail" makes it fail before; /eat takes 192 MB for good, /deadlock never gives a lock back
+// that the worker's heartbeat wants, and /spin takes a CPU for good, without a moment at which Go could take it back if
 // GODEBUG=asyncpreemptoff=1. Its configuration is config.json.
 const moody = `package main
 
@@ -122,8 +122,8 @@ func exists(name string) bool {
 }
 `
 
-// inline makes its workers serve one connection after the other, each from a queue of its own; after /last a connection ends,
-// and /stuck has no end.
+// inline makes its workers serve one connection after the other, each from a queue of its own; after /last a connection
+// ends, and /stuck has no end.
 const inline = "INLINE=1"
 
 // startMoody starts it, with keys of master.Config.
@@ -138,7 +138,8 @@ func startMoody(tb testing.TB, config map[string]any, env ...string) (b *mastert
 	}
 	b = mastertest.Start(tb, mastertest.Options{
 		Binary: mastertest.Build(tb, mastertest.BuildOptions{
-			Package: "./master/zz_moody", Add: map[string]string{"main.go": moody}, NoRace: true, // or memory is another thing
+			// or memory is another thing
+			Package: "./master/zz_moody", Add: map[string]string{"main.go": moody}, NoRace: true,
 		}),
 		Args: []string{}, Files: map[string]string{"config.json": string(text)}, Env: env,
 	})

@@ -8,8 +8,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// TestSupervisorDiesWhileGenerationsDrain: the workers of older generations are nobody's children then. A request of theirs
-// finishes, and one that stands still (SIGSTOP) is killed when the stop's time is over.
+// TestSupervisorDiesWhileGenerationsDrain: the workers of older generations are nobody's children then. A request of
+// theirs finishes, and one that stands still (SIGSTOP) is killed when the stop's time is over.
 func TestSupervisorDiesWhileGenerationsDrain(t *testing.T) {
 	for _, stands := range []bool{false, true} {
 		t.Run(map[bool]string{false: "finishes", true: "stands still"}[stands], func(t *testing.T) {

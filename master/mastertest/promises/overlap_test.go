@@ -44,7 +44,8 @@ func wantAllServed(t *testing.T, b *mastertest.Baton, addresses []string) {
 
 // awaitRestart waits for the master in the place of a killed one.
 func awaitRestart(b *mastertest.Baton) {
-	b.AwaitStatus("a restarted master", func(st mastertest.Status) bool { return st.MasterRestarts == 1 && st.Settled() })
+	b.AwaitStatus("a restarted master",
+		func(st mastertest.Status) bool { return st.MasterRestarts == 1 && st.Settled() })
 }
 
 // TestAddressesThatOverlap: they are served at a start, after a reload, by a restarted master, and after a reload
@@ -167,7 +168,8 @@ func TestPortTakenAfterBind(t *testing.T) {
 			serveOthers()
 
 			foreign.Close()
-			st := b.AwaitStatus("the listener", func(st mastertest.Status) bool { return st.Listeners[1].State == "listening" })
+			st := b.AwaitStatus("the listener",
+				func(st mastertest.Status) bool { return st.Listeners[1].State == "listening" })
 			if len(st.Warnings) != 0 || st.Crashes != 1 {
 				t.Errorf("%+v", st)
 			}
@@ -207,7 +209,8 @@ func TestManyListeners(t *testing.T) {
 	for _, address := range some {
 		wantText(t, b, address, "one")
 	}
-	mastertest.Await(t, mastertest.Text("the address to be free"), func() bool { return mastertest.Bindable(gone) == nil })
+	mastertest.Await(t, mastertest.Text("the address to be free"),
+		func() bool { return mastertest.Bindable(gone) == nil })
 	for i := range 300 {
 		s.listen = append(s.listen, fmt.Sprintf("127.4.%d.%d:%s", i/200, 1+i%200, port))
 	}

@@ -63,7 +63,10 @@ func readAnswer(c net.Conn) ends {
 func TestNobodyTakes(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]func(b *mastertest.Baton, s site){
-		"handover = false": func(b *mastertest.Baton, s site) { s.socket = "handover = false"; b.WriteConfig(s.String()) },
+		"handover = false": func(b *mastertest.Baton, s site) {
+			s.socket = "handover = false"
+			b.WriteConfig(s.String())
+		},
 		"tls": func(b *mastertest.Baton, s site) {
 			p := newPair(t, "one")
 			b.WriteFile("cert.pem", p.cert)
@@ -71,7 +74,10 @@ func TestNobodyTakes(t *testing.T) {
 			s.socket = "transport = \"tls\"\ntls = { cert = \"cert.pem\", key = \"key.pem\" }"
 			b.WriteConfig(s.String())
 		},
-		"another protocol": func(b *mastertest.Baton, s site) { s.socket = "process = \"echo\""; b.WriteConfig(s.String()) },
+		"another protocol": func(b *mastertest.Baton, s site) {
+			s.socket = "process = \"echo\""
+			b.WriteConfig(s.String())
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -106,7 +112,8 @@ func TestNextProgramTakesNothing(t *testing.T) {
 	t.Parallel()
 	address := mastertest.FreePort(t)
 	b := mastertest.Start(t, mastertest.Options{
-		Binary: mastertest.BuildProgram(t, smallest), Args: []string{address}, Env: []string{"BATON_CONTROL=baton.sock"},
+		Binary: mastertest.BuildProgram(t, smallest), Args: []string{address},
+		Env: []string{"BATON_CONTROL=baton.sock"},
 	})
 	k := keepSome(t, address)
 	b.ReplaceBinary(mastertest.BuildProgram(t, ownWorker))

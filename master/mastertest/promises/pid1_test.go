@@ -37,7 +37,8 @@ func TestPID1(t *testing.T) {
 	b.Signal(unix.SIGTTIN)
 	b.AwaitStatus("one more worker", func(st mastertest.Status) bool { return st.WorkersWanted == 3 && st.Settled() })
 	b.Signal(unix.SIGTTOU)
-	st = b.AwaitStatus("one less worker", func(st mastertest.Status) bool { return st.WorkersWanted == 2 && st.Settled() })
+	st = b.AwaitStatus("one less worker",
+		func(st mastertest.Status) bool { return st.WorkersWanted == 2 && st.Settled() })
 
 	b.Kill(b.Outside(st.MasterPID))
 	b.Kill(b.Outside(st.Workers[0].PID))
@@ -53,8 +54,8 @@ func TestPID1(t *testing.T) {
 	}
 }
 
-// orphans makes processes that lose their parent, as `docker exec` would. Those that end are reaped; two are left: one that
-// obeys TERM, and one that does not.
+// orphans makes processes that lose their parent, as `docker exec` would. Those that end are reaped; two are left: one
+// that obeys TERM, and one that does not.
 func orphans(t *testing.T, b *mastertest.Baton) {
 	t.Helper()
 	if err := unix.Mkfifo(b.Path("fifo"), 0o600); err != nil {
@@ -112,8 +113,8 @@ func TestPID1Stops(t *testing.T) {
 	}
 }
 
-// TestStrangers: what a shell has left running before it became baton does not hold up a stop, and is asked before it is
-// killed.
+// TestStrangers: what a shell has left running before it became baton does not hold up a stop, and is asked before it
+// is killed.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	if err := unix.Access("/bin/sh", unix.X_OK); err != nil {

@@ -14,8 +14,8 @@ import (
 	"baton/scripts/load"
 )
 
-// awaitRecycled waits until n workers have been recycled. All the time each slot has a worker that serves, and there is at
-// most one process more than slots.
+// awaitRecycled waits until n workers have been recycled. All the time each slot has a worker that serves, and there is
+// at most one process more than slots.
 func awaitRecycled(tb testing.TB, b *mastertest.Baton, n int64) mastertest.Status {
 	tb.Helper()
 	return b.AwaitStatus(fmt.Sprint(n, " recycled workers"), func(s mastertest.Status) bool {
@@ -130,7 +130,8 @@ func TestRecycleByMemoryInVain(t *testing.T) {
 	b.AwaitLog("longer pauses", 0, func(text string) bool { return strings.Contains(text, "again=2 pause=2s") })
 }
 
-// TestRecycleInReloads: a worker that is due, or just being replaced, is no trouble for a reload, nor the other way round.
+// TestRecycleInReloads: a worker that is due, or just being replaced, is no trouble for a reload, nor the other way
+// round.
 func TestRecycleInReloads(t *testing.T) {
 	t.Parallel()
 	for _, socket := range []string{"", "reuse_port = true"} {
@@ -145,7 +146,8 @@ func TestRecycleInReloads(t *testing.T) {
 				b.Reload()
 				if i%3 == 0 {
 					before := b.Status().Recycled
-					b.AwaitStatus("recycling in the new generation", func(s mastertest.Status) bool { return s.Recycled > before+1 })
+					b.AwaitStatus("recycling in the new generation",
+						func(s mastertest.Status) bool { return s.Recycled > before+1 })
 				}
 			})
 			wantKept(t, wantNoLoss(t, clients))
@@ -171,14 +173,17 @@ func TestRecycleMasterKilled(t *testing.T) {
 			return s.Recycled > before.Recycled && len(s.PIDs("recycling")) > 0
 		})
 		b.Kill(st.MasterPID)
-		b.AwaitStatus("another master", func(s mastertest.Status) bool { return s.MasterPID > 0 && s.MasterPID != st.MasterPID })
+		b.AwaitStatus("another master",
+			func(s mastertest.Status) bool { return s.MasterPID > 0 && s.MasterPID != st.MasterPID })
 	}
 	wantKept(t, wantNoLoss(t, clients))
 	wantNothingCut(t, b.AwaitSettled())
 }
 
 // heldRecycling starts two workers of which one is being replaced, by one that does not get ready.
-func heldRecycling(t *testing.T, config map[string]any) (b *mastertest.Baton, address string, old, young status.Worker) {
+func heldRecycling(
+	t *testing.T, config map[string]any,
+) (b *mastertest.Baton, address string, old, young status.Worker) {
 	t.Helper()
 	config["MaxRequests"], config["Workers"] = 1, 2
 	b, address = startMoody(t, config)
@@ -221,7 +226,8 @@ func TestRecycleInterrupted(t *testing.T) {
 				st := b.Status()
 				b.Kill(st.MasterPID)
 				b.AwaitStatus("an adopted replacement", func(s mastertest.Status) bool {
-					return s.MasterPID > 0 && s.MasterPID != st.MasterPID && slices.Contains(s.PIDs("recycling"), old) && slices.Contains(s.PIDs("starting"), young)
+					return s.MasterPID > 0 && s.MasterPID != st.MasterPID &&
+						slices.Contains(s.PIDs("recycling"), old) && slices.Contains(s.PIDs("starting"), young)
 				})
 			}
 			letGo(t, b, "hold")
@@ -229,7 +235,7 @@ func TestRecycleInterrupted(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 		},
-		"the master is killed, and the worker gets ready meanwhile": func(t *testing.T, b *mastertest.Baton, _ string, old, young int) {
+		"the worker gets ready while the master is killed": func(t *testing.T, b *mastertest.Baton, _ string, old, young int) {
 			master := b.Status().MasterPID
 			signal(t, master, unix.SIGSTOP)
 			letGo(t, b, "hold")
@@ -254,7 +260,8 @@ func TestRecycleInterrupted(t *testing.T) {
 				t.Error(err)
 			}
 			letGo(t, b, "hold")
-			b.AwaitStatus("another try", func(s mastertest.Status) bool { return s.Recycled > 0 && !has(s, old) && len(s.Warnings) == 0 })
+			b.AwaitStatus("another try",
+				func(s mastertest.Status) bool { return s.Recycled > 0 && !has(s, old) && len(s.Warnings) == 0 })
 		},
 		"a reload": func(t *testing.T, b *mastertest.Baton, _ string, old, young int) {
 			b.Signal(unix.SIGHUP)
@@ -294,7 +301,8 @@ func TestRecycleInterrupted(t *testing.T) {
 func TestRecycleNeverReady(t *testing.T) {
 	t.Parallel()
 	b, address, old, young := heldRecycling(t, map[string]any{"ReadyTimeout": 500 * time.Millisecond})
-	st := b.AwaitStatus("a warning", func(s mastertest.Status) bool { return len(s.Warnings) == 1 && !has(s, young.PID) })
+	st := b.AwaitStatus("a warning",
+		func(s mastertest.Status) bool { return len(s.Warnings) == 1 && !has(s, young.PID) })
 	if !strings.Contains(st.Warnings[0], "not ready in time") || !has(st, old.PID) || st.Recycled != 0 {
 		t.Errorf("%+v", st)
 	}

@@ -73,7 +73,8 @@ func TestReloadLosesNothing(t *testing.T) {
 					t.Errorf("version %s has never answered", v)
 				}
 			}
-			t.Logf("%d requests on %d connections, p99.9 %v", report.Total.Requests, report.Total.Connections, report.Total.Latency.P999)
+			t.Logf("%d requests on %d connections, p99.9 %v", report.Total.Requests, report.Total.Connections,
+				report.Total.Latency.P999)
 		})
 	}
 }
@@ -130,12 +131,14 @@ func TestSlowClientsLoseNothing(t *testing.T) {
 	}
 	s := unwatchedSite(t)
 	s.routes = "[[route]]\npath = \"/files\"\nstatic = \"files\"\n"
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Files: map[string]string{"files/large": string(large)}})
+	b := mastertest.Start(t, mastertest.Options{Config: s.String(),
+		Files: map[string]string{"files/large": string(large)}})
 	classes, err := load.ParseClasses("idle=8,aged=8,silent=8,dribble=4,continue=4,upload=4,download=4")
 	if err != nil {
 		t.Fatal(err)
 	}
-	clients := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: classes, LargePath: "/files/large", Large: large})
+	clients := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: classes, LargePath: "/files/large",
+		Large: large})
 	mastertest.Await(t, mastertest.Text("the first answers"), func() bool { return clients.Answers() > 20 })
 	pace(t, 10, 400*time.Millisecond, func(i int) {
 		b.Signal(unix.SIGHUP)
@@ -284,7 +287,8 @@ func TestReloadTellsTheTruth(t *testing.T) {
 				all.Go(func() {
 					r := b.CLI("reload")
 					if want := map[bool]int{true: 0, false: 1}[good]; r.Code != want {
-						t.Errorf("round %d, reload %d: exit code %d, want %d: %s%s", round, i, r.Code, want, r.Stdout, r.Stderr)
+						t.Errorf("round %d, reload %d: exit code %d, want %d: %s%s", round, i, r.Code, want, r.Stdout,
+							r.Stderr)
 					}
 					if !good && !strings.Contains(r.Stderr, "unknown") {
 						t.Errorf("round %d, reload %d: no reason in %q", round, i, r.Stderr)

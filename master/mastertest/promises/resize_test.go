@@ -24,7 +24,8 @@ func putQuickLoad(tb testing.TB, address string) quickly {
 		fresh: load.Start(tb.Context(), load.Config{Target: address, Classes: fresh, MaxPause: -1}),
 		kept:  load.Start(tb.Context(), load.Config{Target: address, Classes: load.Mix(1, 8, 8)}),
 	}
-	mastertest.Await(tb, mastertest.Text("the first answers"), func() bool { return q.fresh.Answers() > 200 && q.kept.Answers() > 100 })
+	mastertest.Await(tb, mastertest.Text("the first answers"),
+		func() bool { return q.fresh.Answers() > 200 && q.kept.Answers() > 100 })
 	return q
 }
 
@@ -45,8 +46,8 @@ func resize(tb testing.TB, b *mastertest.Baton, n int) {
 	})
 }
 
-// TestReusePortResizeLosesNothing is P7 with a queue for each slot, and new connections at full speed: between sizes, with
-// reloads that succeed, and with some that fail after they have bound sockets for more slots.
+// TestReusePortResizeLosesNothing is P7 with a queue for each slot, and new connections at full speed: between sizes,
+// with reloads that succeed, and with some that fail after they have bound sockets for more slots.
 func TestReusePortResizeLosesNothing(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
@@ -58,7 +59,8 @@ func TestReusePortResizeLosesNothing(t *testing.T) {
 	s := unwatchedSite(t)
 	s.socket = "reuse_port = true"
 	// Without the race detector, which would leave the workers no time to be loaded.
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
+	b := mastertest.Start(t, mastertest.Options{Config: s.String(),
+		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
 	broken := s
 	broken.workers = 9
 	broken.routes += fmt.Sprintf("[[listen]]\naddress = %q\n", taken.Addr())
@@ -173,7 +175,8 @@ func TestManySlotsGo(t *testing.T) {
 	s := unwatchedSite(t)
 	s.listen = append(s.listen, mastertest.FreePort(t))
 	s.socket, s.workers = "reuse_port = true", 128
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
+	b := mastertest.Start(t, mastertest.Options{Config: s.String(),
+		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
 	s.workers = 16
 	b.WriteConfig(s.String())
 	b.Reload()

@@ -93,9 +93,13 @@ func TestAddressChangesItsShape(t *testing.T) {
 				}
 				sleep(150 * time.Millisecond)
 				wide := shape.host != "127.0.0.1"
-				mastertest.Await(t, func() string { return fmt.Sprint("the listeners of shape ", i, ": ", listeners(t, port)) }, func() bool {
-					return (listeners(t, port)["*"] > 0) == wide
-				})
+				mastertest.Await(t,
+					func() string {
+						return fmt.Sprint("the listeners of shape ", i, ": ",
+							listeners(t, port))
+					}, func() bool {
+						return (listeners(t, port)["*"] > 0) == wide
+					})
 				if t.Failed() {
 					break
 				}

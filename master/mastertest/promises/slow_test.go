@@ -23,7 +23,8 @@ func TestHalfBodiesLeaveRoom(t *testing.T) {
 	for _, path := range []string{"/echo", "/text", "/"} {
 		for range 40 {
 			c := keep(t, s.listen[0])
-			if _, err := io.WriteString(c, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n1"); err != nil {
+			if _, err := io.WriteString(c,
+				"POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n1"); err != nil {
 				t.Fatal(err)
 			}
 			half = append(half, c)

@@ -100,7 +100,8 @@ var smugglers = []struct {
 	{"a chunk size that is none", head("Transfer-Encoding: chunked") + "zz\r\nhello\r\n" + lastChunk, 0},
 	{"a negative chunk size", head("Transfer-Encoding: chunked") + "-5\r\nhello\r\n" + lastChunk, 0},
 	{"a chunk size with 0x", head("Transfer-Encoding: chunked") + "0x5\r\nhello\r\n" + lastChunk, 0},
-	{"a chunk size that overflows", head("Transfer-Encoding: chunked") + "10000000000000005\r\nhello\r\n" + lastChunk, 0},
+	{"a chunk size that overflows", head("Transfer-Encoding: chunked") + "10000000000000005\r\nhello\r\n" + lastChunk,
+		0},
 	{"no chunk size", head("Transfer-Encoding: chunked") + "\r\nhello\r\n" + lastChunk, 0},
 	{"a chunk extension with LF", head("Transfer-Encoding: chunked") + "5;a\nhello\r\n" + lastChunk, 0},
 	{"a chunk size with LF", head("Transfer-Encoding: chunked") + "5\nhello\r\n" + lastChunk, 0},
@@ -166,13 +167,14 @@ func (u *upstream) take() (seen []*http.Request, raw string) {
 	return seen, raw
 }
 
-// TestSmuggling: what servers and proxies have been found to understand in different ways is refused, and what follows it
-// on the connection is never taken for a request, by us or by an upstream.
+// TestSmuggling: what servers and proxies have been found to understand in different ways is refused, and what follows
+// it on the connection is never taken for a request, by us or by an upstream.
 func TestSmuggling(t *testing.T) {
 	t.Parallel()
 	up := newUpstream(t)
 	s := unwatchedSite(t)
-	s.routes = fmt.Sprintf("[[route]]\npath = \"/up\"\nproxy = %q\n[[route]]\npath = \"/smuggled\"\nrespond = \"SMUGGLED\"\n", up.URL)
+	s.routes = fmt.Sprintf("[[route]]\npath = \"/up\"\nproxy = %q\n[[route]]\npath = \"/smuggled\"\n"+
+		"respond = \"SMUGGLED\"\n", up.URL)
 	b := start(t, s)
 	n := 0
 	for _, tc := range smugglers {
@@ -182,11 +184,13 @@ func TestSmuggling(t *testing.T) {
 				id := fmt.Sprintf("%s/%d", path, n)
 				answer, err := tryExchange(t, s.listen[0], strings.ReplaceAll(tc.bytes, "PATH", id)+smuggled, split)
 				seen, raw := up.take()
-				seen = slices.DeleteFunc(seen, func(r *http.Request) bool { return r.URL.Path != "/"+id }) // of the one before
+				// of the one before
+				seen = slices.DeleteFunc(seen, func(r *http.Request) bool { return r.URL.Path != "/"+id })
 				name := fmt.Sprintf("%s, /%s, in pieces %v", tc.name, path, split)
 				want := fmt.Sprintf("HTTP/1.1 %d ", tc.status)
 				switch {
-				case err != nil && (tc.status != 0 || !errors.Is(err, syscall.ECONNRESET)): // as net/http ends a broken body
+				// as net/http ends a broken body
+				case err != nil && (tc.status != 0 || !errors.Is(err, syscall.ECONNRESET)):
 					t.Errorf("%s: the connection ends with %v after %q", name, err, answer)
 				case strings.Contains(answer, "SMUGGLED") || strings.Contains(raw, "/smuggled"):
 					t.Errorf("%s: smuggled: %q; the upstream saw %q", name, answer, raw)
@@ -246,7 +250,8 @@ func TestProxyPolicy(t *testing.T) {
 	start(t, s)
 	answer := exchange(t, s.listen[0], "POST http://other/up?a=1;b=%zz HTTP/1.1\r\nHost: x\r\n"+
 		"Connection: close, X-Forwarded-For, X-Secret, Content-Length\r\nX-Secret: 1\r\nX-Kept: 2\r\n"+
-		"X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: bank\r\nForwarded: for=10.0.0.1\r\n"+
+		"X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: bank\r\n"+
+		"Forwarded: for=10.0.0.1\r\n"+
 		"Keep-Alive: timeout=5\r\nProxy-Authorization: Basic eA==\r\nProxy-Connection: keep-alive\r\nTE: gzip\r\n"+
 		"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nContent-Length: 5\r\n\r\nhello", false)
 	seen, raw := up.take()
@@ -262,13 +267,15 @@ func TestProxyPolicy(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, values, w)
 		}
 	}
-	if r := seen[0]; r.Host != strings.TrimPrefix(up.URL, "http://") || r.RequestURI != "/up?a=1;b=%zz" || r.Method != http.MethodPost {
+	if r := seen[0]; r.Host != strings.TrimPrefix(up.URL, "http://") || r.RequestURI != "/up?a=1;b=%zz" ||
+		r.Method != http.MethodPost {
 		t.Errorf("%s %s, host %s", r.Method, r.RequestURI, r.Host)
 	}
 
 	// A client that asks for HTTP/2 in the clear would speak to the upstream past all routes.
-	answer = exchange(t, s.listen[0], "GET /up HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n"+
-		"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n", false)
+	answer = exchange(t, s.listen[0],
+		"GET /up HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n"+
+			"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n", false)
 	if seen, raw := up.take(); len(seen) != 1 || seen[0].Header.Get("Upgrade") != "" || strings.Contains(raw, "HTTP2") {
 		t.Errorf("%q; the upstream saw %q", answer, raw)
 	}

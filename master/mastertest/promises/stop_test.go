@@ -12,8 +12,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// shortTimeout is how long is waited for what has nothing to wait for. It is not a measure of speed: tests in which something
-// could be waited for make that last longer, or fail otherwise.
+// shortTimeout is how long is waited for what has nothing to wait for. It is not a measure of speed: tests in which
+// something could be waited for make that last longer, or fail otherwise.
 const shortTimeout = 15 * time.Second
 
 // TestStopAtRest is P5 where it is easiest.
@@ -134,14 +134,16 @@ func TestStopInReload(t *testing.T) {
 				t.Parallel()
 				steps := mastertest.NewSteps(t)
 				s := unwatchedSite(t).with(`stop_timeout = "2s"`)
-				b := mastertest.Start(t, mastertest.Options{Config: s.String(), Env: []string{steps.Env()}, Binary: binary})
+				b := mastertest.Start(t, mastertest.Options{Config: s.String(), Env: []string{steps.Env()},
+					Binary: binary})
 				answers := askSlowly(t, b, s.listen[0], "/slow1", 1)
 				await := steps.HoldAt(step)
 				b.Signal(unix.SIGHUP)
 				held := await()
 				b.Signal(unix.SIGTERM)
 				if !stuck {
-					b.AwaitLog("the word that it stops", 0, func(text string) bool { return strings.Contains(text, "stopping") })
+					b.AwaitLog("the word that it stops", 0,
+						func(text string) bool { return strings.Contains(text, "stopping") })
 					held.ReleaseOrGone()
 				}
 				wantExit(t, b, 0, 2*time.Second+shortTimeout)
@@ -160,7 +162,8 @@ func TestStopWithStoppedProcess(t *testing.T) {
 			t.Parallel()
 			b := start(t, unwatchedSite(t).with(`stop_timeout = "2s"`))
 			st := b.Status()
-			pids := map[string][]int{"worker": st.PIDs("")[:1], "master": {st.MasterPID}, "all but the supervisor": append(st.PIDs(""), st.MasterPID)}[who]
+			pids := map[string][]int{"worker": st.PIDs("")[:1], "master": {st.MasterPID},
+				"all but the supervisor": append(st.PIDs(""), st.MasterPID)}[who]
 			for _, pid := range pids {
 				signal(t, pid, unix.SIGSTOP)
 			}

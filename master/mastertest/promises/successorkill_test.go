@@ -13,7 +13,8 @@ import (
 	"baton/scripts/load"
 )
 
-// TestSuccessorKilledAtAnyMoment: the reload has failed and nothing has changed, or it is done; `baton reload` says which.
+// TestSuccessorKilledAtAnyMoment: the reload has failed and nothing has changed, or it is done; `baton reload` says
+// which.
 func TestSuccessorKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
@@ -36,7 +37,8 @@ func TestSuccessorKilledAtAnyMoment(t *testing.T) {
 		r := wait()
 		after := b.AwaitSettled()
 		switch {
-		case r.Code == 1 && after.Generation == before.Generation && slices.Equal(before.PIDs(""), after.PIDs("")) && !after.LastReload.OK:
+		case r.Code == 1 && after.Generation == before.Generation && slices.Equal(before.PIDs(""), after.PIDs("")) &&
+			!after.LastReload.OK:
 			failed++
 		case r.Code == 0 && after.Generation == before.Generation+1 && after.LastReload.OK:
 			done++

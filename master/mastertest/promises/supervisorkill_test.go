@@ -11,8 +11,8 @@ import (
 	"baton/master/mastertest"
 )
 
-// TestSupervisorKilled is P6 for the process that was started: everything else stops by itself, gracefully, whatever it is
-// doing, and nothing is left.
+// TestSupervisorKilled is P6 for the process that was started: everything else stops by itself, gracefully, whatever it
+// is doing, and nothing is left.
 func TestSupervisorKilled(t *testing.T) {
 	type scene struct {
 		name string
@@ -35,7 +35,8 @@ func TestSupervisorKilled(t *testing.T) {
 	scenes := []scene{
 		{"at rest", func(_ *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { b.Kill(b.PID()) }},
 		{"stopped first", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { both(t, b) }},
-		{"with the master", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { both(t, b, b.Status().MasterPID) }},
+		{"with the master",
+			func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { both(t, b, b.Status().MasterPID) }},
 		{"while a generation drains", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) {
 			reload(t, b)
 			b.Kill(b.PID())
@@ -59,22 +60,24 @@ func TestSupervisorKilled(t *testing.T) {
 		}},
 	}
 	for _, step := range slices.Concat(mastertest.StepsBeforeCommit(), mastertest.StepsAfterCommit()) {
-		scenes = append(scenes, scene{"in a reload, " + step, func(_ *testing.T, b *mastertest.Baton, steps *mastertest.Steps) {
-			await := steps.HoldAt(step)
-			b.Signal(unix.SIGHUP)
-			held := await()
-			b.Kill(b.PID())
-			held.Release()
-		}})
+		scenes = append(scenes, scene{"in a reload, " + step,
+			func(_ *testing.T, b *mastertest.Baton, steps *mastertest.Steps) {
+				await := steps.HoldAt(step)
+				b.Signal(unix.SIGHUP)
+				held := await()
+				b.Kill(b.PID())
+				held.Release()
+			}})
 	}
 	for _, step := range []string{"spawned", "ready", "committed", "granted"} {
-		scenes = append(scenes, scene{"in a reload, with both masters, " + step, func(t *testing.T, b *mastertest.Baton, steps *mastertest.Steps) {
-			await := steps.HoldAt(step)
-			b.Signal(unix.SIGHUP)
-			held := await()
-			b.Kill(held.PID)
-			both(t, b, masters(b)...)
-		}})
+		scenes = append(scenes, scene{"in a reload, with both masters, " + step,
+			func(t *testing.T, b *mastertest.Baton, steps *mastertest.Steps) {
+				await := steps.HoldAt(step)
+				b.Signal(unix.SIGHUP)
+				held := await()
+				b.Kill(held.PID)
+				both(t, b, masters(b)...)
+			}})
 	}
 	for _, sc := range scenes {
 		t.Run(sc.name, func(t *testing.T) {
@@ -111,7 +114,8 @@ func TestSupervisorKilledCutsInTime(t *testing.T) {
 			b := start(t, s)
 			answers := askSlowly(t, b, s.listen[0], "/slow6", 1)
 			b.Reload()
-			st := b.AwaitStatus("a generation that drains", func(st mastertest.Status) bool { return len(st.PIDs("draining")) > 0 })
+			st := b.AwaitStatus("a generation that drains",
+				func(st mastertest.Status) bool { return len(st.PIDs("draining")) > 0 })
 			signal(t, b.PID(), unix.SIGSTOP)
 			if alone {
 				b.Kill(st.MasterPID)
@@ -135,7 +139,8 @@ func TestTwoStarters(t *testing.T) {
 	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Shell: script})
 	log, last := 0, 0
 	for i := range 10 * *repeat {
-		st := b.AwaitStatus("the winner of the next round", func(st mastertest.Status) bool { return st.SupervisorPID != last && st.Settled() })
+		st := b.AwaitStatus("the winner of the next round",
+			func(st mastertest.Status) bool { return st.SupervisorPID != last && st.Settled() })
 		last = st.SupervisorPID
 		b.AwaitLog("who runs", log, func(text string) bool {
 			return strings.Contains(text, fmt.Sprintf("baton is running already, supervisor PID %d", st.SupervisorPID))

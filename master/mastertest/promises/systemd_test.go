@@ -117,7 +117,8 @@ func TestSystemdReloadWhileReloading(t *testing.T) {
 			held := await()
 			from := len(b.Log())
 			wait := sd.StartReload(b)
-			b.AwaitLog("the second request", from, func(text string) bool { return strings.Contains(text, "reload requested") })
+			b.AwaitLog("the second request", from,
+				func(text string) bool { return strings.Contains(text, "reload requested") })
 			held.Release()
 			heard := wait()
 			if got := mastertest.States(heard); got != want {
@@ -134,10 +135,11 @@ func wantBalanced(tb testing.TB, sd *mastertest.Systemd, b *mastertest.Baton) {
 	b.Reload()
 	b.AwaitSettled()
 	var heard []mastertest.Notification
-	mastertest.Await(tb, func() string { return fmt.Sprint("the last RELOADING=1 to be answered: ", heard) }, func() bool {
-		heard = append(heard, sd.Heard()...)
-		return strings.HasSuffix(mastertest.States(heard), "READY")
-	})
+	mastertest.Await(tb, func() string { return fmt.Sprint("the last RELOADING=1 to be answered: ", heard) },
+		func() bool {
+			heard = append(heard, sd.Heard()...)
+			return strings.HasSuffix(mastertest.States(heard), "READY")
+		})
 }
 
 // TestSystemdStorm: systemd reloads while others do so without a pause.
@@ -170,7 +172,8 @@ func TestSystemdStorm(t *testing.T) {
 func TestSystemdWatchdog(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
-	opts := mastertest.Pass(t, mastertest.Options{Config: unwatchedSite(t).String(), Env: []string{sd.Env(), "WATCHDOG_USEC=100000"}})
+	opts := mastertest.Pass(t, mastertest.Options{Config: unwatchedSite(t).String(),
+		Env: []string{sd.Env(), "WATCHDOG_USEC=100000"}})
 	b := mastertest.Start(t, opts)
 	beats := func(n int) {
 		t.Helper()
@@ -236,14 +239,15 @@ func TestSystemdThatDoesNotRead(t *testing.T) {
 	b.Stop()
 }
 
-// TestSystemdFollows: the supervisor that has executed another binary goes on with the conversation, and no `systemctl reload`
-// waits for a HUP that was lost meanwhile.
+// TestSystemdFollows: the supervisor that has executed another binary goes on with the conversation, and no `systemctl
+// reload` waits for a HUP that was lost meanwhile.
 func TestSystemdFollows(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
 	s := unwatchedSite(t)
 	unit, _ := unitSocket(t, "tcp", "", "unused")
-	b := mastertest.Start(t, sd.Service(mastertest.Options{Config: s.String(), Env: []string{"WATCHDOG_USEC=1000000"}}, unit))
+	b := mastertest.Start(t, sd.Service(mastertest.Options{Config: s.String(), Env: []string{"WATCHDOG_USEC=1000000"}},
+		unit))
 	pid := b.PID()
 	for i := range 2 {
 		version := b.Upgrade(i)
@@ -284,7 +288,8 @@ func TestSystemdFollows(t *testing.T) {
 	}
 }
 
-// TestSystemdReloadWhileFollowing: the HUP that is lost while the supervisor executes another binary is answered all the same.
+// TestSystemdReloadWhileFollowing: the HUP that is lost while the supervisor executes another binary is answered all
+// the same.
 func TestSystemdReloadWhileFollowing(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)

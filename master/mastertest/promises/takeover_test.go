@@ -66,7 +66,8 @@ func TestResizeInAReload(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 			b.AwaitStatus(fmt.Sprint(tc.want, " workers"), func(st mastertest.Status) bool {
-				return st.WorkersWanted == tc.want && len(st.PIDs("serving")) == tc.want && st.Settled() && st.LastReload.ID == 1
+				return st.WorkersWanted == tc.want && len(st.PIDs("serving")) == tc.want && st.Settled() &&
+					st.LastReload.ID == 1
 			})
 			b.Reload()
 			if st := b.AwaitSettled(); st.WorkersWanted != tc.want || st.WorkersConfig != 2 {
@@ -223,10 +224,12 @@ func TestCommandsHaveAnEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ln.Close()
-		b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).with(fmt.Sprintf("control = %q", path)).String(), NoWait: true})
+		b := mastertest.Start(t,
+			mastertest.Options{Config: unwatchedSite(t).with(fmt.Sprintf("control = %q", path)).String(), NoWait: true})
 		wantExit(t, b, 111, mastertest.Timeout)
 		<-b.Silent()
-		if want := fmt.Sprintf("(pid %d) does not answer; it is not baton", os.Getpid()); !strings.Contains(b.Log(), want) {
+		if want := fmt.Sprintf("(pid %d) does not answer; it is not baton", os.Getpid()); !strings.Contains(b.Log(),
+			want) {
 			t.Errorf("%s, want %s", b.Log(), want)
 		}
 	})

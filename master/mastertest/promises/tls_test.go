@@ -108,7 +108,8 @@ func (c *tlsClient) connection(ctx context.Context) error {
 	for i := 0; ctx.Err() == nil; i++ {
 		_ = nc.SetDeadline(time.Now().Add(mastertest.Timeout))
 		body := strings.Repeat("x", i%3000)
-		if _, err := fmt.Fprintf(nc, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+		if _, err := fmt.Fprintf(nc, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", len(body),
+			body); err != nil {
 			return fmt.Errorf("request %d: %w", i, err)
 		}
 		resp, err := http.ReadResponse(r, nil)
@@ -203,7 +204,8 @@ func TestTLSSessionsResume(t *testing.T) {
 	}
 	before := b.Status()
 	b.Kill(before.MasterPID)
-	b.AwaitStatus("another master", func(s mastertest.Status) bool { return s.MasterPID != before.MasterPID && s.Settled() })
+	b.AwaitStatus("another master",
+		func(s mastertest.Status) bool { return s.MasterPID != before.MasterPID && s.Settled() })
 	b.Reload("--wait")
 	want("after the death of a master")
 }

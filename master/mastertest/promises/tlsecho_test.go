@@ -12,13 +12,14 @@ import (
 	"baton/master/mastertest"
 )
 
-// TestTLSEchoGoesOn: a Process over TLS. Its connection cannot move, so it goes on in the generation that it came to, over
-// several reloads, and new ones come to the newest. Half a message before a reload and half behind it are one.
+// TestTLSEchoGoesOn: a Process over TLS. Its connection cannot move, so it goes on in the generation that it came to,
+// over several reloads, and new ones come to the newest. Half a message before a reload and half behind it are one.
 func TestTLSEchoGoesOn(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "echo")
 	address := mastertest.FreePort(t)
-	s := unwatchedSite(t).withListen(address, `transport = "tls"`, `process = "echo"`, `tls = { cert = "cert.pem", key = "key.pem" }`)
+	s := unwatchedSite(t).withListen(address, `transport = "tls"`, `process = "echo"`,
+		`tls = { cert = "cert.pem", key = "key.pem" }`)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Files: map[string]string{"cert.pem": p.cert, "key.pem": p.key},
 	})

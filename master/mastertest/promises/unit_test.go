@@ -23,7 +23,8 @@ func TestUnit(t *testing.T) {
 	if err != nil {
 		t.Skip("systemd-analyze does not run: ", err)
 	}
-	version, _ := strconv.Atoi(strings.TrimPrefix(regexp.MustCompile(`systemd \d+`).FindString(string(out)), "systemd "))
+	version, _ := strconv.Atoi(strings.TrimPrefix(regexp.MustCompile(`systemd \d+`).FindString(string(out)),
+		"systemd "))
 
 	dir := t.TempDir()
 	binary := mastertest.Build(t, mastertest.BuildOptions{})
@@ -42,7 +43,8 @@ func TestUnit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	text, err := exec.CommandContext(t.Context(), analyze, append([]string{"verify", "--man=no", "--recursive-errors=no"}, units...)...).CombinedOutput()
+	text, err := exec.CommandContext(t.Context(), analyze,
+		append([]string{"verify", "--man=no", "--recursive-errors=no"}, units...)...).CombinedOutput()
 	if err != nil || len(text) > 0 {
 		t.Errorf("systemd %d: %v\n%s", version, err, text)
 	}

@@ -57,7 +57,8 @@ func TestUser(t *testing.T) {
 	wantUser(t, b, 4711, 4712, "4712")
 	st := b.AwaitSettled()
 	b.Kill(st.MasterPID)
-	b.AwaitStatus("another master", func(now mastertest.Status) bool { return now.MasterPID != st.MasterPID && now.Settled() })
+	b.AwaitStatus("another master",
+		func(now mastertest.Status) bool { return now.MasterPID != st.MasterPID && now.Settled() })
 	wantUser(t, b, 4711, 4712, "4712")
 
 	// Another user, and none, by a reload: connections move between them.
@@ -98,8 +99,8 @@ func TestUser(t *testing.T) {
 	}
 }
 
-// filesOf makes a directory that only this user and group may enter, with a file of the user's, one of the group's, and one
-// of root's.
+// filesOf makes a directory that only this user and group may enter, with a file of the user's, one of the group's, and
+// one of root's.
 func filesOf(t *testing.T, uid, gid int) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "files") //nolint:usetesting // the parent of t.TempDir is root's
@@ -162,8 +163,10 @@ func wantUser(tb testing.TB, b *mastertest.Baton, uid, gid int, groups string) {
 	st := b.AwaitSettled()
 	none := strings.Repeat("0", 16)
 	want := map[string]string{
-		"Uid": strings.TrimSpace(strings.Repeat(fmt.Sprint(uid, " "), 4)), "Gid": strings.TrimSpace(strings.Repeat(fmt.Sprint(gid, " "), 4)),
-		"Groups": groups, "NoNewPrivs": "1", "CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": none, "CapAmb": none,
+		"Uid":    strings.TrimSpace(strings.Repeat(fmt.Sprint(uid, " "), 4)),
+		"Gid":    strings.TrimSpace(strings.Repeat(fmt.Sprint(gid, " "), 4)),
+		"Groups": groups, "NoNewPrivs": "1", "CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": none,
+		"CapAmb": none,
 	}
 	for _, pid := range st.PIDs("") {
 		for _, thread := range threads(tb, pid) {
@@ -176,7 +179,8 @@ func wantUser(tb testing.TB, b *mastertest.Baton, uid, gid int, groups string) {
 	}
 	own := mainThread(tb, os.Getpid())
 	for _, pid := range []int{st.SupervisorPID, st.MasterPID} {
-		if main := mainThread(tb, pid); main["Uid"] != "0 0 0 0" || main["NoNewPrivs"] != own["NoNewPrivs"] || main["CapEff"] == none {
+		if main := mainThread(tb, pid); main["Uid"] != "0 0 0 0" || main["NoNewPrivs"] != own["NoNewPrivs"] ||
+			main["CapEff"] == none {
 			tb.Errorf("supervisor or master: %v", main)
 		}
 	}
@@ -230,14 +234,16 @@ func somebody(t *testing.T) (name string, uid, gid int, groups string) {
 	return name, uid, gid, groups
 }
 
-// TestUserInContainer: with no more capabilities than a container's root usually has, so that the master cannot look into
-// processes of other users. A worker of a failed reload that does not run is gone all the same, and so is one at a stop.
+// TestUserInContainer: with no more capabilities than a container's root usually has, so that the master cannot look
+// into processes of other users. A worker of a failed reload that does not run is gone all the same, and so is one at a
+// stop.
 func TestUserInContainer(t *testing.T) {
 	t.Parallel()
 	mastertest.NeedRoot(t)
 	binary := mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}})
 	steps := mastertest.NewSteps(t)
-	const few = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+setfcap"
+	const few = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw," +
+		"+sys_chroot,+setfcap"
 	s := unwatchedSite(t).with(`user = "4711"`, `group = "4712"`, `stop_timeout = "2s"`)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{steps.Env()}, Binary: binary,
@@ -291,7 +297,8 @@ func TestUserWhoMayNotExecute(t *testing.T) {
 func TestUserWithoutRoot(t *testing.T) {
 	t.Parallel()
 	mastertest.NeedRoot(t)
-	const as4711 = `chown 4711 . site.toml; exec setpriv --reuid=4711 --regid=4711 --clear-groups --inh-caps=+net_raw --ambient-caps=+net_raw "$BATON" "$@"`
+	const as4711 = `chown 4711 . site.toml; ` +
+		`exec setpriv --reuid=4711 --regid=4711 --clear-groups --inh-caps=+net_raw --ambient-caps=+net_raw "$BATON" "$@"`
 	t.Run("somebody else", func(t *testing.T) {
 		t.Parallel()
 		config := unwatchedSite(t).with(`user = "4712"`, `group = "4711"`).String()
@@ -301,7 +308,8 @@ func TestUserWithoutRoot(t *testing.T) {
 		if !strings.Contains(b.Log(), "user 4712: only root") {
 			t.Errorf("the log: %q", b.Log())
 		}
-		b = mastertest.Start(t, mastertest.Options{Config: config, Shell: as4711, NoWait: true, Args: []string{"check", "--config", "site.toml"}})
+		b = mastertest.Start(t, mastertest.Options{Config: config, Shell: as4711, NoWait: true,
+			Args: []string{"check", "--config", "site.toml"}})
 		wantExit(t, b, 0, mastertest.Timeout)
 		<-b.Silent()
 		if !strings.Contains(b.Log(), "warning: user 4712: only root") {
@@ -310,7 +318,8 @@ func TestUserWithoutRoot(t *testing.T) {
 	})
 	t.Run("oneself", func(t *testing.T) {
 		t.Parallel()
-		b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).with(`user = "4711"`, `group = "4711"`).String(), Shell: as4711})
+		b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).with(`user = "4711"`,
+			`group = "4711"`).String(), Shell: as4711})
 		st := b.Status()
 		none := strings.Repeat("0", 16)
 		if master := mainThread(t, st.MasterPID); master["CapAmb"] == none {
@@ -318,7 +327,8 @@ func TestUserWithoutRoot(t *testing.T) {
 		}
 		for _, pid := range st.PIDs("") {
 			for _, thread := range threads(t, pid) {
-				if thread["NoNewPrivs"] != "1" || thread["CapInh"]+thread["CapPrm"]+thread["CapEff"]+thread["CapAmb"] != strings.Repeat(none, 4) {
+				if thread["NoNewPrivs"] != "1" ||
+					thread["CapInh"]+thread["CapPrm"]+thread["CapEff"]+thread["CapAmb"] != strings.Repeat(none, 4) {
 					t.Errorf("a worker: %v", thread)
 				}
 			}

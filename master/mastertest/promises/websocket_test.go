@@ -80,7 +80,8 @@ func TestWebSocketReloads(t *testing.T) {
 	plain := mastertest.FreePort(t)
 	s := unwatchedSite(t).with(`drain_timeout = "1500ms"`).withListen(plain, `process = "websocket-echo"`)
 	secure := mastertest.FreePort(t)
-	s = s.withListen(secure, `process = "websocket-echo"`, `transport = "tls"`, `tls = { cert = "cert.pem", key = "key.pem" }`)
+	s = s.withListen(secure, `process = "websocket-echo"`, `transport = "tls"`,
+		`tls = { cert = "cert.pem", key = "key.pem" }`)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Files: map[string]string{"cert.pem": p.cert, "key.pem": p.key},
 	})

@@ -14,7 +14,8 @@ import (
 func main() {
 	address := flag.String("address", "127.0.0.1:8080", "where it listens")
 	files := flag.String("files", "", "a `directory` to serve, below /files/; below /copied/ without sendfile")
-	accept := flag.String("accept", "", "the `way` in which several processes share the port: "+strings.Join(ways, ", "))
+	accept := flag.String("accept", "", "the `way` in which several processes share the port: "+strings.Join(ways,
+		", "))
 	workers := flag.Int("workers", 1, "how many `processes`")
 	flag.Parse()
 	mux := http.NewServeMux()

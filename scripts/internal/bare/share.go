@@ -49,7 +49,10 @@ func share(address, way string, n int, h http.Handler) error {
 	lc := net.ListenConfig{}
 	if way == waySlots {
 		lc.Control = func(_, _ string, c syscall.RawConn) error {
-			return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+			return c.Control(func(fd uintptr) {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT,
+					1)
+			})
 		}
 	}
 	fd, err := sock.NewBalance(n)

@@ -14,7 +14,8 @@ var ways = []struct{ name, what string }{
 	{"slots", "a socket for each process (reuse_port)"},
 }
 
-// compareAccepts measures the ways to share a port between workers: the same handler in as many bare net/http processes.
+// compareAccepts measures the ways to share a port between workers: the same handler in as many bare net/http
+// processes.
 func compareAccepts(o options) error {
 	for _, workers := range []int{2, 16} {
 		for _, kind := range kinds {
@@ -49,9 +50,11 @@ func compareWays(o options, workers int, kind string, kept bool) error {
 			costs[i] = append(costs[i], cost)
 		}
 	}
-	w := table(fmt.Sprintf("%d workers, %s", workers, kind), "requests/s", "(least … most)", "ratio", "p99.9", "(least … most)", "CPU for a request")
+	w := table(fmt.Sprintf("%d workers, %s", workers, kind), "requests/s", "(least … most)", "ratio", "p99.9",
+		"(least … most)", "CPU for a request")
 	for i, way := range ways {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s ms\t%s\t%s µs\n", way.what, number(median(rates[i])), span(rates[i]), median(rates[i])/median(rates[0]),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s ms\t%s\t%s µs\n", way.what, number(median(rates[i])), span(rates[i]),
+			median(rates[i])/median(rates[0]),
 			number(median(tails[i])), span(tails[i]), number(median(costs[i])))
 	}
 	w.Flush()

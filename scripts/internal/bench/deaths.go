@@ -38,7 +38,8 @@ func compareDeaths(o options) error {
 		return err
 	}
 	defer stop()
-	w := table("kill -9", "of", "failed, held by it", "failed, others", "serves after it", "reloads after it", "left when told to stop", "port free")
+	w := table("kill -9", "of", "failed, held by it", "failed, others", "serves after it", "reloads after it",
+		"left when told to stop", "port free")
 	for _, side := range sides {
 		if side.name == "Caddy" || side.path != "" {
 			continue // one process; and baton once
@@ -50,8 +51,10 @@ func compareDeaths(o options) error {
 		}
 	}
 	w.Flush()
-	fmt.Printf("Sums of %d deaths, each of another server. The clients are those of the table above; held: the client's connection was open in the\n"+
-		"killed process. Then: does a new connection get an answer; does a reload bring new workers; which processes are there %v\n"+
+	fmt.Printf("Sums of %d deaths, each of another server. The clients are those of the table above; held: the "+
+		"client's connection was open in the\n"+
+		"killed process. Then: does a new connection get an answer; does a reload bring new workers; which processes "+
+		"are there %v\n"+
 		"after TERM to the first process, if it lives, and can the port be bound.\n", deathRounds, deathPatience)
 	return nil
 }
@@ -108,7 +111,8 @@ func (c contestant) die(w io.Writer, v victim) error {
 		}
 	}
 	of := func(n int) string { return fmt.Sprintf("%d of %d", n, sum.measured) }
-	_, err := fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%s\t%d processes\t%s\n", v.what, c.name, sum.held, sum.others, of(sum.serves), of(sum.reloads), sum.left, of(sum.free))
+	_, err := fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%s\t%d processes\t%s\n", v.what, c.name, sum.held, sum.others,
+		of(sum.serves), of(sum.reloads), sum.left, of(sum.free))
 	return err
 }
 
@@ -123,12 +127,14 @@ func (c contestant) dieOnce(v victim, sum *tolls) error {
 	}
 	defer s.wipe()
 	var held map[mastertest.Ends]bool
-	run := load.Start(context.Background(), load.Config{Target: s.address, Classes: classes, EchoPath: c.path, Look: true, Timeout: 5 * time.Second, Excuse: func(f load.Failure) string {
-		if held[mastertest.Ends{Client: f.Local, Server: f.Remote}] { // set before the process dies, and so before anything can fail
-			return "held"
-		}
-		return ""
-	}})
+	run := load.Start(context.Background(), load.Config{Target: s.address, Classes: classes, EchoPath: c.path,
+		Look: true, Timeout: 5 * time.Second, Excuse: func(f load.Failure) string {
+			// set before the process dies, and so before anything can fail
+			if held[mastertest.Ends{Client: f.Local, Server: f.Remote}] {
+				return "held"
+			}
+			return ""
+		}})
 	time.Sleep(deathSpan / 4)
 	mastertest.KillHolding(v.find(s), func(served map[mastertest.Ends]bool) { held = served })
 	time.Sleep(deathSpan)

@@ -56,12 +56,17 @@ func compareFiles(o options) error {
 		}
 	}
 	printRows([]row{
-		{what: "static file of 1 MB", other: "http.FileServer", unit: "MB/s", moreIsBetter: true, baton: sides[0].rate, theirs: sides[1].rate},
-		{what: "CPU of the server, the same", other: "http.FileServer", unit: "µs/MB", baton: sides[0].cpu, theirs: sides[1].cpu},
-		{what: "static file of 1 MB", other: "… without sendfile", unit: "MB/s", moreIsBetter: true, baton: sides[0].rate, theirs: sides[2].rate},
-		{what: "CPU of the server, the same", other: "… without sendfile", unit: "µs/MB", baton: sides[0].cpu, theirs: sides[2].cpu},
+		{what: "static file of 1 MB", other: "http.FileServer", unit: "MB/s", moreIsBetter: true, baton: sides[0].rate,
+			theirs: sides[1].rate},
+		{what: "CPU of the server, the same", other: "http.FileServer", unit: "µs/MB", baton: sides[0].cpu,
+			theirs: sides[1].cpu},
+		{what: "static file of 1 MB", other: "… without sendfile", unit: "MB/s", moreIsBetter: true,
+			baton: sides[0].rate, theirs: sides[2].rate},
+		{what: "CPU of the server, the same", other: "… without sendfile", unit: "µs/MB", baton: sides[0].cpu,
+			theirs: sides[2].cpu},
 	})
-	fmt.Printf("%d kept connections, whose clients drop what comes without copying it; %d rounds of %v of each side in turn.\n", fileClients, o.fewer(3), 2*o.span)
+	fmt.Printf("%d kept connections, whose clients drop what comes without copying it; %d rounds of %v of each side "+
+		"in turn.\n", fileClients, o.fewer(3), 2*o.span)
 	return nil
 }
 
@@ -133,7 +138,8 @@ func (d downloader) answer(fd int) (int64, error) {
 		head = append(head, buf[:n]...)
 		end = bytes.Index(head, []byte("\r\n\r\n"))
 	}
-	if !bytes.HasPrefix(head, []byte("HTTP/1.1 200 ")) || !bytes.Contains(head[:end], []byte("Content-Length: "+strconv.Itoa(fileSize))) {
+	if !bytes.HasPrefix(head, []byte("HTTP/1.1 200 ")) ||
+		!bytes.Contains(head[:end], []byte("Content-Length: "+strconv.Itoa(fileSize))) {
 		return 0, fmt.Errorf("unexpected answer %q", head[:end])
 	}
 	left := fileSize - (len(head) - end - 4)

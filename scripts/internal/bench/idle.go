@@ -30,7 +30,8 @@ func compareIdle(o options) error {
 		return err
 	}
 	if most := allowed/2 - filesOfOurOwn; o.idle > most {
-		fmt.Printf("SCALED DOWN: %d idle connections instead of %d; no more than %d files may be open (ulimit -Hn), and there are two sides\n", most, o.idle, allowed)
+		fmt.Printf("SCALED DOWN: %d idle connections instead of %d; no more than %d files may be open (ulimit -Hn), "+
+			"and there are two sides\n", most, o.idle, allowed)
 		o.idle = most
 	}
 	baton, err := startBaton(o, batonSite{})
@@ -65,7 +66,8 @@ func compareIdle(o options) error {
 }
 
 func printIdle(o options, sides []*idleSide) {
-	w := table("", fmt.Sprintf("kept of %d", o.idle), "old workers gone after", "(least … most)", "longest request of the moment", "(least … most)",
+	w := table("", fmt.Sprintf("kept of %d", o.idle), "old workers gone after", "(least … most)",
+		"longest request of the moment", "(least … most)",
 		"longest before", "requests of the moment", "failed")
 	for _, side := range sides {
 		var kept []float64
@@ -75,13 +77,18 @@ func printIdle(o options, sides []*idleSide) {
 			sent += r.moment.sent
 			failed += r.moment.failed
 		}
-		fmt.Fprintf(w, "%s\t%.0f (least: %.0f)\t%s ms\t%s\t%s ms\t%s\t%s ms\t%d\t%d\n", side.s.name, median(kept), slices.Min(kept),
-			number(median(side.gone())), span(side.gone()), number(median(side.longest())), span(side.longest()), number(median(side.before())), sent, failed)
+		fmt.Fprintf(w, "%s\t%.0f (least: %.0f)\t%s ms\t%s\t%s ms\t%s\t%s ms\t%d\t%d\n", side.s.name, median(kept),
+			slices.Min(kept),
+			number(median(side.gone())), span(side.gone()), number(median(side.longest())), span(side.longest()),
+			number(median(side.before())), sent, failed)
 	}
 	w.Flush()
-	fmt.Printf("%d rounds with one reload each, medians; %d requests a second on connections in turn. baton's connections are the same ones\n"+
-		"from the first round to the last. The moment is from the signal until 100 ms after the last old worker has gone (seen in /proc).\n"+
-		"A connection that was closed meanwhile is not used any more: failed is what was sent, and not answered. Kept is\n"+
+	fmt.Printf("%d rounds with one reload each, medians; %d requests a second on connections in turn. baton's "+
+		"connections are the same ones\n"+
+		"from the first round to the last. The moment is from the signal until 100 ms after the last old worker has "+
+		"gone (seen in /proc).\n"+
+		"A connection that was closed meanwhile is not used any more: failed is what was sent, and not answered. "+
+		"Kept is\n"+
 		"what answers a request afterwards. The goals: all kept, moved within 150 ms, no request longer than 100 ms.\n",
 		len(sides[0].rounds), idleAskers*int(time.Second/idlePause))
 }

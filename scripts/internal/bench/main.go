@@ -57,7 +57,8 @@ func main() {
 	o := options{nginx: find("nginx"), haproxy: find("haproxy"), caddy: find("caddy")}
 	flag.StringVar(&o.bin, "bin", "", "the `folder` with the binaries baton and bare")
 	flag.IntVar(&o.rounds, "rounds", 15, "rounds of each side; where a round is long there are fewer, in proportion")
-	flag.DurationVar(&o.span, "span", time.Second, "how long a round of requests is; of the mode accept it is half as long")
+	flag.DurationVar(&o.span, "span", time.Second,
+		"how long a round of requests is; of the mode accept it is half as long")
 	flag.DurationVar(&o.rest, "rest", 300*time.Millisecond, "the pause before each reload of the mode reload")
 	flag.IntVar(&o.idle, "idle", 8000, "idle connections")
 	flag.StringVar(&o.only, "only", "", "the `modes` to measure, as reload,idle; empty: all")
@@ -109,7 +110,8 @@ func run(o options) error {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	fmt.Printf("\n%s, %d CPUs, Linux %s, %s; again: %s\n", runtime.Version(), runtime.NumCPU(), kernel(), time.Now().Format(time.DateOnly), again())
+	fmt.Printf("\n%s, %d CPUs, Linux %s, %s; again: %s\n", runtime.Version(), runtime.NumCPU(), kernel(),
+		time.Now().Format(time.DateOnly), again())
 	return nil
 }
 

@@ -35,7 +35,8 @@ func compareReloads(o options) error {
 	loaded := row{what: "HUP to first new answer, under load", other: "nginx", unit: "ms"}
 	var runs []*load.Runner
 	for _, s := range sides {
-		runs = append(runs, load.Start(context.Background(), load.Config{Target: s.address, Classes: load.Mix(4, 16, 0), Look: true}))
+		runs = append(runs, load.Start(context.Background(),
+			load.Config{Target: s.address, Classes: load.Mix(4, 16, 0), Look: true}))
 	}
 	err = timeReloads(o, sides, &loaded)
 	ours, theirs := runs[0].Stop(), runs[1].Stop()
@@ -47,7 +48,8 @@ func compareReloads(o options) error {
 		fmt.Fprint(os.Stderr, ours)
 	}
 	printRows([]row{rest, loaded})
-	fmt.Printf("2 workers each, %d reloads of each side in turn; the clock runs from the signal until an answer, on a new connection\n"+
+	fmt.Printf("2 workers each, %d reloads of each side in turn; the clock runs from the signal until an answer, on "+
+		"a new connection\n"+
 		"each time, comes from a process that was not there before.\n", o.rounds)
 	return nil
 }

@@ -48,7 +48,8 @@ func compareRequests(o options) error {
 		rows = append(rows, rate, cost)
 	}
 	printRows(rows)
-	fmt.Printf("baton has 2 workers with one CPU each, net/http is one process with two; the client is one thread beside them.\n"+
+	fmt.Printf("baton has 2 workers with one CPU each, net/http is one process with two; the client is one thread "+
+		"beside them.\n"+
 		"%d rounds of %v of each side in turn.\n", o.rounds, o.span)
 	return nil
 }

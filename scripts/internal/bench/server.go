@@ -50,7 +50,8 @@ func (s *server) start(o options, program string, args ...string) error {
 	s.cmd = exec.Command(program, args...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.Env = append(os.Environ(), "HOME="+o.dir, "XDG_CONFIG_HOME="+o.dir, "XDG_DATA_HOME="+o.dir) // for Caddy
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}                                            // Ctrl-C is for us; we stop it
+	// Ctrl-C is for us; we stop it
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if s.reload == nil {
 		s.reload = s.signalled(syscall.SIGHUP)
 	}

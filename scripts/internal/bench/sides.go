@@ -32,8 +32,9 @@ func startBaton(o options, site batonSite) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := o.write(site.name+".toml", fmt.Appendf(nil, "workers = %d\ncontrol = %q\n[[listen]]\naddress = %q\n%s\n%s%s",
-		site.workers, filepath.Join(o.dir, site.name+".sock"), address, site.listen, whoamiRoute, site.routes))
+	path, err := o.write(site.name+".toml",
+		fmt.Appendf(nil, "workers = %d\ncontrol = %q\n[[listen]]\naddress = %q\n%s\n%s%s",
+			site.workers, filepath.Join(o.dir, site.name+".sock"), address, site.listen, whoamiRoute, site.routes))
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +86,8 @@ http {
 	return s, s.start(o, o.nginx, "-p", o.dir, "-c", path, "-g", "daemon off;")
 }
 
-// startHAProxy starts it in front of a bare net/http server, in master-worker mode. It can answer by itself as well, but
-// then it closes the connection after each POST.
+// startHAProxy starts it in front of a bare net/http server, in master-worker mode. It can answer by itself as well,
+// but then it closes the connection after each POST.
 func startHAProxy(o options, behind *server) (*server, error) {
 	address, err := freeAddress()
 	if err != nil {

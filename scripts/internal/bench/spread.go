@@ -31,15 +31,18 @@ func compareSpread(o options) error {
 		if err != nil {
 			return err
 		}
-		spreadLine(w, fmt.Sprintf("%d new connections at once, %d workers", b.conns, b.workers), most, b.conns/b.workers)
+		spreadLine(w, fmt.Sprintf("%d new connections at once, %d workers", b.conns, b.workers), most,
+			b.conns/b.workers)
 	}
 	most, err := spreadOf(o, spreadWorkers, keptSpread)
 	if err != nil {
 		return err
 	}
-	spreadLine(w, fmt.Sprintf("%d kept ones, %d workers, after each of %d reloads", spreadConns, spreadWorkers, spreadReloads), most, spreadConns/spreadWorkers)
+	spreadLine(w, fmt.Sprintf("%d kept ones, %d workers, after each of %d reloads", spreadConns, spreadWorkers,
+		spreadReloads), most, spreadConns/spreadWorkers)
 	w.Flush()
-	fmt.Printf("%d bursts of each; a client of nginx connects again at once when a reload has closed its connection.\n", burstsOfEach)
+	fmt.Printf("%d bursts of each; a client of nginx connects again at once when a reload has closed its connection.\n",
+		burstsOfEach)
 	return nil
 }
 

@@ -36,17 +36,22 @@ func compareLosses(o options) error {
 		return err
 	}
 	defer stop()
-	w := table("32 keep-alive + 4 short-lived clients", "reloads", "within", "requests", "lost", "of them on new connections", "keep-alive connections cut", "of at most", "p99", "longest")
+	w := table("32 keep-alive + 4 short-lived clients", "reloads", "within", "requests", "lost",
+		"of them on new connections", "keep-alive connections cut", "of at most", "p99", "longest")
 	for _, side := range sides {
 		if err := side.run(w); err != nil {
 			return fmt.Errorf("%s: %w", side.name, err)
 		}
 	}
 	w.Flush()
-	fmt.Println("Lost: refused, reset, no answer, short, wrong, 5xx, late; nothing is sent twice, but before each request a client looks whether\n" +
-		"its connection was closed while it waited, as most do; without that look nearly each cut is a lost request. Cut: connections that were opened,\n" +
-		"less one a client. Half of the keep-alive clients GET, half POST 1 B to 64 KB; all wait 0-20 ms between two requests. The servers answer a\n" +
-		"POST with what they answer a GET with, but baton with the body, and HAProxy passes all to a bare net/http server; \"echo\": the body comes back and is compared.")
+	fmt.Println("Lost: refused, reset, no answer, short, wrong, 5xx, late; nothing is sent twice, but before each " +
+		"request a client looks whether\n" +
+		"its connection was closed while it waited, as most do; without that look nearly each cut is a lost request. " +
+		"Cut: connections that were opened,\n" +
+		"less one a client. Half of the keep-alive clients GET, half POST 1 B to 64 KB; all wait 0-20 ms between two " +
+		"requests. The servers answer a\n" +
+		"POST with what they answer a GET with, but baton with the body, and HAProxy passes all to a bare net/http " +
+		"server; \"echo\": the body comes back and is compared.")
 	return nil
 }
 
@@ -69,7 +74,8 @@ func contestants(o options) (sides []contestant, stop func(), err error) {
 		if behind, err = startBare(o); err != nil {
 			return nil, stop, err
 		}
-		sides = append(sides, contestant{"HAProxy (master-worker)", func() (*server, error) { return startHAProxy(o, behind) }, fixed, ""})
+		sides = append(sides, contestant{"HAProxy (master-worker)",
+			func() (*server, error) { return startHAProxy(o, behind) }, fixed, ""})
 	}
 	if o.caddy == "" {
 		skipped("Caddy", "Caddy", "caddy")
@@ -78,7 +84,8 @@ func contestants(o options) (sides []contestant, stop func(), err error) {
 	}
 	echo := batonSite{routes: "[[route]]\npath = \"/echo\"\necho = true\n"}
 	baton := func() (*server, error) { return startBaton(o, echo) }
-	return append(sides, contestant{"baton", baton, fixed, ""}, contestant{"baton, echo", baton, echoed, "/echo"}), stop, nil
+	return append(sides, contestant{"baton", baton, fixed, ""}, contestant{"baton, echo", baton, echoed, "/echo"}),
+		stop, nil
 }
 
 // run has the clients talk to the server while it reloads, and writes a line.
@@ -92,7 +99,8 @@ func (c contestant) run(w io.Writer) error {
 		return err
 	}
 	defer s.stop()
-	run := load.Start(context.Background(), load.Config{Target: s.address, Classes: classes, EchoPath: c.path, Look: true})
+	run := load.Start(context.Background(),
+		load.Config{Target: s.address, Classes: classes, EchoPath: c.path, Look: true})
 	start := time.Now()
 	done, err := reloadMany(s)
 	took := time.Since(start)
@@ -113,7 +121,8 @@ func (c contestant) run(w io.Writer) error {
 		kept += int64(class.Clients)
 	}
 	_, err = fmt.Fprintf(w, "%s\t%d\t%.1f s\t%d\t%d\t%d\t%d\t%d\t%.1f ms\t%.1f ms\n", c.name, done, took.Seconds(),
-		report.Total.Requests, report.Failed(), lostFresh, cut, kept*int64(done), millis(report.Total.Latency.P99), millis(report.Total.Latency.Max))
+		report.Total.Requests, report.Failed(), lostFresh, cut, kept*int64(done), millis(report.Total.Latency.P99),
+		millis(report.Total.Latency.Max))
 	return err
 }
 

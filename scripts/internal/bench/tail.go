@@ -43,17 +43,22 @@ func compareTails(o options) error {
 			}
 		}
 	}
-	w := table("32 keep-alive clients", "p99 between reloads", "(least … most)", "p99 during reloads", "(least … most)", "ratio", "p50 between", "during", "longest between", "during", "requests failed")
+	w := table("32 keep-alive clients", "p99 between reloads", "(least … most)", "p99 during reloads", "(least … most)",
+		"ratio", "p50 between", "during", "longest between", "during", "requests failed")
 	for i, s := range sides {
 		t := &tails[i]
 		q, d := &t.quiet, &t.during
-		fmt.Fprintf(w, "%s\t%.2f ms\t%s\t%.2f ms\t%s\t%.2f\t%.2f ms\t%.2f ms\t%s ms\t%s ms\t%d\n", s.name, median(q.p99), span(q.p99), median(d.p99), span(d.p99),
-			median(d.p99)/median(q.p99), median(q.p50), median(d.p50), number(slices.Max(q.max)), number(slices.Max(d.max)), t.failed)
+		fmt.Fprintf(w, "%s\t%.2f ms\t%s\t%.2f ms\t%s\t%.2f\t%.2f ms\t%.2f ms\t%s ms\t%s ms\t%d\n", s.name,
+			median(q.p99), span(q.p99), median(d.p99), span(d.p99),
+			median(d.p99)/median(q.p99), median(q.p50), median(d.p50), number(slices.Max(q.max)),
+			number(slices.Max(d.max)), t.failed)
 	}
 	w.Flush()
 	n := len(tails[0].quiet.p99)
-	fmt.Printf("Medians of %d windows of %v with %d reloads and of %d windows with none, which alternate; each client waits 0-20 ms between\n"+
-		"two requests. The clients run on the same CPUs. The goal is a ratio of at most 1.1.\n", n, window, windowReloads, n)
+	fmt.Printf("Medians of %d windows of %v with %d reloads and of %d windows with none, which alternate; each "+
+		"client waits 0-20 ms between\n"+
+		"two requests. The clients run on the same CPUs. The goal is a ratio of at most 1.1.\n", n, window,
+		windowReloads, n)
 	return nil
 }
 
@@ -82,11 +87,12 @@ func (w *windows) add(times []time.Duration) error {
 func (t *tails) turn(s *server) error {
 	var mu sync.Mutex
 	var times []time.Duration
-	run := load.Start(context.Background(), load.Config{Target: s.address, Classes: load.Mix(0, 32, 0), Look: true, OnResponse: func(r *load.Response) {
-		mu.Lock()
-		defer mu.Unlock()
-		times = append(times, r.Took)
-	}})
+	run := load.Start(context.Background(),
+		load.Config{Target: s.address, Classes: load.Mix(0, 32, 0), Look: true, OnResponse: func(r *load.Response) {
+			mu.Lock()
+			defer mu.Unlock()
+			times = append(times, r.Took)
+		}})
 	defer func() { t.failed += run.Stop().Failed() }()
 	take := func() []time.Duration {
 		mu.Lock()

@@ -32,8 +32,8 @@ func (s *soak) asAtFirst() {
 	}
 }
 
-// actAll has the two actors act until the time is over: one deploys, the other kills whatever it meets. Each has chances of
-// its own, so that a seed gives both the same events in the same order again, whatever the timing.
+// actAll has the two actors act until the time is over: one deploys, the other kills whatever it meets. Each has
+// chances of its own, so that a seed gives both the same events in the same order again, whatever the timing.
 func (s *soak) actAll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.duration)
 	defer cancel()
@@ -79,7 +79,8 @@ func (s *soak) tell(ctx context.Context) {
 			return
 		case <-tick.C:
 			st, err := s.baton.Status()
-			fmt.Printf("%v: generation %d, %d workers, %d crashes, %v\n", time.Since(start).Round(time.Second), st.Generation, len(st.Workers), st.Crashes, err)
+			fmt.Printf("%v: generation %d, %d workers, %d crashes, %v\n", time.Since(start).Round(time.Second),
+				st.Generation, len(st.Workers), st.Crashes, err)
 		}
 	}
 }

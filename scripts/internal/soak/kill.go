@@ -21,7 +21,8 @@ var blows = []event{
 
 // pick is a process of a role, of whatever generation: the current one, a draining one, or one that is starting.
 func (s *soak) pick(r *rand.Rand, role string) int {
-	pids := slices.DeleteFunc(s.baton.Tree(), func(pid int) bool { return !strings.Contains(mastertest.CommandLine(pid), role) })
+	pids := slices.DeleteFunc(s.baton.Tree(),
+		func(pid int) bool { return !strings.Contains(mastertest.CommandLine(pid), role) })
 	if len(pids) == 0 {
 		return 0
 	}
@@ -43,7 +44,8 @@ func (s *soak) pauseOne(r *rand.Rand, role string) {
 	}
 }
 
-// killSupervisor kills the process that was started: everything else ends by itself, and another one can be started at once.
+// killSupervisor kills the process that was started: everything else ends by itself, and another one can be started at
+// once.
 func (s *soak) killSupervisor(*rand.Rand) {
 	s.held.down()
 	defer s.held.up()

@@ -33,7 +33,8 @@ func measure(b *harness.Baton) state {
 	}
 	m := state{
 		generation: st.Generation, processes: 1 + len(b.Tree()), crashes: st.Crashes,
-		supervisorFDs: files(st.SupervisorPID), masterFDs: files(st.MasterPID), supervisorRSS: memory(st.SupervisorPID), masterRSS: memory(st.MasterPID),
+		supervisorFDs: files(st.SupervisorPID), masterFDs: files(st.MasterPID), supervisorRSS: memory(st.SupervisorPID),
+		masterRSS:   memory(st.MasterPID),
 		cutRequests: st.CutRequests, cutConnections: st.CutConnections,
 	}
 	for _, w := range st.Workers {
@@ -82,8 +83,10 @@ func (s *soak) report(before, after state) bool {
 		{"processes", before.processes, after.processes},
 		{"open files of the supervisor", before.supervisorFDs, after.supervisorFDs},
 		{"open files of the master", before.masterFDs, after.masterFDs},
-		{"memory of the supervisor, MB", fmt.Sprintf("%.1f", mb(before.supervisorRSS)), fmt.Sprintf("%.1f", mb(after.supervisorRSS))},
-		{"memory of the master, MB", fmt.Sprintf("%.1f", mb(before.masterRSS)), fmt.Sprintf("%.1f", mb(after.masterRSS))},
+		{"memory of the supervisor, MB", fmt.Sprintf("%.1f", mb(before.supervisorRSS)),
+			fmt.Sprintf("%.1f", mb(after.supervisorRSS))},
+		{"memory of the master, MB", fmt.Sprintf("%.1f", mb(before.masterRSS)),
+			fmt.Sprintf("%.1f", mb(after.masterRSS))},
 		{"memory of the workers, MB", fmt.Sprintf("%.1f", mb(before.workers)), fmt.Sprintf("%.1f", mb(after.workers))},
 		{"requests cut by deadlines", before.cutRequests, after.cutRequests},
 		{"workers crashed", before.crashes, after.crashes},
@@ -94,7 +97,8 @@ func (s *soak) report(before, after state) bool {
 	for _, text := range s.odd {
 		fmt.Println("ODD", text)
 	}
-	fmt.Printf("\n%d requests failed without an excuse, %d oddities; to see the same events again: -seed %d\n", failed, len(s.odd), s.seed)
+	fmt.Printf("\n%d requests failed without an excuse, %d oddities; to see the same events again: -seed %d\n", failed,
+		len(s.odd), s.seed)
 	return failed == 0 && len(s.odd) == 0
 }
 
@@ -104,7 +108,8 @@ func (s *soak) reportRequests(w *tabwriter.Writer) (failed int64) {
 	for _, name := range slices.Sorted(maps.Keys(s.loads)) {
 		r := s.loads[name].Wait()
 		for _, c := range append(r.Classes, &r.Total) {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", name, c.Class, c.Clients, c.Requests, c.Connections, c.Failed(),
+			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", name, c.Class, c.Clients, c.Requests, c.Connections,
+				c.Failed(),
 				c.Excused[excuseWorker], c.Excused[excuseSupervisor])
 		}
 		failed += r.Failed()

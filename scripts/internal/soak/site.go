@@ -29,10 +29,13 @@ func newSite() (site, error) {
 // String is the config file. It is watched, so that what is edited is applied by itself.
 func (s site) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# edit %d\nworkers = %d\ndrain_timeout = \"30s\"\nstop_timeout = \"8s\"\nmax_requests = 20000\n", s.edits, s.workers)
+	fmt.Fprintf(&b, "# edit %d\nworkers = %d\ndrain_timeout = \"30s\"\nstop_timeout = \"8s\"\nmax_requests = 20000\n",
+		s.edits, s.workers)
 	fmt.Fprintf(&b, "[[listen]]\nname = \"web\"\naddress = %q\n", s.web)
 	fmt.Fprintf(&b, "[[listen]]\nname = \"slots\"\naddress = %q\nreuse_port = true\n", s.slots)
-	fmt.Fprintf(&b, "[[listen]]\nname = \"tls\"\naddress = %q\ntransport = \"tls\"\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\n", s.tls)
+	fmt.Fprintf(&b,
+		"[[listen]]\nname = \"tls\"\naddress = %q\ntransport = \"tls\"\n"+
+			"tls = { cert = \"cert.pem\", key = \"key.pem\" }\n", s.tls)
 	if s.extra != "" {
 		fmt.Fprintf(&b, "[[listen]]\nname = \"extra\"\naddress = %q\n", s.extra)
 	}

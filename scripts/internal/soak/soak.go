@@ -58,7 +58,8 @@ func newSoak(o options, dir string) (*soak, error) {
 	if err := os.Mkdir(s.baton.Path("files"), 0o700); err != nil {
 		return nil, err
 	}
-	for name, content := range map[string][]byte{"files/large": s.large, "site.toml": []byte(s.site.String()), "baton": s.binaries[0]} {
+	for name, content := range map[string][]byte{"files/large": s.large, "site.toml": []byte(s.site.String()),
+		"baton": s.binaries[0]} {
 		if err := harness.Save(s.baton.Path(name), content, 0o700); err != nil {
 			return nil, err
 		}
@@ -66,8 +67,8 @@ func newSoak(o options, dir string) (*soak, error) {
 	return s, nil
 }
 
-// startLoads starts clients of every class on each of the listeners. A server that says that a connection ends after the
-// next answer, as one must over TLS, does not answer what is pipelined behind it: that class is left out there.
+// startLoads starts clients of every class on each of the listeners. A server that says that a connection ends after
+// the next answer, as one must over TLS, does not answer what is pipelined behind it: that class is left out there.
 func (s *soak) startLoads() {
 	all, secure := "", ""
 	for _, c := range load.Classes() {
