@@ -95,8 +95,10 @@ func Start(tb testing.TB, opts Options) *Baton {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b := &Baton{Dir: dir, tb: tb, tool: opts.Binary, exited: make(chan struct{}), held: opts.Held,
-		addresses: map[string]bool{}}
+	b := &Baton{
+		Dir: dir, tb: tb, tool: opts.Binary, exited: make(chan struct{}), held: opts.Held,
+		addresses: map[string]bool{},
+	}
 	tb.Cleanup(func() { os.RemoveAll(dir) })
 	if err := linkOrCopy(b.tool, b.Path("baton")); err != nil {
 		tb.Fatal(err)

@@ -85,8 +85,10 @@ func goBuild(out string, opts BuildOptions) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"build", "-o", out, "-tags", strings.Join(opts.Tags, ","), "-ldflags",
-		"-X main.version=" + opts.Version}
+	args := []string{
+		"build", "-o", out, "-tags", strings.Join(opts.Tags, ","), "-ldflags",
+		"-X main.version=" + opts.Version,
+	}
 	if Race && !opts.NoRace {
 		args = append(args, "-race")
 	}

@@ -33,8 +33,10 @@ const (
 
 // Kinds are all ways to fail, in the order in which they are reported.
 func Kinds() []Kind {
-	return []Kind{Refused, ResetBefore, ResetAfter, EOF, Short, Wrong, BadStatus, Late, Hang, Unanswered, Goodbye,
-		Other}
+	return []Kind{
+		Refused, ResetBefore, ResetAfter, EOF, Short, Wrong, BadStatus, Late, Hang, Unanswered, Goodbye,
+		Other,
+	}
 }
 
 // failure is an error of a known kind.

@@ -117,8 +117,12 @@ func (cfg Config) withDefaults() *Config {
 	for _, d := range []struct {
 		value *time.Duration
 		or    time.Duration
-	}{{&cfg.Timeout, 30 * time.Second}, {&cfg.LateAfter, time.Second}, {&cfg.MaxIdle, 20 * time.Second},
-		{&cfg.ReadPause, 10 * time.Millisecond}} {
+	}{
+		{&cfg.Timeout, 30 * time.Second},
+		{&cfg.LateAfter, time.Second},
+		{&cfg.MaxIdle, 20 * time.Second},
+		{&cfg.ReadPause, 10 * time.Millisecond},
+	} {
 		if *d.value == 0 {
 			*d.value = d.or
 		}
@@ -126,8 +130,13 @@ func (cfg Config) withDefaults() *Config {
 	for _, s := range []struct {
 		value *string
 		or    string
-	}{{&cfg.Path, "/"}, {&cfg.EchoPath, "/echo"}, {&cfg.LargePath, cfg.Path}, {&cfg.LargePath, "/"},
-		{&cfg.Host, cfg.Target}} {
+	}{
+		{&cfg.Path, "/"},
+		{&cfg.EchoPath, "/echo"},
+		{&cfg.LargePath, cfg.Path},
+		{&cfg.LargePath, "/"},
+		{&cfg.Host, cfg.Target},
+	} {
 		if *s.value == "" {
 			*s.value = s.or
 		}

@@ -121,8 +121,10 @@ func TestEachFailureIsSeen(t *testing.T) {
 	}{
 		{name: "nobody listens", want: Refused, class: "reader"},
 		{name: "reset at once", want: ResetBefore, class: "upload", serve: reset},
-		{name: "reset after the request", want: ResetAfter, class: "reader",
-			serve: func(c *net.TCPConn) { readRequest(c); reset(c) }},
+		{
+			name: "reset after the request", want: ResetAfter, class: "reader",
+			serve: func(c *net.TCPConn) { readRequest(c); reset(c) },
+		},
 		{name: "closed after the request", want: EOF, class: "reader", serve: say("")},
 		{name: "closed while idle", want: EOF, class: "reader", turns: 2, serve: func(c *net.TCPConn) {
 			readRequest(c)
@@ -131,11 +133,15 @@ func TestEachFailureIsSeen(t *testing.T) {
 			io.Copy(io.Discard, c)
 			c.Close()
 		}},
-		{name: "short body", want: Short, class: "reader",
-			serve: say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")},
+		{
+			name: "short body", want: Short, class: "reader",
+			serve: say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"),
+		},
 		{name: "short header", want: Short, class: "reader", serve: say("HTTP/1.1 200 OK\r\nContent-Le")},
-		{name: "short chunks", want: Short, class: "reader",
-			serve: say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")},
+		{
+			name: "short chunks", want: Short, class: "reader",
+			serve: say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+		},
 		{name: "reset within the body", want: Short, class: "reader", serve: func(c *net.TCPConn) {
 			readRequest(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")
@@ -382,8 +388,10 @@ func TestHistogram(t *testing.T) {
 	for i := 1; i <= 1000; i++ {
 		h.add(time.Duration(i) * time.Millisecond)
 	}
-	for q, want := range map[float64]time.Duration{0.5: 501 * time.Millisecond, 0.99: 991 * time.Millisecond,
-		1: time.Second} {
+	for q, want := range map[float64]time.Duration{
+		0.5: 501 * time.Millisecond, 0.99: 991 * time.Millisecond,
+		1: time.Second,
+	} {
 		if got := h.quantile(q); got < want || got > want+want/16 {
 			t.Errorf("quantile %v is %v, want about %v", q, got, want)
 		}
@@ -468,8 +476,10 @@ func TestSlowClientIsNotLate(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(site(nil))
 	defer server.Close()
-	cfg := Config{Target: server.Listener.Addr().String(), Classes: []ClassCount{{Classes()[0], 1}}, MaxPause: -1,
-		LateAfter: 1}
+	cfg := Config{
+		Target: server.Listener.Addr().String(), Classes: []ClassCount{{Classes()[0], 1}}, MaxPause: -1,
+		LateAfter: 1,
+	}
 	if report := runTurns(t, cfg, 10); report.Failed() != 0 {
 		t.Error(report)
 	}

@@ -28,8 +28,10 @@ type tally struct {
 }
 
 func newTally(class string) *tally {
-	return &tally{class: class, failures: map[Kind]int64{}, excused: map[string]int64{}, generations: map[int]int64{},
-		versions: map[string]int64{}}
+	return &tally{
+		class: class, failures: map[Kind]int64{}, excused: map[string]int64{}, generations: map[int]int64{},
+		versions: map[string]int64{},
+	}
 }
 
 // fail counts a failure, apart if there is an excuse for it.

@@ -36,13 +36,15 @@ var configs = []config{
 	{"an address that is not here", listenAt("192.0.2.7:PORT"), false},
 	{"generations without end", "max_generations = 9223372036854775807\n" + listenAt("ADDRESS"), false},
 	{"a time near the end of time", "drain_timeout = \"2562047h\"\n" + listenAt("ADDRESS"), false},
-	{"the longest times",
+	{
+		"the longest times",
 		"drain_timeout = \"8760h\"\nstop_timeout = \"8760h\"\nready_timeout = \"1h\"\nmax_age = \"8760h\"\n" +
 			"hang_timeout = \"8760h\"\nmax_generations = 1000\nmax_connections = 1073741824\n" +
 			"max_requests = 1000000000000\n" +
 			"max_memory = 1125899906842624\n[http]\nidle_timeout = \"8760h\"\nbody_timeout = \"8760h\"\n" +
 			"max_header_size = 16777216\n" +
-			listenAt("ADDRESS"), true},
+			listenAt("ADDRESS"), true,
+	},
 	{"a byte order mark", "\xef\xbb\xbf" + listenAt("ADDRESS"), true},
 	{"many mistakes", strings.Repeat("[[listen]]\naddr = 1\n", 5000), false},
 	{"a file as a directory", listenAt("ADDRESS") + "[[route]]\npath = \"/\"\nstatic = \"file\"\n", false},
@@ -96,8 +98,10 @@ func TestCheckStartAndReloadAgree(t *testing.T) {
 
 // starts starts a baton of its own, and stops it.
 func (c config) starts(t *testing.T) (ok bool, why string) {
-	b := mastertest.Start(t, mastertest.Options{Config: c.at(mastertest.FreePort(t)),
-		Files: map[string]string{"file": "precious"}, NoWait: true})
+	b := mastertest.Start(t, mastertest.Options{
+		Config: c.at(mastertest.FreePort(t)),
+		Files:  map[string]string{"file": "precious"}, NoWait: true,
+	})
 	mastertest.Await(t, mastertest.Text(c.name+" to start or to fail"), func() bool {
 		select {
 		case <-b.Exited():

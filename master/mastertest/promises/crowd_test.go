@@ -17,8 +17,10 @@ import (
 // crowded starts a site whose processes may have so many open files.
 func crowded(tb testing.TB, s site, files int) *mastertest.Baton {
 	tb.Helper()
-	return mastertest.Start(tb, mastertest.Options{Config: s.String(),
-		Shell: fmt.Sprintf(`ulimit -n %d; exec "$BATON" "$@"`, files)})
+	return mastertest.Start(tb, mastertest.Options{
+		Config: s.String(),
+		Shell:  fmt.Sprintf(`ulimit -n %d; exec "$BATON" "$@"`, files),
+	})
 }
 
 // keptClient is a connection that makes requests and is kept between them.

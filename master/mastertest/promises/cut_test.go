@@ -102,8 +102,10 @@ func TestMaxGenerations(t *testing.T) {
 	t.Parallel()
 	const reloads, limit = 50, 3
 	s := unwatchedSite(t).with(fmt.Sprintf("max_generations = %d", limit), `drain_timeout = "1h"`)
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(),
-		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
+	b := mastertest.Start(t, mastertest.Options{
+		Config: s.String(),
+		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true}),
+	})
 	b.Reload()
 	before, memory := takeSnapshot(t, b), rss(t, b)
 	var requests []heldRequest

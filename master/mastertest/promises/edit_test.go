@@ -141,8 +141,10 @@ func TestBrokenAndMended(t *testing.T) {
 func TestWatchOff(t *testing.T) {
 	t.Parallel()
 	s := watchedSite(t)
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(),
-		Args: []string{"run", "--config", "site.toml", "--watch=false"}})
+	b := mastertest.Start(t, mastertest.Options{
+		Config: s.String(),
+		Args:   []string{"run", "--config", "site.toml", "--watch=false"},
+	})
 	s.text = "two"
 	b.WriteConfig(s.String())
 	wantReloads(t, b, 0)

@@ -69,8 +69,10 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 		{"half a file", config(s.String()[:len(s.String())/2] + "[["), "site.toml"},
 		{"no file", func() { os.Remove(b.Path("site.toml")) }, "site.toml"},
 		{"missing directory", config(s.String() + "[[route]]\npath = \"/x\"\nstatic = \"nowhere\"\n"), "nowhere"},
-		{"port taken", config(s.String() + "[[listen]]\naddress = \"" + taken.Addr().String() + "\"\n"),
-			taken.Addr().String()},
+		{
+			"port taken", config(s.String() + "[[listen]]\naddress = \"" + taken.Addr().String() + "\"\n"),
+			taken.Addr().String(),
+		},
 		{"binary exits at once", binary("#!/bin/sh\nexit 3\n"), ""},
 		{"binary hangs", binary("#!/bin/sh\nexec sleep 1000\n"), ""},
 		{"binary is a text", binary("hello\n"), "exec format"},

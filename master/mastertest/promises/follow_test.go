@@ -309,8 +309,10 @@ func TestFollowingInTerminal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := mastertest.Start(t, mastertest.Options{Config: unwatchedSite(t).String(), Terminal: true,
-				Shell: tc.shell})
+			b := mastertest.Start(t, mastertest.Options{
+				Config: unwatchedSite(t).String(), Terminal: true,
+				Shell: tc.shell,
+			})
 			version := b.Upgrade(0)
 			b.Signal(unix.SIGHUP)
 			b.AwaitGeneration(2)

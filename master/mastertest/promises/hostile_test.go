@@ -75,10 +75,14 @@ func TestStaticUnderAttack(t *testing.T) {
 	s.routes = "[[route]]\npath = \"/files\"\nstatic = \"public\"\n"
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(),
-		Files: map[string]string{"public/file": "public", "public/real/file": "public", "outside/file": "secret",
-			"secret": "secret"},
-		Links: map[string]string{"public/evil": "../secret", "public/evildir": "../outside",
-			"public/absolute": "/etc/passwd"},
+		Files: map[string]string{
+			"public/file": "public", "public/real/file": "public", "outside/file": "secret",
+			"secret": "secret",
+		},
+		Links: map[string]string{
+			"public/evil": "../secret", "public/evildir": "../outside",
+			"public/absolute": "/etc/passwd",
+		},
 	})
 	for _, path := range []string{
 		"/../secret", "/%2e%2e/secret", "/..%2fsecret", "/%2e%2e%2fsecret", "/%252e%252e%252fsecret", "/..%5csecret",
@@ -118,8 +122,10 @@ func TestStaticUnderAttack(t *testing.T) {
 // exchangeNames makes "swapped" a file and a link out of dir in turns, and "swappeddir" a directory and such a link.
 func exchangeNames(dir string, stop <-chan struct{}) error {
 	for turn := 0; !isClosed(stop); turn++ {
-		for name, targets := range map[string][2]string{"swapped": {"file", "../secret"},
-			"swappeddir": {"real", "../outside"}} {
+		for name, targets := range map[string][2]string{
+			"swapped":    {"file", "../secret"},
+			"swappeddir": {"real", "../outside"},
+		} {
 			temporary := filepath.Join(dir, "new-"+name)
 			if err := os.Symlink(targets[turn%2], temporary); err != nil {
 				return err

@@ -27,15 +27,19 @@ func TestWorkerKilled(t *testing.T) {
 			s := unwatchedSite(t)
 			s.workers, s.socket = 5, socket
 			// Without the race detector, which would make every start a long one.
-			k := newKiller(t, mastertest.Start(t, mastertest.Options{Config: s.String(),
-				Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})}))
+			k := newKiller(t, mastertest.Start(t, mastertest.Options{
+				Config: s.String(),
+				Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true}),
+			}))
 			clients, err := load.ParseClasses("new=4,reader=6,writer=6,idle=4,silent=2,pipelined=1,dribble=1," +
 				"continue=1,upload=1,download=1")
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: clients, Seed: k.seed,
-				Excuse: k.excuse})
+			r := load.Start(t.Context(), load.Config{
+				Target: s.listen[0], Classes: clients, Seed: k.seed,
+				Excuse: k.excuse,
+			})
 			mastertest.Await(t, mastertest.Text("the first answers"), func() bool { return r.Answers() > 200 })
 			for range 2 { // in each generation every slot twice: a third crash would be a reason to wait longer
 				slots := append(k.rand.Perm(s.workers), k.rand.Perm(s.workers)...)

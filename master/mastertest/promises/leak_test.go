@@ -32,8 +32,10 @@ func TestNothingLeaks(t *testing.T) {
 	stacks := t.TempDir()
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{"BATON_TEST_STACKS=" + stacks},
-		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true,
-			Add: map[string]string{"zz_stacks.go": tellsStacks}}),
+		Binary: mastertest.Build(t, mastertest.BuildOptions{
+			NoRace: true,
+			Add:    map[string]string{"zz_stacks.go": tellsStacks},
+		}),
 	})
 	upAndDown(t, b)
 	for range 5 {

@@ -66,8 +66,10 @@ func startFickle(tb testing.TB, s site) (*mastertest.Baton, fickleDir) {
 	f := fickleDir{tb, tb.TempDir()}
 	return mastertest.Start(tb, mastertest.Options{
 		Config: s.String(), Env: []string{"BATON_TEST_FICKLE=" + f.dir},
-		Binary: mastertest.Build(tb, mastertest.BuildOptions{NoRace: true,
-			Add: map[string]string{"zz_fickle.go": fickle}}),
+		Binary: mastertest.Build(tb, mastertest.BuildOptions{
+			NoRace: true,
+			Add:    map[string]string{"zz_fickle.go": fickle},
+		}),
 	}), f
 }
 
@@ -116,8 +118,10 @@ func TestCrashLoop(t *testing.T) {
 			begun, started := time.Now(), workers.starts()
 			workers.tell(1, "at once")
 			b.Kill(inSlot(before, 1))
-			r := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: load.Mix(2, 2, 2),
-				MinPause: 5 * time.Millisecond, MaxPause: 20 * time.Millisecond})
+			r := load.Start(t.Context(), load.Config{
+				Target: s.listen[0], Classes: load.Mix(2, 2, 2),
+				MinPause: 5 * time.Millisecond, MaxPause: 20 * time.Millisecond,
+			})
 			st := b.AwaitStatus("five crashes", func(st mastertest.Status) bool {
 				return st.Crashes >= 5 && len(st.Crashing) == 1 && st.Crashing[0].Empty
 			})

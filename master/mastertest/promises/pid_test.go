@@ -86,8 +86,10 @@ func TestPIDFileAndTitles(t *testing.T) {
 	if text := b.ReadFile("baton.pid"); strings.TrimSpace(text) != fmt.Sprint(st.SupervisorPID) {
 		t.Errorf("the PID file says %q, the supervisor is %d", text, st.SupervisorPID)
 	}
-	for pid, want := range map[int]string{st.SupervisorPID: "supervisor", st.MasterPID: "master",
-		st.PIDs("")[0]: "worker"} {
+	for pid, want := range map[int]string{
+		st.SupervisorPID: "supervisor", st.MasterPID: "master",
+		st.PIDs("")[0]: "worker",
+	} {
 		p, err := mastertest.ReadProc(pid)
 		if err != nil {
 			t.Fatal(err)
@@ -107,8 +109,10 @@ func TestPIDFileAndTitles(t *testing.T) {
 func TestTeeThatDies(t *testing.T) {
 	t.Parallel()
 	s := unwatchedSite(t)
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(), Terminal: true,
-		Shell: `"$BATON" "$@" 2>&1 | tee log`})
+	b := mastertest.Start(t, mastertest.Options{
+		Config: s.String(), Terminal: true,
+		Shell: `"$BATON" "$@" 2>&1 | tee log`,
+	})
 	b.Reload()
 	answers := askSlowly(t, b, s.listen[0], "/slow2", 4)
 	b.Type(mastertest.CtrlC)
@@ -152,8 +156,11 @@ func TestStartFails(t *testing.T) {
 		want   []string
 	}{
 		"port taken": {"", []string{"--host", host, "--port", port}, 111, []string{port, "in use"}},
-		"port taken, file": {strings.Replace(good, `address = "`, `address = "`+taken.Addr().String()+`" #`, 1), nil,
-			111, []string{port, "in use"}},
+		"port taken, file": {
+			strings.Replace(good, `address = "`, `address = "`+taken.Addr().String()+`" #`, 1), nil,
+			111,
+			[]string{port, "in use"},
+		},
 		"unknown key":       {good + "[http]\ncolour = 1\n", nil, 100, []string{"site.toml:", "colour"}},
 		"no TOML":           {"workers = = 2\n", nil, 100, []string{"site.toml:1:"}},
 		"empty file":        {" ", nil, 100, []string{"site.toml", "empty"}},
@@ -183,8 +190,10 @@ func TestCommandLine(t *testing.T) {
 	address := mastertest.FreePort(t)
 	host, port, _ := net.SplitHostPort(address)
 	b := mastertest.Start(t, mastertest.Options{
-		Args: []string{"--host", host, "--port", port, "--worker", "4", "--timeout-ms", "2000", "--max-header-size",
-			"8192"},
+		Args: []string{
+			"--host", host, "--port", port, "--worker", "4", "--timeout-ms", "2000", "--max-header-size",
+			"8192",
+		},
 	})
 	if st := b.Status(); st.WorkersWanted != 4 || st.Listeners[0].Address != address {
 		t.Errorf("%+v", st)

@@ -131,14 +131,18 @@ func TestSlowClientsLoseNothing(t *testing.T) {
 	}
 	s := unwatchedSite(t)
 	s.routes = "[[route]]\npath = \"/files\"\nstatic = \"files\"\n"
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(),
-		Files: map[string]string{"files/large": string(large)}})
+	b := mastertest.Start(t, mastertest.Options{
+		Config: s.String(),
+		Files:  map[string]string{"files/large": string(large)},
+	})
 	classes, err := load.ParseClasses("idle=8,aged=8,silent=8,dribble=4,continue=4,upload=4,download=4")
 	if err != nil {
 		t.Fatal(err)
 	}
-	clients := load.Start(t.Context(), load.Config{Target: s.listen[0], Classes: classes, LargePath: "/files/large",
-		Large: large})
+	clients := load.Start(t.Context(), load.Config{
+		Target: s.listen[0], Classes: classes, LargePath: "/files/large",
+		Large: large,
+	})
 	mastertest.Await(t, mastertest.Text("the first answers"), func() bool { return clients.Answers() > 20 })
 	pace(t, 10, 400*time.Millisecond, func(i int) {
 		b.Signal(unix.SIGHUP)

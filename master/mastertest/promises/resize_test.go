@@ -59,8 +59,10 @@ func TestReusePortResizeLosesNothing(t *testing.T) {
 	s := unwatchedSite(t)
 	s.socket = "reuse_port = true"
 	// Without the race detector, which would leave the workers no time to be loaded.
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(),
-		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
+	b := mastertest.Start(t, mastertest.Options{
+		Config: s.String(),
+		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true}),
+	})
 	broken := s
 	broken.workers = 9
 	broken.routes += fmt.Sprintf("[[listen]]\naddress = %q\n", taken.Addr())
@@ -175,8 +177,10 @@ func TestManySlotsGo(t *testing.T) {
 	s := unwatchedSite(t)
 	s.listen = append(s.listen, mastertest.FreePort(t))
 	s.socket, s.workers = "reuse_port = true", 128
-	b := mastertest.Start(t, mastertest.Options{Config: s.String(),
-		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true})})
+	b := mastertest.Start(t, mastertest.Options{
+		Config: s.String(),
+		Binary: mastertest.Build(t, mastertest.BuildOptions{NoRace: true}),
+	})
 	s.workers = 16
 	b.WriteConfig(s.String())
 	b.Reload()

@@ -134,8 +134,10 @@ func TestStopInReload(t *testing.T) {
 				t.Parallel()
 				steps := mastertest.NewSteps(t)
 				s := unwatchedSite(t).with(`stop_timeout = "2s"`)
-				b := mastertest.Start(t, mastertest.Options{Config: s.String(), Env: []string{steps.Env()},
-					Binary: binary})
+				b := mastertest.Start(t, mastertest.Options{
+					Config: s.String(), Env: []string{steps.Env()},
+					Binary: binary,
+				})
 				answers := askSlowly(t, b, s.listen[0], "/slow1", 1)
 				await := steps.HoldAt(step)
 				b.Signal(unix.SIGHUP)
@@ -162,8 +164,10 @@ func TestStopWithStoppedProcess(t *testing.T) {
 			t.Parallel()
 			b := start(t, unwatchedSite(t).with(`stop_timeout = "2s"`))
 			st := b.Status()
-			pids := map[string][]int{"worker": st.PIDs("")[:1], "master": {st.MasterPID},
-				"all but the supervisor": append(st.PIDs(""), st.MasterPID)}[who]
+			pids := map[string][]int{
+				"worker": st.PIDs("")[:1], "master": {st.MasterPID},
+				"all but the supervisor": append(st.PIDs(""), st.MasterPID),
+			}[who]
 			for _, pid := range pids {
 				signal(t, pid, unix.SIGSTOP)
 			}

@@ -35,8 +35,10 @@ func TestSupervisorKilled(t *testing.T) {
 	scenes := []scene{
 		{"at rest", func(_ *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { b.Kill(b.PID()) }},
 		{"stopped first", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { both(t, b) }},
-		{"with the master",
-			func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { both(t, b, b.Status().MasterPID) }},
+		{
+			"with the master",
+			func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { both(t, b, b.Status().MasterPID) },
+		},
 		{"while a generation drains", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) {
 			reload(t, b)
 			b.Kill(b.PID())
@@ -60,24 +62,28 @@ func TestSupervisorKilled(t *testing.T) {
 		}},
 	}
 	for _, step := range slices.Concat(mastertest.StepsBeforeCommit(), mastertest.StepsAfterCommit()) {
-		scenes = append(scenes, scene{"in a reload, " + step,
+		scenes = append(scenes, scene{
+			"in a reload, " + step,
 			func(_ *testing.T, b *mastertest.Baton, steps *mastertest.Steps) {
 				await := steps.HoldAt(step)
 				b.Signal(unix.SIGHUP)
 				held := await()
 				b.Kill(b.PID())
 				held.Release()
-			}})
+			},
+		})
 	}
 	for _, step := range []string{"spawned", "ready", "committed", "granted"} {
-		scenes = append(scenes, scene{"in a reload, with both masters, " + step,
+		scenes = append(scenes, scene{
+			"in a reload, with both masters, " + step,
 			func(t *testing.T, b *mastertest.Baton, steps *mastertest.Steps) {
 				await := steps.HoldAt(step)
 				b.Signal(unix.SIGHUP)
 				held := await()
 				b.Kill(held.PID)
 				both(t, b, masters(b)...)
-			}})
+			},
+		})
 	}
 	for _, sc := range scenes {
 		t.Run(sc.name, func(t *testing.T) {

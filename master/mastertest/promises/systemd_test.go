@@ -172,8 +172,10 @@ func TestSystemdStorm(t *testing.T) {
 func TestSystemdWatchdog(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
-	opts := mastertest.Pass(t, mastertest.Options{Config: unwatchedSite(t).String(),
-		Env: []string{sd.Env(), "WATCHDOG_USEC=100000"}})
+	opts := mastertest.Pass(t, mastertest.Options{
+		Config: unwatchedSite(t).String(),
+		Env:    []string{sd.Env(), "WATCHDOG_USEC=100000"},
+	})
 	b := mastertest.Start(t, opts)
 	beats := func(n int) {
 		t.Helper()

@@ -308,8 +308,10 @@ func TestUserWithoutRoot(t *testing.T) {
 		if !strings.Contains(b.Log(), "user 4712: only root") {
 			t.Errorf("the log: %q", b.Log())
 		}
-		b = mastertest.Start(t, mastertest.Options{Config: config, Shell: as4711, NoWait: true,
-			Args: []string{"check", "--config", "site.toml"}})
+		b = mastertest.Start(t, mastertest.Options{
+			Config: config, Shell: as4711, NoWait: true,
+			Args: []string{"check", "--config", "site.toml"},
+		})
 		wantExit(t, b, 0, mastertest.Timeout)
 		<-b.Silent()
 		if !strings.Contains(b.Log(), "warning: user 4712: only root") {

@@ -127,14 +127,16 @@ func (c contestant) dieOnce(v victim, sum *tolls) error {
 	}
 	defer s.wipe()
 	var held map[mastertest.Ends]bool
-	run := load.Start(context.Background(), load.Config{Target: s.address, Classes: classes, EchoPath: c.path,
+	run := load.Start(context.Background(), load.Config{
+		Target: s.address, Classes: classes, EchoPath: c.path,
 		Look: true, Timeout: 5 * time.Second, Excuse: func(f load.Failure) string {
 			// set before the process dies, and so before anything can fail
 			if held[mastertest.Ends{Client: f.Local, Server: f.Remote}] {
 				return "held"
 			}
 			return ""
-		}})
+		},
+	})
 	time.Sleep(deathSpan / 4)
 	mastertest.KillHolding(v.find(s), func(served map[mastertest.Ends]bool) { held = served })
 	time.Sleep(deathSpan)

@@ -56,14 +56,22 @@ func compareFiles(o options) error {
 		}
 	}
 	printRows([]row{
-		{what: "static file of 1 MB", other: "http.FileServer", unit: "MB/s", moreIsBetter: true, baton: sides[0].rate,
-			theirs: sides[1].rate},
-		{what: "CPU of the server, the same", other: "http.FileServer", unit: "µs/MB", baton: sides[0].cpu,
-			theirs: sides[1].cpu},
-		{what: "static file of 1 MB", other: "… without sendfile", unit: "MB/s", moreIsBetter: true,
-			baton: sides[0].rate, theirs: sides[2].rate},
-		{what: "CPU of the server, the same", other: "… without sendfile", unit: "µs/MB", baton: sides[0].cpu,
-			theirs: sides[2].cpu},
+		{
+			what: "static file of 1 MB", other: "http.FileServer", unit: "MB/s", moreIsBetter: true, baton: sides[0].rate,
+			theirs: sides[1].rate,
+		},
+		{
+			what: "CPU of the server, the same", other: "http.FileServer", unit: "µs/MB", baton: sides[0].cpu,
+			theirs: sides[1].cpu,
+		},
+		{
+			what: "static file of 1 MB", other: "… without sendfile", unit: "MB/s", moreIsBetter: true,
+			baton: sides[0].rate, theirs: sides[2].rate,
+		},
+		{
+			what: "CPU of the server, the same", other: "… without sendfile", unit: "µs/MB", baton: sides[0].cpu,
+			theirs: sides[2].cpu,
+		},
 	})
 	fmt.Printf("%d kept connections, whose clients drop what comes without copying it; %d rounds of %v of each side "+
 		"in turn.\n", fileClients, o.fewer(3), 2*o.span)

@@ -74,8 +74,10 @@ func contestants(o options) (sides []contestant, stop func(), err error) {
 		if behind, err = startBare(o); err != nil {
 			return nil, stop, err
 		}
-		sides = append(sides, contestant{"HAProxy (master-worker)",
-			func() (*server, error) { return startHAProxy(o, behind) }, fixed, ""})
+		sides = append(sides, contestant{
+			"HAProxy (master-worker)",
+			func() (*server, error) { return startHAProxy(o, behind) }, fixed, "",
+		})
 	}
 	if o.caddy == "" {
 		skipped("Caddy", "Caddy", "caddy")

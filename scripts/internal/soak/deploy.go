@@ -214,8 +214,10 @@ func (s *soak) install(binary []byte) {
 // breakConfig leaves a broken file for a while, mends it, and looks that it is in force.
 func (s *soak) breakConfig(r *rand.Rand) {
 	good := s.site.String()
-	broken := []string{"", "wrokers = 2\n" + good, good + "[[route]]\npath = \"/x\"\nstatic = \"missing\"\n",
-		good[:len(good)/2] + "[[", "workers = \"many\"\n"}
+	broken := []string{
+		"", "wrokers = 2\n" + good, good + "[[route]]\npath = \"/x\"\nstatic = \"missing\"\n",
+		good[:len(good)/2] + "[[", "workers = \"many\"\n",
+	}
 	if err := harness.Save(s.baton.Path("site.toml"), []byte(broken[r.IntN(len(broken))]), 0o600); err != nil {
 		s.oddity("config: %v", err)
 	}

@@ -83,10 +83,14 @@ func (s *soak) report(before, after state) bool {
 		{"processes", before.processes, after.processes},
 		{"open files of the supervisor", before.supervisorFDs, after.supervisorFDs},
 		{"open files of the master", before.masterFDs, after.masterFDs},
-		{"memory of the supervisor, MB", fmt.Sprintf("%.1f", mb(before.supervisorRSS)),
-			fmt.Sprintf("%.1f", mb(after.supervisorRSS))},
-		{"memory of the master, MB", fmt.Sprintf("%.1f", mb(before.masterRSS)),
-			fmt.Sprintf("%.1f", mb(after.masterRSS))},
+		{
+			"memory of the supervisor, MB", fmt.Sprintf("%.1f", mb(before.supervisorRSS)),
+			fmt.Sprintf("%.1f", mb(after.supervisorRSS)),
+		},
+		{
+			"memory of the master, MB", fmt.Sprintf("%.1f", mb(before.masterRSS)),
+			fmt.Sprintf("%.1f", mb(after.masterRSS)),
+		},
 		{"memory of the workers, MB", fmt.Sprintf("%.1f", mb(before.workers)), fmt.Sprintf("%.1f", mb(after.workers))},
 		{"requests cut by deadlines", before.cutRequests, after.cutRequests},
 		{"workers crashed", before.crashes, after.crashes},

@@ -58,8 +58,10 @@ func newSoak(o options, dir string) (*soak, error) {
 	if err := os.Mkdir(s.baton.Path("files"), 0o700); err != nil {
 		return nil, err
 	}
-	for name, content := range map[string][]byte{"files/large": s.large, "site.toml": []byte(s.site.String()),
-		"baton": s.binaries[0]} {
+	for name, content := range map[string][]byte{
+		"files/large": s.large, "site.toml": []byte(s.site.String()),
+		"baton": s.binaries[0],
+	} {
 		if err := harness.Save(s.baton.Path(name), content, 0o700); err != nil {
 			return nil, err
 		}
