@@ -19,9 +19,6 @@ func TestMain(m *testing.M) { os.Exit(Main(m)) }
 const standIn = `package main
 
 import (
-	"net"
-	"os/exec"
-	"sync"
 	"fmt"
 	"net"
 	"net/http"
