@@ -75,7 +75,7 @@ func (m *master) tellTakersTo(p *proc, pids []int) {
 	var fds []int
 	for _, pid := range pids {
 		q := m.procs[pid]
-		i := slices.IndexFunc(t.Sets, func(keys []wire.ListenerKey) bool { return slices.Equal(keys, q.takes.Keys) })
+		i := slices.IndexFunc(t.Sets, func(keys wire.KeySet) bool { return slices.Equal(keys, q.takes.Keys) })
 		if i < 0 {
 			i = len(t.Sets)
 			t.Sets = append(t.Sets, q.takes.Keys)

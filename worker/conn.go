@@ -102,7 +102,7 @@ func (c *Conn) beforeRead() error {
 			return nil
 		case c.s.stopping():
 			return c.beforeStop(now)
-		case !c.from.moves || !c.s.env.Handover().Wanted(c.from.key):
+		case !c.from.moves || !c.s.env.Handover().HasTaker(c.from.key):
 			c.unpoke()
 			return nil
 		case now.Before(c.nextTry):

@@ -65,10 +65,7 @@ func receive(conn *seqpacket.Conn, m wire.Message) (seqpacket.Packet, error) {
 	if err != nil {
 		return seqpacket.Packet{}, err
 	}
-	if err = p.Frame.Check(); err == nil {
-		err = p.Frame.Into(m)
-	}
-	if err != nil {
+	if err := p.Frame.Expect(m); err != nil {
 		p.Close()
 		return seqpacket.Packet{}, err
 	}

@@ -107,7 +107,7 @@ func (l *lot) move(c *conn) bool {
 	return <-answer
 }
 
-func (l *lot) wants(c *conn) bool { return l.exchange.Wanted(c.origin.key) }
+func (l *lot) wants(c *conn) bool { return l.exchange.HasTaker(c.origin.key) }
 
 // moveLater has the mover asked again after a while, in which others have left.
 func (c *conn) moveLater() {

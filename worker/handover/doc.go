@@ -9,12 +9,12 @@
 //
 // # Who owns a connection
 //
-// One message carries up to 199 connections and one end of a socketpair, the ack socket; the sender has the other
-// end, and keeps its copies of the connections. At every moment a connection has one owner, who alone may read,
-// write and shut it down. The ownership changes with one act of one process, in the kernel, under one lock:
-// sending the ack. To take an offer back the sender writes "withdrawn" into the ack socket, shuts its receiving
-// side, after which no ack can be sent, and then looks whether one had been. So there is no moment in which an ack
-// is under way, and no third state.
+// An offer is a parcel: a box, which is a socket whose queue has one message with up to 200 connections, and one end of a
+// socketpair, the ack socket. The sender has the other end, and keeps its copies of the connections and of the box. At
+// every moment a connection has one owner, who alone may read, write and shut it down. The ownership changes with one
+// act of one process, in the kernel, under one lock: sending the ack. To take an offer back the sender writes
+// "withdrawn" into the ack socket, shuts its receiving side, after which no ack can be sent, empties the box, and then
+// looks whether an ack had been sent. So there is no moment in which an ack is under way, and no third state.
 //
 //	state of an offer   event                      owner     what follows
 //	written, not read   receiver reads it          sender    receiver chooses, sends the ack
@@ -34,15 +34,15 @@
 //	"withdrawn" is      ack is sent all the same   receiver  sender finds it after the shutdown, closes its copies
 //	 written, not yet   sender dies                receiver  if it has sent an ack before; else nobody: closed
 //	 shut               sender is stopped          receiver  if it sends an ack; else the sender, when it goes on
-//	withdrawn           receiver reads it, now or  sender    the ack fails, "withdrawn" is there: receiver drops it
-//	                     at any time
+//	withdrawn           receiver reads it, now or  sender    the box is empty, or the ack fails and "withdrawn" is
+//	                     at any time                          there: receiver drops it
 //	                    sender dies                nobody    it was the sender's: closed; receiver drops it, as above
 //
 // Every wait has an end. An offer waits for a second, for one more if another taker is tried, and then the
 // connection is its sender's for good, who goes on as if it had never been offered. A taker that has let an offer
-// wait so long is offered nothing more. What lies unread in the inbox of a worker that is stopped stays there,
-// dead, until it goes on or ends: less than 600 connections of each sender. A worker that is stopped after its ack
-// has taken the connections with everything else that it has, and nobody can have them back.
+// wait so long is offered nothing more. In the inbox of a worker that is stopped only empty boxes stay: a connection
+// that is closed later is closed for its client. A worker that is stopped after its ack has taken the connections with
+// everything else that it has, and nobody can have them back; hang_timeout, which is off by default, is what bounds that.
 //
-// Only connections of which no byte of a next request was read may be given. Package httpworker knows how to tell.
+// Only connections of which no byte of a next request was read may be given. The giver knows how to tell.
 package handover

@@ -11,7 +11,7 @@ import (
 	"baton/worker/wire"
 )
 
-// FuzzTake: whatever lies in the queue, with however many descriptors, is taken and acknowledged or goes back by
+// FuzzTake: whatever lies in a box, with however many descriptors, is taken and acknowledged or goes back by
 // end-of-file; and what is not taken is closed.
 func FuzzTake(f *testing.F) {
 	good, err := wire.Encode(wire.Handover{Keys: []Key{key("k"), key("x")}, Conns: []wire.HandoverConn{{0, 1000}, {1, 5}}})
@@ -34,13 +34,15 @@ func FuzzTake(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fds := make([]int, min(int(n), wire.MaxFDs-1))
+		fds := make([]int, min(int(n), wire.MaxFDs))
 		for i := range fds {
 			fds[i] = theirs // any descriptor is one to be passed on
 		}
-		err = unix.Sendmsg(give, data, unix.UnixRights(append(fds, theirs)...), nil, unix.MSG_DONTWAIT)
+		if len(data) > 0 && len(data) <= wire.MaxFrame {
+			putParcel(t, give, data, fds, theirs)
+		}
 		_ = unix.Close(theirs)
-		if err == nil && len(data) > 0 {
+		if len(data) > 0 && len(data) <= wire.MaxFrame {
 			taken := wantAnswer(t, ours, len(fds))
 			for range taken {
 				_ = unix.Close(receive(t, got).FD)
@@ -109,12 +111,13 @@ func FuzzAck(f *testing.F) {
 		}
 		defer func() { _ = reader.Close() }()
 		for settled := 0; settled < n; {
-			p, err := reader.Recv()
+			p, ack, err := openParcel(reader)
 			if err != nil {
 				t.Fatal(err)
 			}
-			settled += len(p.FDs) - 1
-			_ = unix.Sendmsg(p.FDs[len(p.FDs)-1], answer, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			settled += len(p.FDs)
+			_ = rawfd.Send(ack, answer, nil)
+			_ = unix.Close(ack)
 			p.Close()
 		}
 		for range n {

@@ -1,12 +1,12 @@
 package handover
 
 import (
-	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +29,7 @@ type Conn struct {
 }
 
 // Open makes a connection of a duplicate of c's descriptor, which stays the caller's to close: os.NewFile would take
-// it.
+// it, also when there is no room for the duplicate that package net makes.
 func (c Conn) Open() (net.Conn, error) {
 	d, err := rawfd.Dup(c.FD)
 	if err != nil {
@@ -48,11 +48,11 @@ type Offer struct {
 	// Done is called once, within a few seconds, with whether somebody has taken the connection. If so, the giver is to
 	// close its descriptor without another word (no shutdown). If not, the connection is the giver's as before.
 	//
-	// Threading: called on a goroutine of the Exchange. It must not block.
+	// It is called on a goroutine of the Handover, and must not block.
 	Done func(taken bool)
 }
 
-// Counts is what an Exchange has done.
+// Counts is what a Handover has done.
 type Counts struct {
 	Given   atomic.Int64 // and taken by somebody
 	Kept    atomic.Int64 // offered, and not taken
@@ -60,7 +60,7 @@ type Counts struct {
 	Refused atomic.Int64 // received, and left to the sender
 }
 
-// An Handover gives the connections of a worker to others, and takes theirs.
+// A Handover gives the connections of a worker to others, and takes theirs.
 type Handover struct {
 	Counts Counts
 
@@ -69,14 +69,14 @@ type Handover struct {
 
 	log *slog.Logger
 
-	mu      sync.Mutex
-	sinks   map[Key]func(Conn)
-	inbox   *seqpacket.Conn // nil: nothing is taken
-	address int             // the other end of inbox, to be passed on; -1: nothing is taken
-	phase   phase
-	done    chan struct{} // closed when the taking has ended
+	mu       sync.Mutex
+	handlers map[Key]func(Conn)
+	inbox    *seqpacket.Conn // nil: nothing is taken
+	address  int             // the other end of inbox, to be passed on; -1: nothing is taken
+	phase    phase
+	done     chan struct{} // closed when the taking has ended
 
-	giving
+	sending
 }
 
 // phase is how far the taking has come.
@@ -89,110 +89,106 @@ const (
 	phaseEnded
 )
 
-// New makes an Exchange that takes nothing, and gives to nobody.
+// New makes a Handover that takes nothing, and gives to nobody.
 func New(log *slog.Logger) *Handover {
-	return &Handover{
-		log: log, sinks: map[Key]func(Conn){}, address: -1, done: make(chan struct{}),
-		giving: giving{changed: make(chan struct{}), waiting: map[*os.File]struct{}{}},
-	}
+	h := &Handover{log: log, handlers: map[Key]func(Conn){}, address: -1, done: make(chan struct{})}
+	h.changed = make(chan struct{})
+	h.ctx, h.withdraw = context.WithCancel(context.Background())
+	return h
 }
 
-// Register makes sink the taker of the connections of a listener. It is called before Open.
+// Register has handler take the connections of a listener. It is called before Open.
 //
-// Threading: sink is called on the Exchange's goroutine, one connection at a time. It must not block.
-func (x *Handover) Register(key Key, sink func(Conn)) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.sinks[key] = sink
+// The handler is called on the Handover's goroutine, one connection at a time. It must not block.
+func (h *Handover) Register(key Key, handler func(Conn)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.handlers[key] = handler
 }
 
-// RegisterAlso makes the sink of key, if it has one, take the connections of another key as well, as if they were its
+// RegisterAlso has the handler of key, if there is one, take the connections of another key as well, as if they were its
 // own.
-func (x *Handover) RegisterAlso(other, key Key) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if sink := x.sinks[key]; sink != nil {
-		x.sinks[other] = func(c Conn) {
+func (h *Handover) RegisterAlso(other, key Key) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if handler := h.handlers[key]; handler != nil {
+		h.handlers[other] = func(c Conn) {
 			c.Key = key
-			sink(c)
+			handler(c)
 		}
 	}
 }
 
-// Registered reports whether somebody takes the connections of a listener here.
-func (x *Handover) Registered(key Key) bool { return x.sink(key) != nil }
+// Registered reports whether connections of a listener are taken here.
+func (h *Handover) Registered(key Key) bool { return h.handler(key) != nil }
 
-func (x *Handover) sink(key Key) func(Conn) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.sinks[key]
+func (h *Handover) handler(key Key) func(Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.handlers[key]
 }
 
 // Open makes the inbox, unless nothing is registered, in which case nothing will be taken.
-func (x *Handover) Open() error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if len(x.sinks) == 0 || x.phase != phaseNone {
+func (h *Handover) Open() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.handlers) == 0 || h.phase != phaseNone {
 		return nil
 	}
 	read, write, err := seqpacket.Pair()
 	if err != nil {
 		return fmt.Errorf("handover: %w", err)
 	}
-	if x.inbox, err = seqpacket.New(read); err != nil {
+	if h.inbox, err = seqpacket.New(read); err != nil {
 		_ = unix.Close(write)
 		return fmt.Errorf("handover: %w", err)
 	}
-	x.address, x.phase = write, phaseOpen
+	// A few offers fill the inbox. More of them would only be more descriptors in flight, of which a user may have as many
+	// as files.
+	_ = unix.SetsockoptInt(write, unix.SOL_SOCKET, unix.SO_SNDBUF, 0)
+	h.address, h.phase = write, phaseOpen
 	return nil
 }
 
-// Takes says what is taken, for [Handover.SetTakers] of others. The descriptor to go with it stays x's; there is none if
+// Takes says what is taken, for [Handover.SetTakers] of others. The descriptor to go with it stays h's; there is none if
 // nothing is taken.
-func (x *Handover) Takes() (wire.Takes, []int) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.address < 0 {
+func (h *Handover) Takes() (wire.Takes, []int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.address < 0 {
 		return wire.Takes{}, nil
 	}
-	var t wire.Takes
-	for key := range x.sinks {
-		t.Keys = append(t.Keys, key)
-	}
-	slices.SortFunc(t.Keys, func(a, b Key) int { // all workers say the same, and it is sent once
-		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Process, b.Process), cmp.Compare(a.Name, b.Name))
-	})
-	return t, []int{x.address}
+	return wire.Takes{Keys: wire.NewKeySet(maps.Keys(h.handlers))}, []int{h.address}
 }
 
 // Start begins to take what others give. It is called at GO, once at most.
-func (x *Handover) Start() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.phase == phaseOpen {
-		x.phase = phaseTaking
-		go x.takeAll()
+func (h *Handover) Start() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.phase == phaseOpen {
+		h.phase = phaseTaking
+		go h.takeAll()
 	}
 }
 
-// Stop ends the taking. When it returns, no sink will be called any more, and what was not taken is its sender's.
-func (x *Handover) Stop() {
-	x.mu.Lock()
-	was := x.phase
-	x.phase = phaseEnded
-	x.mu.Unlock()
+// Stop ends the taking. When it returns, no handler will be called any more, and what was not taken is its sender's.
+func (h *Handover) Stop() {
+	h.mu.Lock()
+	was := h.phase
+	h.phase = phaseEnded
+	h.mu.Unlock()
 	if was == phaseTaking {
-		x.inbox.StopReading()
-		<-x.done
+		h.inbox.StopReading()
+		<-h.done
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.inbox != nil {
-		_ = x.inbox.Close()
-		x.inbox = nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.inbox != nil {
+		_ = h.inbox.Close()
+		h.inbox = nil
 	}
-	if x.address >= 0 {
-		_ = unix.Close(x.address)
-		x.address = -1
+	if h.address >= 0 {
+		_ = unix.Close(h.address)
+		h.address = -1
 	}
 }

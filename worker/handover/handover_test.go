@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,44 +96,39 @@ func TestMalformedMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	two, err := wire.Encode(wire.Handover{Keys: []Key{key("k")}, Conns: []wire.HandoverConn{{0, 1000}, {0, 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	other := strings.Replace(string(good), `"v":1`, `"v":2`, 1)
 	body := func(s string) string { return `{"v":1,"t":"handover","m":` + s + `}` }
 	before := openFiles()
 	for name, tt := range map[string]struct {
 		data string
-		fds  int // before the ack socket
+		fds  int
 	}{
-		"no message":           {"x", 1},
-		"a zero":               {"\x00", 0},
-		"another kind":         {`{"v":1,"t":"go"}`, 1},
-		"another version":      {other, 1},
-		"no connection":        {string(good), 0},
-		"one too many":         {string(good), 2},
-		"no body":              {`{"v":1,"t":"handover"}`, 1},
-		"a body of no kind":    {body(`[]`), 1},
-		"a key that is none":   {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[1,1]]}`), 1},
-		"a negative key":       {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[-1,1]]}`), 1},
-		"a negative time":      {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[0,-1]]}`), 1},
-		"half a connection":    {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[]]}`), 3},
-		"many connections":     {body(`{"keys":[{"g":"tcp/80"}],"conns":[` + strings.Repeat("[0,1],", 5000) + `[0,1]]}`), 1},
-		"a great number":       {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[99999999999999999999,1]]}`), 1},
-		"no ack socket at all": {string(good), -1},
+		"no message":          {"x", 1},
+		"a zero":              {"\x00", 0},
+		"another kind":        {`{"v":1,"t":"go"}`, 1},
+		"another version":     {other, 1},
+		"no connection":       {string(good), 0},
+		"one too many":        {string(good), 2},
+		"no body":             {`{"v":1,"t":"handover"}`, 1},
+		"a body of no kind":   {body(`[]`), 1},
+		"a key that is none":  {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[1,1]]}`), 1},
+		"a negative key":      {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[-1,1]]}`), 1},
+		"a negative time":     {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[0,-1]]}`), 1},
+		"half a connection":   {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[]]}`), 3},
+		"many connections":    {body(`{"keys":[{"g":"tcp/80"}],"conns":[` + strings.Repeat("[0,1],", 5000) + `[0,1]]}`), 1},
+		"a great number":      {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[99999999999999999999,1]]}`), 1},
+		"connections cut off": {string(two), 1},
 	} {
 		ours, theirs, err := seqpacket.Pair()
 		if err != nil {
 			t.Fatal(err)
 		}
-		var fds []int
-		for range tt.fds {
-			fds = append(fds, c.fds[0])
-		}
-		var oob []byte
-		if tt.fds >= 0 {
-			oob = unix.UnixRights(append(fds, theirs)...)
-		}
-		if err := unix.Sendmsg(q.give, []byte(tt.data), oob, nil, 0); err != nil {
-			t.Fatal(name, err)
-		}
+		fds := slices.Repeat(c.fds, tt.fds)
+		putParcel(t, q.give, []byte(tt.data), fds, theirs)
 		_ = unix.Close(theirs)
 		p := []unix.PollFd{{Fd: int32(ours), Events: unix.POLLIN}}
 		if n, err := unix.Poll(p, int(patience/time.Millisecond)); n != 1 {
@@ -217,19 +213,20 @@ func TestMessagesAreFull(t *testing.T) {
 	defer func() { _ = queue.Close() }()
 	messages := 0
 	for sum := 0; sum < n; messages++ {
-		p, err := queue.Recv()
+		p, ack, err := openParcel(queue)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var h wire.Handover
-		if err := errors.Join(p.Frame.Check(), p.Frame.Into(&h), h.Check(len(p.FDs))); err != nil {
+		if err := errors.Join(p.Frame.Expect(&h), h.Check(len(p.FDs))); err != nil {
 			t.Error(err)
 		}
 		if len(h.Conns) > batch || len(h.Keys) != 1 {
 			t.Errorf("%d connections, keys %v", len(h.Conns), h.Keys)
 		}
 		sum += len(h.Conns)
-		p.Close() // to be back with its sender
+		p.Close()
+		_ = unix.Close(ack) // to be back with its sender
 	}
 	kept.Wait()
 	if messages < n/batch || messages > n/10 {
@@ -280,7 +277,7 @@ func TestReceiverOutOfDescriptors(t *testing.T) {
 	giveAll := func() []<-chan bool {
 		var all []<-chan bool
 		from.mu.Lock() // so that they go together
-		from.sending = true
+		from.busy = true
 		from.mu.Unlock()
 		for i := range c.fds {
 			all = append(all, c.giving(from, i, "k", 0))
@@ -328,7 +325,7 @@ func TestReceiverKeepsSomeDescriptors(t *testing.T) {
 	}
 }
 
-// After Stop no sink is called; what was not taken goes to somebody else, and every connection is somebody's, once.
+// After Stop no handler is called; what was not taken goes to somebody else, and every connection is somebody's, once.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	const rounds, perRound = 20, 100
@@ -347,7 +344,7 @@ func TestStop(t *testing.T) {
 		first.Register(key("k"), func(g Conn) {
 			_ = unix.Close(g.FD)
 			if stopped.Load() {
-				t.Error("a sink was called after Stop")
+				t.Error("a handler was called after Stop")
 			}
 			taken.Add(1)
 		})
@@ -375,12 +372,45 @@ func TestStop(t *testing.T) {
 		first.Stop() // once more does no harm
 		giving.Wait()
 		answered.Wait()
-		for taken.Load()+kept.Load() < perRound { // an ack comes before the sink is called
+		for taken.Load()+kept.Load() < perRound { // an ack comes before the handler is called
 			_ = unix.Close(receive(t, second).FD)
 			taken.Add(1)
 		}
 		if kept.Load() != 0 || taken.Load() != perRound || len(second) != 0 {
 			t.Errorf("taken %d, kept %d of %d", taken.Load(), kept.Load(), perRound)
 		}
+	}
+}
+
+// TestThousandsOfListeners: what a worker with so many takes fits into the messages by which others hear of it.
+func TestThousandsOfListeners(t *testing.T) {
+	t.Parallel()
+	to, from := New(slog.New(slog.DiscardHandler)), New(slog.New(slog.DiscardHandler))
+	t.Cleanup(to.Stop)
+	name := func(i int) Key {
+		return Key{Group: fmt.Sprint("tcp/", i), Process: "http", Name: fmt.Sprint("site-", i)}
+	}
+	for i := range 3000 {
+		to.Register(name(i), func(Conn) {})
+		to.RegisterAlso(name(i).Any(), name(i))
+	}
+	if err := to.Open(); err != nil {
+		t.Fatal(err)
+	}
+	takes, address := to.Takes()
+	m := wire.Takers{PIDs: []int{1}, Of: []int{0}, Sets: []wire.KeySet{takes.Keys}}
+	for _, said := range []wire.Message{takes, m} {
+		if _, err := wire.Encode(said); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := from.SetTakers(m, []int{dup(t, address[0])}); err != nil {
+		t.Fatal(err)
+	}
+	if old := name(2999); !from.HasTaker(old) || !from.HasTaker(Key{Group: old.Group, Process: old.Process, Name: "gone"}) {
+		t.Error("nobody takes the last one")
+	}
+	if err := from.SetTakers(wire.Takers{}, nil); err != nil {
+		t.Error(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -59,13 +60,42 @@ func dup(t *testing.T, fd int) int {
 // key is that of a listener in the tests.
 func key(name string) Key { return Key{Group: "tcp/80", Process: "http", Name: name} }
 
-// exchange is an Exchange that gives to an inbox whatever came by the keys "k" and "other".
+func keySet(keys ...Key) wire.KeySet { return wire.NewKeySet(slices.Values(keys)) }
+
+// putParcel puts a parcel into an inbox: a message with copies of fds in its box, and the ack socket.
+func putParcel(t *testing.T, inbox int, data []byte, fds []int, ack int) {
+	t.Helper()
+	in, box, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rawfd.CloseAll([]int{in, box})
+	if err := rawfd.Send(in, data, unix.UnixRights(fds...)); err != nil {
+		t.Fatal(err)
+	}
+	if err := rawfd.Send(inbox, offerFrame, unix.UnixRights(box, ack)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openParcel reads a parcel: the connections, and the ack socket.
+func openParcel(inbox *seqpacket.Conn) (conns seqpacket.Packet, ack int, err error) {
+	p, err := inbox.Recv()
+	if err != nil {
+		return conns, -1, err
+	}
+	conns, err = seqpacket.Receive(p.FDs[0])
+	_ = unix.Close(p.FDs[0])
+	return conns, p.FDs[1], err
+}
+
+// exchange is a Handover that gives to an inbox whatever came by the keys "k" and "other".
 func (q pair) exchange(t *testing.T) *Handover {
 	t.Helper()
 	return givingTo(t, q)
 }
 
-// givingTo is an Exchange that gives to several inboxes.
+// givingTo is a Handover that gives to several inboxes.
 func givingTo(t *testing.T, to ...pair) *Handover {
 	t.Helper()
 	x := New(slog.New(slog.NewTextHandler(t.Output(), nil)))
@@ -79,7 +109,7 @@ func givingTo(t *testing.T, to ...pair) *Handover {
 
 func setTakers(t *testing.T, x *Handover, to ...pair) {
 	t.Helper()
-	m := wire.Takers{Sets: [][]Key{{key("k"), key("other")}}}
+	m := wire.Takers{Sets: []wire.KeySet{keySet(key("k"), key("other"))}}
 	var fds []int
 	for _, q := range to {
 		m.PIDs, m.Of, fds = append(m.PIDs, q.take), append(m.Of, 0), append(fds, dup(t, q.give))
@@ -89,7 +119,7 @@ func setTakers(t *testing.T, x *Handover, to ...pair) {
 	}
 }
 
-// taking is an Exchange that reads an inbox, takes what came by a key, and passes it on.
+// taking is a Handover that reads an inbox, takes what came by a key, and passes it on.
 func (q pair) taking(t *testing.T, name string) (*Handover, chan Conn) {
 	t.Helper()
 	x, got := New(slog.New(slog.NewTextHandler(t.Output(), nil))), make(chan Conn, 10_000)
@@ -102,12 +132,12 @@ func (q pair) taking(t *testing.T, name string) (*Handover, chan Conn) {
 	return x, got
 }
 
-// openOn has the Exchange read an inbox that is there.
-func (x *Handover) openOn(fd int) (err error) {
-	if x.inbox, err = seqpacket.New(fd); err != nil {
+// openOn has the Handover read an inbox that is there.
+func (h *Handover) openOn(fd int) (err error) {
+	if h.inbox, err = seqpacket.New(fd); err != nil {
 		return err
 	}
-	x.phase = phaseOpen
+	h.phase = phaseOpen
 	return nil
 }
 

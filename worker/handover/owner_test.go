@@ -2,12 +2,14 @@ package handover
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,21 +26,22 @@ func receiver() int {
 	if err != nil {
 		return 1
 	}
-	var p seqpacket.Packet
+	var conns seqpacket.Packet
+	var ack int
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		n := len(p.FDs) - 1
 		switch in.Text() {
 		case "read":
-			p, err = conn.Recv()
-			fmt.Println("read", len(p.FDs)-1, err)
+			conns, ack, err = openParcel(conn)
+			fmt.Println("read", len(conns.FDs), err)
 		case "ack":
-			taken := make([]bool, n)
+			taken := make([]bool, len(conns.FDs))
 			for i := range taken {
 				taken[i] = true
 			}
-			fmt.Println("owner", claim(p.FDs[n], taken))
+			fmt.Println("owner", claim(ack, taken))
 		case "let go":
-			p.Close()
+			conns.Close()
+			_ = unix.Close(ack)
 			fmt.Println("gone")
 		case "stop taking":
 			_ = conn.Close()
@@ -51,7 +54,7 @@ func receiver() int {
 // sender offers one connection.
 func sender() int {
 	x := New(slog.New(slog.DiscardHandler))
-	if err := x.SetTakers(wire.Takers{PIDs: []int{1}, Of: []int{0}, Sets: [][]Key{{key("k")}}}, []int{3}); err != nil {
+	if err := x.SetTakers(wire.Takers{PIDs: []int{1}, Of: []int{0}, Sets: []wire.KeySet{keySet(key("k"))}}, []int{3}); err != nil {
 		return 1
 	}
 	x.Give(Offer{Conn: Conn{FD: 4, Key: key("k")}, Done: func(taken bool) { fmt.Println("taken", taken) }})
@@ -146,13 +149,37 @@ func TestReceiverBeforeItsAck(t *testing.T) {
 						return
 					}
 					l.signal(t, unix.SIGCONT)
-					if !read { // it lies there still
-						l.read(t)
+					if !read { // the offer lies there still, the connection does not
+						l.tell(t, "read")
+						l.hear(t, "read 0 EOF")
 					}
 					l.claims(t, false)
 				})
 			}
 		}
+	}
+}
+
+// TestWithdrawnIsInNoQueue: a client whose connection was offered to a worker that is stopped, and was then closed, sees the
+// end of it.
+func TestWithdrawnIsInNoQueue(t *testing.T) {
+	t.Parallel()
+	give, take, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := inLine{child: startChild(t, "receiver", take), c: connect(t, 1)}
+	l.signal(t, unix.SIGSTOP)
+	l.giver = givingTo(t, pair{give, take})
+	rawfd.CloseAll([]int{give, take})
+	want(t, l.c.giving(l.giver, 0, "k", 0), false)
+	nothing := newPair(t)
+	if err := unix.Dup3(nothing.give, l.c.fds[0], unix.O_CLOEXEC); err != nil { // which closes the connection
+		t.Fatal(err)
+	}
+	_ = l.c.conns[0].SetReadDeadline(time.Now().Add(patience))
+	if n, err := l.c.conns[0].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }
 
@@ -212,7 +239,7 @@ func TestSenderDiesWithdrawing(t *testing.T) {
 	t.Parallel()
 	for _, shut := range []bool{false, true} {
 		ours, theirs := ackSocket(t)
-		if err := unix.Sendmsg(ours, withdrawn, nil, nil, 0); err != nil {
+		if err := unix.Sendmsg(ours, withdrawnFrame, nil, nil, 0); err != nil {
 			t.Fatal(err)
 		}
 		if shut {
@@ -230,16 +257,16 @@ func TestSenderDiesWithdrawing(t *testing.T) {
 func TestAckBetweenWithdrawnAndShut(t *testing.T) {
 	t.Parallel()
 	ours, theirs := ackSocket(t)
-	if err := unix.Sendmsg(ours, withdrawn, nil, nil, 0); err != nil {
+	if err := unix.Sendmsg(ours, withdrawnFrame, nil, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	if !claim(theirs, []bool{true}) {
 		t.Error("the ack was refused")
 	}
 	_ = unix.Close(theirs) // with "withdrawn" unread
-	f := os.NewFile(uintptr(ours), "ack")
-	defer func() { _ = f.Close() }()
-	if n := withdraw(f, make([]byte, 1000)); n == 0 {
+	p := sent(ours)
+	defer p.close()
+	if n := p.withdraw(make([]byte, 1000)); n == 0 {
 		t.Error("the sender has not seen the ack")
 	}
 }
@@ -250,7 +277,7 @@ func TestWithdrawMeetsClaim(t *testing.T) {
 	var owners [2]int
 	for i := range 5000 {
 		ours, theirs := ackSocket(t)
-		f := os.NewFile(uintptr(ours), "ack")
+		p := sent(ours)
 		var claimed bool
 		var n int
 		var both sync.WaitGroup
@@ -263,10 +290,10 @@ func TestWithdrawMeetsClaim(t *testing.T) {
 			claimed = claim(theirs, []bool{true})
 			_ = unix.Close(theirs)
 		})
-		both.Go(func() { <-start; n = withdraw(f, make([]byte, 1000)) })
+		both.Go(func() { <-start; n = p.withdraw(make([]byte, 1000)) })
 		close(start)
 		both.Wait()
-		_ = f.Close()
+		p.close()
 		if claimed != (n > 0) {
 			t.Fatalf("claimed: %v, and the sender has read an ack of %d bytes", claimed, n)
 		}
@@ -281,6 +308,9 @@ func TestWithdrawMeetsClaim(t *testing.T) {
 	}
 }
 
+// sent is a parcel without a box.
+func sent(ack int) *parcel { return &parcel{box: -1, ack: os.NewFile(uintptr(ack), "ack")} }
+
 func ackSocket(t *testing.T) (ours, theirs int) {
 	t.Helper()
 	ours, theirs, err := seqpacket.Pair()
@@ -293,7 +323,13 @@ func ackSocket(t *testing.T) (ours, theirs int) {
 func awaitReadable(t *testing.T, fd int) {
 	t.Helper()
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	if n, err := unix.Poll(p, int(patience.Milliseconds())); n != 1 {
-		t.Fatalf("nothing to read: %v", err)
+	for {
+		n, err := unix.Poll(p, int(patience.Milliseconds()))
+		if n == 1 {
+			return
+		}
+		if !errors.Is(err, unix.EINTR) {
+			t.Fatalf("nothing to read: %v", err)
+		}
 	}
 }

@@ -2,35 +2,36 @@ package handover
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"baton/worker/rawfd"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
 
-// takeAll takes one message after the other, until Stop. One that is broken, or whose descriptors there was no room
-// for, goes back to its sender by the end of its ack socket.
-func (x *Handover) takeAll() {
-	defer close(x.done)
+// takeAll takes one parcel after the other, until Stop. One that is broken, or whose descriptors there was no room for,
+// goes back to its sender by the end of its ack socket.
+func (h *Handover) takeAll() {
+	defer close(h.done)
 	for {
-		p, err := x.inbox.Recv()
+		p, err := h.inbox.Recv()
 		switch {
 		case err == nil:
-			x.takeOne(p)
+			err = h.takeOne(&p)
+			p.Close()
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return
 		case errors.Is(err, io.EOF), isSyscall(err):
-			x.log.Error("handover: inbox", "error", err)
+			h.log.Error("handover: inbox", "error", err)
 			return
-		default:
-			x.Counts.Refused.Add(1)
-			x.log.Warn("handover: message left to its sender", "error", err)
+		}
+		if err != nil {
+			h.Counts.Refused.Add(1)
+			h.log.Warn("handover: message rejected", "error", err)
 		}
 	}
 }
@@ -41,38 +42,64 @@ func isSyscall(err error) bool {
 	return errors.As(err, &sys)
 }
 
-// takeOne answers a message and passes on what it takes.
-func (x *Handover) takeOne(p seqpacket.Packet) {
-	defer p.Close()
-	var h wire.Handover
-	err := p.Frame.Check()
-	if err == nil {
-		err = p.Frame.Into(&h)
+// takeOne opens a parcel, answers, and passes on what it takes.
+func (h *Handover) takeOne(offer *seqpacket.Packet) error {
+	if err := offer.Frame.Expect(&wire.Offer{}); err != nil {
+		return err
 	}
-	if err == nil {
-		err = h.Check(len(p.FDs))
+	if len(offer.FDs) != 2 {
+		return fmt.Errorf("offer: %d descriptors, want 2", len(offer.FDs))
+	}
+	box, ack := offer.FDs[0], offer.FDs[1]
+	p, err := seqpacket.Receive(box)
+	if errors.Is(err, io.EOF) {
+		return nil // it was withdrawn
 	}
 	if err != nil {
-		x.log.Warn("handover: message left to its sender", "error", err)
-		x.Counts.Refused.Add(int64(len(h.Conns)))
-		return
+		return err
 	}
-	n := len(h.Conns)
-	conns, taken := x.choose(h, p.FDs[:n])
-	if slices.Contains(taken, true) && !claim(p.FDs[n], taken) {
-		taken = make([]bool, n)
+	defer p.Close()
+	var m wire.Handover
+	if err := p.Frame.Expect(&m); err != nil {
+		return err
 	}
-	left := p.FDs[n:]
+	if err := m.Check(len(p.FDs)); err != nil {
+		return err
+	}
+	conns, taken := h.choose(m, p.FDs)
+	if slices.Contains(taken, true) && !claim(ack, taken) {
+		taken = make([]bool, len(conns))
+	}
+	p.FDs = nil
 	for i, c := range conns {
 		if !taken[i] {
-			left = append(left, c.FD)
-			x.Counts.Refused.Add(1)
+			p.FDs = append(p.FDs, c.FD)
+			h.Counts.Refused.Add(1)
 			continue
 		}
-		x.Counts.Taken.Add(1)
-		x.sink(c.Key)(c)
+		h.Counts.Taken.Add(1)
+		h.handler(c.Key)(c)
 	}
-	p.FDs = left
+	return nil
+}
+
+// choose says which of the connections have somebody here who serves them.
+func (h *Handover) choose(m wire.Handover, fds []int) ([]Conn, []bool) {
+	room := len(fds)
+	if h.Room != nil {
+		room = h.Room()
+	}
+	if rawfd.NearLimit(fds...) {
+		room = 0
+	}
+	conns, taken := make([]Conn, len(fds)), make([]bool, len(fds))
+	for i, hc := range m.Conns {
+		conns[i] = Conn{FD: fds[i], Key: m.Keys[hc[0]], Idle: time.Duration(hc[1]) * time.Millisecond}
+		if taken[i] = room > 0 && h.Registered(conns[i].Key); taken[i] {
+			room--
+		}
+	}
+	return conns, taken
 }
 
 // claim sends the ack, and reports whether it has made us the owner of what was taken.
@@ -81,41 +108,10 @@ func claim(fd int, taken []bool) bool {
 	if err != nil {
 		return false
 	}
-	if unix.Sendmsg(fd, data, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) == nil {
+	if rawfd.Send(fd, data, nil) == nil {
 		return true
 	}
 	// The sender is dead, has withdrawn, or lives and will see our end: its last word, or the lack of it, tells.
 	n, err := readPending(fd, make([]byte, 16))
 	return n == 0 && err == nil
-}
-
-// readPending reads what lies in a socketpair: 0 at its end, EAGAIN if there is nothing. That the other side has closed
-// without reading everything is said once, before all else.
-func readPending(fd int, b []byte) (n int, err error) {
-	for range 3 {
-		n, _, err = unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
-		if !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	return n, err
-}
-
-// choose says which of the connections have somebody here who serves them.
-func (x *Handover) choose(h wire.Handover, fds []int) ([]Conn, []bool) {
-	room := len(fds)
-	if x.Room != nil {
-		room = x.Room()
-	}
-	if rawfd.NearLimit(fds...) {
-		room = 0
-	}
-	conns, taken := make([]Conn, len(fds)), make([]bool, len(fds))
-	for i, hc := range h.Conns {
-		conns[i] = Conn{FD: fds[i], Key: h.Keys[hc[0]], Idle: time.Duration(hc[1]) * time.Millisecond}
-		if taken[i] = room > 0 && x.Registered(conns[i].Key); taken[i] {
-			room--
-		}
-	}
-	return conns, taken
 }

@@ -5,12 +5,15 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
+	"baton/worker/wire"
 )
 
 // A taker is another worker, as one that gives sees it.
 type taker struct {
 	pid   int
-	keys  map[Key]bool
+	keys  wire.KeySet
 	given int // connections that it was offered
 
 	mu    sync.Mutex // of what follows
@@ -33,13 +36,38 @@ func (t *taker) is() takerState {
 	return t.state
 }
 
-// become reports whether that is news.
-func (t *taker) become(s takerState) bool {
+// mute notes that t has let an offer wait for too long, and reports whether that is news.
+func (t *taker) mute() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.state
-	t.state = s
-	return old != s
+	t.state = takerMute
+	return old != takerMute
+}
+
+// isGone looks whether t has closed its inbox.
+func (t *taker) isGone() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fd < 0 || rawfd.Polled(t.fd, 0) != 0 {
+		t.state = takerGone
+	}
+	return t.state == takerGone
+}
+
+// write sends a message into t's inbox.
+func (t *taker) write(data, oob []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fd < 0 {
+		t.state = takerGone
+		return unix.EPIPE
+	}
+	err := rawfd.Send(t.fd, data, oob)
+	if err != nil && !passes(err) {
+		t.state = takerGone
+	}
+	return err
 }
 
 func (t *taker) close() {
@@ -53,15 +81,14 @@ func (t *taker) close() {
 
 // takes says by which key t takes a connection, if it does.
 func (t *taker) takes(k Key) (as Key, ok bool) {
-	if t.keys[k] {
+	if t.keys.Has(k) {
 		return k, true
 	}
-	return k.Any(), t.keys[k.Any()]
+	return k.Any(), t.keys.Has(k.Any())
 }
 
-// share chooses a taker for each of the offers: the one that has had the fewest connections of us, of those that take
-// it, answer, and were not tried for it; of equals the first. What is left for those that nobody takes is hope, if one
-// that did has gone: then others will come, mostly.
+// share chooses a taker for each of the offers. Those that nobody takes are left, or hoping if somebody took them who has
+// gone: then others will come, mostly.
 func share(offers []*offer, takers []*taker) (shares map[*taker][]*offer, hoping, left []*offer) {
 	shares = map[*taker][]*offer{}
 	for _, o := range offers {
@@ -79,16 +106,18 @@ func share(offers []*offer, takers []*taker) (shares map[*taker][]*offer, hoping
 	return shares, hoping, left
 }
 
+// choose returns the taker that has had the fewest connections of us, of those that take this one, answer, and were not
+// tried for it; of equals the first.
 func choose(o *offer, takers []*taker) (best *taker, hope bool) {
 	for _, t := range takers {
 		as, ok := t.takes(o.Key)
 		if !ok {
 			continue
 		}
-		switch {
-		case t.is() == takerGone:
+		switch state := t.is(); {
+		case state == takerGone:
 			hope = true
-		case t.is() == takerMute, slices.Contains(o.tried, t):
+		case state == takerMute, slices.Contains(o.tried, t):
 		case best == nil || t.given < best.given:
 			best, o.as = t, as
 		}

@@ -8,11 +8,7 @@ import (
 
 func takersFor(keys ...[]Key) (all []*taker) {
 	for i, of := range keys {
-		t := &taker{pid: i + 1, fd: -1, keys: map[Key]bool{}}
-		for _, k := range of {
-			t.keys[k] = true
-		}
-		all = append(all, t)
+		all = append(all, &taker{pid: i + 1, fd: -1, keys: keySet(of...)})
 	}
 	return all
 }

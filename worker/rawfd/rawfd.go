@@ -68,10 +68,16 @@ func Readable(fd int) bool {
 // Polled returns those of events that fd is ready for, POLLERR and POLLHUP included, and 0 if it is for none.
 func Polled(fd int, events int16) int16 {
 	p := []unix.PollFd{{Fd: int32(fd), Events: events}}
-	if n, err := unix.Poll(p, 0); err != nil || n == 0 {
-		return 0
+	for {
+		n, err := unix.Poll(p, 0)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil, n == 0:
+			return 0
+		}
+		return p[0].Revents
 	}
-	return p[0].Revents
 }
 
 // Send sends one message without waiting. An interrupted call is made again.

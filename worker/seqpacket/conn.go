@@ -70,7 +70,6 @@ type outgoing struct {
 // A Conn is one end. Recv is for one goroutine; Post is for any.
 type Conn struct {
 	uc  *net.UnixConn
-	raw syscall.RawConn
 	buf []byte // of Recv
 
 	mu      sync.Mutex
@@ -97,12 +96,7 @@ func New(fd int) (*Conn, error) {
 		_ = c.Close()
 		return nil, fmt.Errorf("seqpacket: descriptor %d is a %T", fd, c)
 	}
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		_ = uc.Close()
-		return nil, fmt.Errorf("seqpacket: %w", err)
-	}
-	conn := &Conn{uc: uc, raw: raw, closed: make(chan struct{})}
+	conn := &Conn{uc: uc, closed: make(chan struct{})}
 	conn.drained = sync.NewCond(&conn.mu)
 	return conn, nil
 }
@@ -115,7 +109,7 @@ var ErrCut = fmt.Errorf("seqpacket: a message was lost with its descriptors: %w"
 // this protocol is an error that ends the conversation; one of an unknown kind is not.
 func (c *Conn) Recv() (Packet, error) {
 	if c.buf == nil {
-		c.buf = make([]byte, wire.MaxFrame+unix.CmsgSpace(4*(wire.MaxFDs+1)))
+		c.buf = make([]byte, wire.MaxFrame+rightsSpace)
 	}
 	buf, oob := c.buf[:wire.MaxFrame], c.buf[wire.MaxFrame:]
 	n, oobn, flags, _, err := c.uc.ReadMsgUnix(buf, oob)
@@ -126,28 +120,41 @@ func (c *Conn) Recv() (Packet, error) {
 	if err != nil {
 		return Packet{}, err
 	}
-	fds, err := rights(oob[:oobn])
+	return parse(buf[:n], oob[:oobn], flags)
+}
+
+// Receive reads one message from a raw descriptor, as Recv does, without waiting.
+func Receive(fd int) (Packet, error) {
+	buf, oob := make([]byte, wire.MaxFrame), make([]byte, rightsSpace)
+	n, oobn, flags, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
 		return Packet{}, err
 	}
-	p := Packet{FDs: fds}
-	if n == 0 {
-		p.Close()
-		return Packet{}, io.EOF
-	}
-	if flags&unix.MSG_TRUNC != 0 {
-		p.Close()
-		return Packet{}, fmt.Errorf("seqpacket: a message of more than %d bytes", wire.MaxFrame)
-	}
-	if flags&unix.MSG_CTRUNC != 0 {
-		p.Close()
-		return Packet{}, ErrCut
-	}
-	if p.Frame, err = wire.Decode(buf[:n]); err != nil {
-		p.Close()
+	return parse(buf[:n], oob[:oobn], flags)
+}
+
+// rightsSpace is the room for the descriptors of a message, and one more, so that nobody sends too many unnoticed.
+var rightsSpace = unix.CmsgSpace(4 * (wire.MaxFDs + 1))
+
+// parse makes a Packet of what was received.
+func parse(data, oob []byte, flags int) (p Packet, err error) {
+	if p.FDs, err = rights(oob); err != nil {
 		return Packet{}, err
 	}
-	return p, nil
+	switch {
+	case len(data) == 0:
+		err = io.EOF
+	case flags&unix.MSG_TRUNC != 0:
+		err = fmt.Errorf("seqpacket: a message of more than %d bytes", wire.MaxFrame)
+	case flags&unix.MSG_CTRUNC != 0:
+		err = ErrCut
+	default:
+		p.Frame, err = wire.Decode(data)
+	}
+	if err != nil {
+		p.Close()
+	}
+	return p, err
 }
 
 func rights(oob []byte) ([]int, error) {
@@ -219,18 +226,7 @@ func scarce(err error) bool {
 
 // try sends without waiting; done is false if the message has to wait.
 func (c *Conn) try(data []byte, fds []int) (done bool, err error) {
-	oob := rightsOf(fds)
-	cerr := c.raw.Control(func(fd uintptr) {
-		for {
-			err = unix.Sendmsg(int(fd), data, oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-			if !errors.Is(err, unix.EINTR) {
-				return
-			}
-		}
-	})
-	if cerr != nil {
-		return true, cerr
-	}
+	err = rawfd.Control(c.uc, func(fd int) error { return rawfd.Send(fd, data, rightsOf(fds)) })
 	if errors.Is(err, unix.EAGAIN) || scarce(err) {
 		return false, nil
 	}
@@ -327,7 +323,7 @@ func (c *Conn) ResumeReading() { _ = c.uc.SetReadDeadline(time.Time{}) }
 // which a [New] of that number goes on.
 func (c *Conn) FD() (int, error) {
 	n := -1
-	err := c.raw.Control(func(fd uintptr) { n = int(fd) })
+	err := rawfd.Control(c.uc, func(fd int) error { n = fd; return nil })
 	return n, err
 }
 
@@ -340,26 +336,26 @@ func (c *Conn) Idle() bool {
 
 // PeerPID is the process that made the socketpair.
 func (c *Conn) PeerPID() (int, error) {
-	var cred *unix.Ucred
-	var err error
-	if cerr := c.raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); cerr != nil {
-		return 0, cerr
-	}
+	pid := 0
+	err := rawfd.Control(c.uc, func(fd int) error {
+		cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err == nil {
+			pid = int(cred.Pid)
+		}
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("seqpacket: peer: %w", err)
 	}
-	return int(cred.Pid), nil
+	return pid, nil
 }
 
 // HungUp reports whether nobody is left at the other side. What it said may still have to be read.
 func (c *Conn) HungUp() bool {
 	gone := true
-	_ = c.raw.Control(func(fd uintptr) {
-		p := []unix.PollFd{{Fd: int32(fd)}}
-		n, err := unix.Poll(p, 0)
-		gone = err == nil && n > 0 && p[0].Revents&unix.POLLHUP != 0
+	_ = rawfd.Control(c.uc, func(fd int) error {
+		gone = rawfd.Polled(fd, 0)&unix.POLLHUP != 0
+		return nil
 	})
 	return gone
 }

@@ -79,6 +79,14 @@ func (f Frame) Check() error {
 	return nil
 }
 
+// Expect is Check and Into.
+func (f Frame) Expect(m Message) error {
+	if err := f.Check(); err != nil {
+		return err
+	}
+	return f.Into(m)
+}
+
 // On decodes a frame and gives what it says to do.
 func On[M Message](f Frame, do func(M)) error {
 	m := new(M)

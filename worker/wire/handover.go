@@ -1,8 +1,14 @@
 package wire
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/fnv"
+	"io"
+	"iter"
 	"math"
+	"slices"
+	"sort"
 	"time"
 )
 
@@ -18,19 +24,52 @@ type ListenerKey struct {
 // Any is the key of the listeners of k's port and protocol that there are no more.
 func (k ListenerKey) Any() ListenerKey { return ListenerKey{Group: k.Group, Process: k.Process} }
 
+// A KeySet is a set of ListenerKeys, as a hash of 4 bytes for each: so the keys of thousands of listeners fit into a message.
+// It may seem to have a key that it has not. That does no harm: the receiver of a [Handover] knows what it takes.
+type KeySet []byte
+
+// NewKeySet makes a set. The same keys make the same one.
+func NewKeySet(keys iter.Seq[ListenerKey]) KeySet {
+	var hashes []uint32
+	for k := range keys {
+		hashes = append(hashes, k.hash())
+	}
+	slices.Sort(hashes)
+	var s KeySet
+	for _, h := range slices.Compact(hashes) {
+		s = binary.BigEndian.AppendUint32(s, h)
+	}
+	return s
+}
+
+// Has reports whether k is in the set.
+func (s KeySet) Has(k ListenerKey) bool {
+	h := k.hash()
+	at := func(i int) uint32 { return binary.BigEndian.Uint32(s[4*i:]) }
+	n := len(s) / 4
+	i := sort.Search(n, func(i int) bool { return at(i) >= h })
+	return i < n && at(i) == h
+}
+
+func (k ListenerKey) hash() uint32 {
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, k.Group+"\x00"+k.Process+"\x00"+k.Name)
+	return h.Sum32()
+}
+
 // Takes says whose connections a worker takes from GO on. Unless there are none, it carries the descriptor that they
 // are to be sent to. It is said before [Ready], and again after every [Go], which an adopting master says once more.
 type Takes struct {
-	Keys []ListenerKey `json:"keys,omitempty"`
+	Keys KeySet `json:"keys,omitempty"`
 }
 
 // Takers says who takes the connections of a worker that drains, in the order in which they are to have the next one.
 // It carries a descriptor for each. It comes before the [Drain] and whenever there are others. Nobody else is offered
 // anything.
 type Takers struct {
-	PIDs []int           `json:"pids,omitempty"`
-	Of   []int           `json:"of,omitempty"` // for each of PIDs an index into Sets
-	Sets [][]ListenerKey `json:"sets,omitempty"`
+	PIDs []int    `json:"pids,omitempty"`
+	Of   []int    `json:"of,omitempty"` // for each of PIDs an index into Sets
+	Sets []KeySet `json:"sets,omitempty"`
 }
 
 // Share says to a worker that serves on that it gives Part of Of of its connections to the [Takers] that it was told of
@@ -40,12 +79,16 @@ type Share struct {
 	Of   int `json:"of"`
 }
 
-// Handover gives idle connections to a worker that takes them. It carries their descriptors, in the order of Conns, and
-// after them one end of a socketpair, on which the receiver answers with an [Ack] before it reads from any of the
-// connections. The sender keeps its copies until then, and may say [Withdrawn].
+// Offer offers idle connections to a worker that takes them. It carries two descriptors: a socket in whose queue a
+// [Handover] is, and one end of a socketpair, on which the receiver answers with an [Ack] before it reads from any of the
+// connections. If there is no Handover any more, the sender has taken it back.
+type Offer struct{}
+
+// Handover carries the descriptors of connections, in the order of Conns. The sender keeps its copies until it has an [Ack],
+// and may say [Withdrawn].
 type Handover struct {
 	Keys  []ListenerKey  `json:"keys"`
-	Conns []HandoverConn `json:"conns"` // at most MaxFDs-1
+	Conns []HandoverConn `json:"conns"` // at most MaxFDs
 }
 
 // HandoverConn is a connection: an index into Keys, and how long it may still be idle, in milliseconds.
@@ -56,13 +99,14 @@ type Ack struct {
 	Taken []bool `json:"taken"`
 }
 
-// Withdrawn says that the sender of a [Handover] has waited long enough. Who cannot send an [Ack] any more and finds
+// Withdrawn says that the sender of an [Offer] has waited long enough. Who cannot send an [Ack] any more and finds
 // this has nothing to take; who finds the end of the socketpair without it has all of a sender that is dead.
 type Withdrawn struct{}
 
 func (Takes) Kind() string     { return "takes" }
 func (Takers) Kind() string    { return "takers" }
 func (Share) Kind() string     { return "share" }
+func (Offer) Kind() string     { return "offer" }
 func (Handover) Kind() string  { return "handover" }
 func (Ack) Kind() string       { return "ack" }
 func (Withdrawn) Kind() string { return "withdrawn" }
@@ -90,7 +134,7 @@ func (s Share) Count(n int) int {
 
 // Check says whether the message can be true for a packet with that many descriptors.
 func (h Handover) Check(fds int) error {
-	if len(h.Conns)+1 != fds {
+	if len(h.Conns) != fds {
 		return fmt.Errorf("handover: %d connections with %d descriptors", len(h.Conns), fds)
 	}
 	for _, c := range h.Conns {

@@ -11,7 +11,7 @@ import (
 var messages = []wire.Message{
 	&wire.Setup{}, &wire.Ready{}, &wire.Go{}, &wire.Retire{}, &wire.Drain{}, &wire.StatsRequest{}, &wire.AddSocket{}, &wire.RemoveSocket{},
 	&wire.Listening{}, &wire.Sockets{}, &wire.Stats{}, &wire.Bye{}, &wire.LogFile{}, &wire.Tickets{}, &wire.Takes{}, &wire.Takers{},
-	&wire.Share{}, &wire.Handover{}, &wire.Ack{}, &wire.Withdrawn{},
+	&wire.Share{}, &wire.Offer{}, &wire.Handover{}, &wire.Ack{}, &wire.Withdrawn{},
 }
 
 func TestMessages(t *testing.T) {
