@@ -27,8 +27,8 @@ type ListenError = listen.Error
 // must not be the same, however they are written, unless one is of UDP and the other is not; nor must names.
 func CheckListen(all []Listen, dir string) []*ListenError { return listen.Check(listeners(all), dir) }
 
-// CheckHere fails if this machine does not have the address of a listener, which [CheckListen] has found to be right. It
-// is for a start: a reload goes on with the sockets that there are, also when their address has moved to another
+// CheckHere fails if this machine does not have the address of a listener, which [CheckListen] has found to be right.
+// It is for a start: a reload goes on with the sockets that there are, also when their address has moved to another
 // machine.
 func CheckHere(all []Listen, dir string) error {
 	for _, l := range listeners(all) {

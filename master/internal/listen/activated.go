@@ -49,8 +49,8 @@ func (s *Set) findActivated(l listener) (found *activated, err error) {
 		case a.addr == l.addr && found == nil:
 			found = &s.activated[i]
 		case a.name == l.Name && err == nil:
-			err = l.mistake("systemd has passed a %s of that name, and the configuration says %s %s; change one of the two",
-				a.addr.describe(), l.Transport, l.addr)
+			err = l.mistake("systemd has passed a %s of that name, and the configuration says %s %s; "+
+				"change one of the two", a.addr.describe(), l.Transport, l.addr)
 		}
 	}
 	if found != nil {
@@ -82,8 +82,8 @@ func (s *Set) refuseActivated(l listener) error {
 	if a == nil {
 		return err
 	}
-	return l.mistake("reuse_port takes a socket for each worker, and systemd has passed one, %q; leave out reuse_port, "+
-		"or the socket unit", a.name)
+	return l.mistake("reuse_port takes a socket for each worker, and systemd has passed one, %q; "+
+		"leave out reuse_port, or the socket unit", a.name)
 }
 
 // hintActivated adds to an address that is taken that systemd has it.
@@ -98,7 +98,8 @@ func (s *Set) hintActivated(err error, group string) error {
 // Unused says for each activated socket that the configuration has no use for it. The next one may.
 func (s *Set) Unused() (all []string) {
 	for _, a := range s.activated {
-		if !slices.ContainsFunc(s.sockets, func(k *socket) bool { return k.Activated != "" && AddrOf(k.fd) == AddrOf(a.fd) }) {
+		adopted := func(k *socket) bool { return k.Activated != "" && AddrOf(k.fd) == AddrOf(a.fd) }
+		if !slices.ContainsFunc(s.sockets, adopted) {
 			all = append(all, fmt.Sprintf("systemd has passed %v, and no [[listen]] has that name or address: "+
 				"what comes there waits", a))
 		}

@@ -71,7 +71,7 @@ func resolveIP(address, transport string) (Addr, error) {
 	return a.on(netip.IPv4Unspecified()), nil
 }
 
-// on is a on another host.
+// on returns a with another host.
 func (a Addr) on(host netip.Addr) Addr {
 	a.ip = netip.AddrPortFrom(host, a.ip.Port())
 	return a

@@ -53,7 +53,9 @@ func TestKeys(t *testing.T) {
 func TestKeysAreDistinct(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
-	for _, address := range []string{":8080", ":8081", "127.0.0.1:8080", "127.0.0.2:8080", "[::1]:8080", "0.0.0.0:8080", "/a", "/b", "/a/0"} {
+	for _, address := range []string{
+		":8080", ":8081", "127.0.0.1:8080", "127.0.0.2:8080", "[::1]:8080", "0.0.0.0:8080", "/a", "/b", "/a/0",
+	} {
 		key := resolve(t, address, "tcp").key("x", 0)
 		if other, ok := seen[key]; ok {
 			t.Errorf("%s and %s are both %s", address, other, key)

@@ -25,8 +25,8 @@ func newSocket(a Addr) (fd int, err error) {
 // bind takes an address, but does not listen. That somebody else has it is found here all the same. After an error the
 // socket can try again. The happy path, for TCP: setsockopt SO_REUSEADDR, bind.
 //
-// A Unix socket listens at once: there is nobody whose share it could take, and one that does not listen looks as if its
-// process had died.
+// A Unix socket listens at once: there is nobody whose share it could take, and one that does not listen looks as if
+// its process had died.
 func bind(fd int, a Addr) error {
 	var err error
 	if a.network == "unix" {
@@ -81,8 +81,8 @@ func listens(fd int) bool {
 	return err == nil && v != 0
 }
 
-// isBound reports whether a socket of TCP has a port.
-func isBound(fd int) bool { return AddrOf(fd).ip.Port() != 0 }
+// isBound reports whether a socket has an address: one of TCP may have none yet.
+func isBound(fd int) bool { return !AddrOf(fd).isFree() }
 
 // acceptQueue is how many connections wait in a listening socket.
 func acceptQueue(fd int) int {

@@ -23,10 +23,17 @@ func TestCheck(t *testing.T) {
 		{all: many[1:]},
 		{many, []string{"512 -1 513 listeners, want at most 512"}},
 		{[]Listener{{Address: ":0"}, {Address: ":0"}}, []string{"1 0 name :0 is used twice"}},
-		{[]Listener{{Address: ":80"}, {Address: ":80", Name: "x", Transport: "tls"}}, []string{"1 0 address :80 is used twice"}},
 		{
-			[]Listener{{Address: "127.0.0.1:80", Name: "x"}, {Address: "/a"}, {Address: "localhost:80"}, {Address: "unix:./a"}},
-			[]string{"2 0 address localhost:80 is 127.0.0.1:80, the same as that of listener x", "3 1 unix:/a, the same"},
+			[]Listener{{Address: ":80"}, {Address: ":80", Name: "x", Transport: "tls"}},
+			[]string{"1 0 address :80 is used twice"},
+		},
+		{
+			[]Listener{
+				{Address: "127.0.0.1:80", Name: "x"}, {Address: "/a"}, {Address: "localhost:80"}, {Address: "unix:./a"},
+			},
+			[]string{
+				"2 0 address localhost:80 is 127.0.0.1:80, the same as that of listener x", "3 1 unix:/a, the same",
+			},
 		},
 		{[]Listener{{Address: "8080"}, {Address: "8080"}}, []string{"0 -1 missing port", "1 -1 missing port"}},
 		{[]Listener{{Address: "unix:/" + strings.Repeat("a/", 4000)}}, []string{"0 -1 an address of 8006 bytes"}},

@@ -6,11 +6,11 @@
 // once, and closing it because the reload has failed would reset them. Where somebody else has taken the address in
 // between, that listener alone is not served, and is tried again.
 //
-// With reuse_port each slot has a socket of its own, which the worker in that slot accepts on, in every generation. The
-// kernel spreads new connections over all of them, so the set steers: a socket takes part when its worker serves, and no
-// longer when its slot is to go. None is closed for a resize: handshakes that have begun end where they were, so other
-// workers accept there as well, until the kernel has given up the last handshake and the queue is empty.
+// With reuse_port each slot has a socket of its own, which the worker in that slot accepts on, in every generation.
+// The kernel spreads new connections over all of them, so the set steers: a socket takes part when its worker serves,
+// and no longer when its slot is to go. None is closed for a resize: handshakes that have begun end where they were,
+// so other workers accept there as well, until the kernel has given up the last handshake and the queue is empty.
 //
-// addr.go, check.go and choose.go decide and call nothing but the resolver; bind.go, unix.go and steer.go are the
-// system calls; the other files are the Set.
+// addr.go and check.go decide, and ask nobody but the resolver; bind.go, unix.go and steer.go are the system calls; the
+// other files are the Set.
 package listen

@@ -83,7 +83,8 @@ func TestEmptySlotIsServedByOthers(t *testing.T) {
 // in the registry, and those of slots that went before stay extra.
 func TestFailedGrowthIsUndone(t *testing.T) {
 	t.Parallel()
-	o := opened(t, 3, Listener{Address: freeAddress(), ReusePort: true}, Listener{Address: freeAddress(), ReusePort: true})
+	o := opened(t, 3, Listener{Address: freeAddress(), ReusePort: true},
+		Listener{Address: freeAddress(), ReusePort: true})
 	o.Shrink(2)
 	before := o.slots()
 	taken := foreign(t, freeAddress())
@@ -101,8 +102,8 @@ func TestFailedGrowthIsUndone(t *testing.T) {
 	}
 }
 
-// TestGrowthBesideFailedListener: a listener whose address somebody else has grows with the others. Its sockets are tried
-// again, and the successor has all of them.
+// TestGrowthBesideFailedListener: a listener whose address somebody else has grows with the others. Its sockets are
+// tried again, and the successor has all of them.
 func TestGrowthBesideFailedListener(t *testing.T) {
 	t.Parallel()
 	good, bad := freeAddress(), freeAddress()
@@ -153,7 +154,8 @@ func TestGrowthBesideFailedListener(t *testing.T) {
 func TestOnlyTCPGrows(t *testing.T) {
 	t.Parallel()
 	o := opened(t, 1, Listener{Address: freeAddress(), ReusePort: true},
-		Listener{Address: freeAddress(), Transport: "udp", ReusePort: true}, Listener{Address: "unix:s", ReusePort: true})
+		Listener{Address: freeAddress(), Transport: "udp", ReusePort: true},
+		Listener{Address: "unix:s", ReusePort: true})
 	if err := o.Grow(4); err != nil {
 		t.Fatal(err)
 	}

@@ -90,11 +90,10 @@ func (s *Set) failure(at string) error {
 // than before, or fewer.
 func (s *Set) Check(now monotime.Time, calm bool) (next monotime.Time, changed bool) {
 	if s.retryAt != 0 && now >= s.retryAt {
-		changed = s.tryAll(failed)
+		if changed = s.tryAll(failed); changed {
+			s.TellListening()
+		}
 		s.planRetry()
-	}
-	if changed {
-		s.TellListening()
 	}
 	if calm {
 		var closed bool

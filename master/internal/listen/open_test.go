@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSuccession is the table of what becomes of a predecessor's sockets: each is a listener's again, extra, or dropped,
-// and what is new is made. What stays is in the registry, and what listens answers.
+// TestSuccession is the table of what becomes of a predecessor's sockets: each is a listener's again, extra, or
+// dropped, and what is new is made. What stays is in the registry, and what listens answers.
 func TestSuccession(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -38,6 +38,7 @@ func TestSuccession(t *testing.T) {
 			t.Parallel()
 			a, b := freeAddress(), freeAddress()
 			_, port, _ := net.SplitHostPort(a)
+			addresses := map[string]string{"a": a, "b": b, "*a": "0.0.0.0:" + port}
 			listeners := func(words string) (all []Listener) {
 				for _, w := range strings.Fields(words) {
 					l := Listener{}
@@ -47,7 +48,9 @@ func TestSuccession(t *testing.T) {
 					} else {
 						l.Address = w
 					}
-					l.Address = map[string]string{"a": a, "b": b, "*a": "0.0.0.0:" + port, "unix:s": "unix:s"}[l.Address]
+					if full, ok := addresses[l.Address]; ok {
+						l.Address = full
+					}
 					all = append(all, l)
 				}
 				return all
@@ -177,7 +180,8 @@ func TestTakenAddress(t *testing.T) {
 	o = newOwner(t)
 	o.Activate("web.socket", listeningAt(t, resolve(t, "127.0.0.1:"+port, "tcp")))
 	err = o.Open(o, Config{Listeners: []Listener{{Address: address}}, Slots: 1, Generation: 1})
-	if !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), `systemd has passed "web.socket", a TCP socket 127.0.0.1:`+port) {
+	hint := `systemd has passed "web.socket", a TCP socket 127.0.0.1:` + port
+	if !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), hint) {
 		t.Error(err)
 	}
 }

@@ -2,7 +2,6 @@ package listen
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
@@ -20,8 +19,8 @@ func (s *Set) Serve(serving int, empty []int) {
 	s.steer()
 }
 
-// spread gives the extra sockets to the workers that do not have them, and those of the empty slots: their queues do not
-// wait for the next worker. Workers that are about to drain are among them: they accept until they do.
+// spread gives the extra sockets to the workers that do not have them, and those of the empty slots: their queues do
+// not wait for the next worker. Workers that are about to drain are among them: they accept until they do.
 func (s *Set) spread() {
 	for _, k := range s.sockets {
 		if !k.extra && !slices.Contains(s.empty, k.Slot) {
@@ -43,7 +42,9 @@ func (s *Set) steer() {
 	for p, all := range s.byPlace() {
 		chosen := choose(all, s.serving)
 		if len(all) > 1 || all[0].Slot != Shared {
-			s.steerTo(p, all, chosen)
+			if err := steerTo(all[0].fd, chosen); err != nil {
+				s.master.Warn("steer/"+p.Group+"/"+p.Host, err.Error())
+			}
 		}
 		for i, k := range all {
 			s.noteQuiet(k, k.extra && !slices.Contains(chosen, i))
@@ -77,18 +78,6 @@ func choose(all []*socket, serving int) (chosen []int) {
 		return []int{0}
 	}
 	return chosen
-}
-
-// steerTo gives the kernel the chosen places, unless it has them.
-func (s *Set) steerTo(p place, all []*socket, chosen []int) {
-	want := fmt.Sprint(len(all), chosen)
-	if s.steered[p] == want {
-		return
-	}
-	s.steered[p] = want
-	if err := steerTo(all[0].fd, chosen); err != nil {
-		s.master.Warn("steer/"+p.Group+"/"+p.Host, err.Error())
-	}
 }
 
 // handshakeLife is how long a handshake may last: net.ipv4.tcp_synack_retries is 5, which makes 63 seconds.
@@ -125,7 +114,8 @@ func (s *Set) closeQuiet(now monotime.Time) (next monotime.Time, closed bool) {
 	return next, closed
 }
 
-// retire ends a socket for all processes that hold it. In the kernel's list the last one in the place takes its place.
+// retire ends a socket for all processes that hold it. In the kernel's order the last one on the address moves up to
+// where it was.
 func (s *Set) retire(k *socket) {
 	s.sockets = slices.DeleteFunc(s.sockets, func(o *socket) bool { return o == k })
 	_ = unix.Shutdown(k.fd, unix.SHUT_RDWR)

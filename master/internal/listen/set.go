@@ -29,7 +29,6 @@ type Set struct {
 	activated []activated
 	serving   int // see Serve
 	empty     []int
-	steered   map[place]string // what the kernel was told last
 	retries   backoff.Backoff
 	retryAt   monotime.Time // when failed sockets are tried again; 0: there are none
 }
@@ -77,7 +76,7 @@ func (s *Set) Inherit(key, data string, fd int) {
 // Open takes the inherited sockets that the configuration names, and binds those that are new. Others are extra, or are
 // dropped at COMMIT: the old workers still hold them, and end them when their queues are empty.
 func (s *Set) Open(m Master, cfg Config) (err error) {
-	s.master, s.cfg, s.steered = m, cfg, map[place]string{}
+	s.master, s.cfg = m, cfg
 	if s.Resolved == nil {
 		s.Resolved = map[string]string{}
 	}
@@ -267,8 +266,8 @@ func (s *Set) shareOverlaps() error {
 		}
 	}
 	for _, k := range s.sockets {
-		shared := slices.ContainsFunc(places[k.Group], func(p place) bool { return p != k.place && p.overlaps(k.place) })
-		if !shared {
+		overlaps := func(p place) bool { return p != k.place && p.overlaps(k.place) }
+		if !slices.ContainsFunc(places[k.Group], overlaps) {
 			continue
 		}
 		if err := shareAddress(k.fd); err != nil {

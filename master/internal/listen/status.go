@@ -43,8 +43,8 @@ func (s *Set) Addresses(slot int) (all []string) {
 	return slices.Compact(all)
 }
 
-// Ended are those of the addresses that are not served any more, as a worker of generation gen knows them. A socket that
-// was made after gen is another one, at a path from which somebody has removed the first.
+// Ended are those of the addresses that are not served any more, as a worker of generation gen knows them. A socket
+// that was made after gen is another one, at a path from which somebody has removed the first.
 func (s *Set) Ended(addresses []string, gen int) []string {
 	return slices.DeleteFunc(slices.Clone(addresses), func(at string) bool {
 		return slices.ContainsFunc(s.sockets, func(k *socket) bool { return k.at() == at && k.Generation <= gen })

@@ -30,8 +30,8 @@ func Unix(path string, mode os.FileMode) (fd int, err error) {
 	return fd, nil
 }
 
-// bindUnix takes over the path of a socket that nobody listens on any more, and no other. Of several who try at the same
-// time one wins.
+// bindUnix takes over the path of a socket that nobody listens on any more, and no other. Of several who try at the
+// same time one wins.
 func bindUnix(fd int, path string, mode os.FileMode) error {
 	short, done, err := shorten(path)
 	if err != nil {
@@ -118,16 +118,17 @@ func shorten(path string) (short string, done func(), err error) {
 	if err != nil {
 		return "", nil, &os.PathError{Op: "open", Path: filepath.Dir(path), Err: err}
 	}
-	short = fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path))
+	base := filepath.Base(path)
+	short = fmt.Sprintf("/proc/self/fd/%d/%s", dir, base)
 	if len(short) > maxPath {
 		_ = unix.Close(dir)
-		return "", nil, fmt.Errorf("the last part of the path has %d bytes, too many for a socket", len(filepath.Base(path)))
+		return "", nil, fmt.Errorf("the last part of the path has %d bytes, too many for a socket", len(base))
 	}
 	return short, func() { _ = unix.Close(dir) }, nil
 }
 
-// giveMode adds what the umask has taken away. Somebody else may have put something else at the path by
-// now: that is left alone, and no link is followed.
+// giveMode adds what the umask has taken away. Somebody else may have put something else at the path by now: that is
+// left alone, and no link is followed.
 func giveMode(path string, mode os.FileMode) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -22,7 +22,7 @@ func long(t *testing.T) string {
 	return filepath.Join(dir, "s")
 }
 
-// reach connects to a Unix socket through its folder, which works for every length.
+// reach connects to a Unix socket through its directory, which works for every length.
 func reach(t *testing.T, path string) error {
 	t.Helper()
 	short, done, err := shorten(path)
@@ -60,7 +60,9 @@ func TestUnixPaths(t *testing.T) {
 
 func TestUnixNameThatCannotBe(t *testing.T) {
 	t.Parallel()
-	for _, path := range []string{filepath.Join(t.TempDir(), strings.Repeat("n", 120)), filepath.Join(long(t), "no", "folder")} {
+	for _, path := range []string{
+		filepath.Join(t.TempDir(), strings.Repeat("n", 120)), filepath.Join(long(t), "no", "directory"),
+	} {
 		if fd, err := open(resolve(t, "unix:"+path, "tcp")); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%d, %v", fd, err)
 		}
@@ -97,11 +99,12 @@ func TestUnixPathThatIsThere(t *testing.T) {
 func TestWhatIsNoSocketStays(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	file, folder, link := filepath.Join(dir, "file"), filepath.Join(dir, "folder"), filepath.Join(dir, "link")
-	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o600), os.Mkdir(folder, 0o700), os.Symlink(file, link)); err != nil {
+	file, directory, link := filepath.Join(dir, "file"), filepath.Join(dir, "directory"), filepath.Join(dir, "link")
+	err := errors.Join(os.WriteFile(file, []byte("x"), 0o600), os.Mkdir(directory, 0o700), os.Symlink(file, link))
+	if err != nil {
 		t.Fatal(err)
 	}
-	for path, kind := range map[string]string{file: "a file", folder: "a directory", link: "a symbolic link"} {
+	for path, kind := range map[string]string{file: "a file", directory: "a directory", link: "a symbolic link"} {
 		before, _ := os.Lstat(path)
 		fd, err := open(resolve(t, "unix:"+path, "tcp"))
 		if err == nil || errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), kind) {
@@ -212,7 +215,7 @@ func TestGiveMode(t *testing.T) {
 	}
 }
 
-// TestGiveModeFollowsNoLink: in a folder of somebody else the path may be a link to a file of ours by then.
+// TestGiveModeFollowsNoLink: in a directory of somebody else the path may be a link to a file of ours by then.
 func TestGiveModeFollowsNoLink(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

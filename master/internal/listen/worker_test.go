@@ -8,7 +8,8 @@ import (
 	"baton/worker/wire"
 )
 
-// TestGive: a worker begins with its own sockets and the shared ones. Each message can be sent, and the last one says so.
+// TestGive: a worker begins with its own sockets and the shared ones. Each message can be sent, and the last one says
+// so.
 func TestGive(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("<", maxBytes)
