@@ -127,7 +127,7 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 func wantSame(tb testing.TB, before snapshot, b *mastertest.Baton) {
 	tb.Helper()
 	var after snapshot
-	mastertest.AwaitFor(tb, mastertest.Timeout/6, func() string {
+	mastertest.Await(tb, func() string {
 		return "everything to be as before\n  then " + before.String() + "\n  now  " + after.String()
 	}, func() bool {
 		after = takeSnapshot(tb, b)
