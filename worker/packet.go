@@ -5,18 +5,20 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 // packetConn is a shared UDP socket as a worker holds it: its reading opens at GO and ends with the drain, its writing
 // goes on until Close. Deadlines are this process's; the socket itself is never touched.
 type packetConn struct {
-	env *Env
-	udp *net.UDPConn // not embedded: its other ways to read would not wait for GO
+	env     *Env
+	udp     *net.UDPConn // not embedded: its other ways to read would not wait for GO
+	sources *sources     // nil: the socket has one address
 
 	mu      sync.Mutex
 	reading readState
@@ -48,7 +50,20 @@ func newPacketConn(env *Env, fd int) (*packetConn, error) {
 		_ = pc.Close()
 		return nil, fmt.Errorf("a %T is not udp", pc)
 	}
-	return &packetConn{env: env, udp: u, done: make(chan struct{})}, nil
+	p := &packetConn{env: env, udp: u, done: make(chan struct{})}
+	if isWildcard(u) {
+		p.sources, err = newSources(u)
+	}
+	if err != nil {
+		_ = u.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func isWildcard(u *net.UDPConn) bool {
+	local, ok := u.LocalAddr().(*net.UDPAddr)
+	return !ok || local.IP.IsUnspecified()
 }
 
 // ReadFrom waits for GO and then for a datagram. A drain makes it return net.ErrClosed.
@@ -58,9 +73,14 @@ func (p *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	case <-p.done:
 	}
 	if p.state() == readOpen {
-		n, from, err := p.udp.ReadFrom(b)
-		if err == nil || p.state() == readOpen {
-			return n, from, err
+		oob := p.sources.buffer()
+		n, oobn, _, from, err := p.udp.ReadMsgUDP(b, oob)
+		if err == nil {
+			p.sources.note(from, oob[:oobn])
+			return n, from, nil
+		}
+		if p.state() == readOpen {
+			return n, nil, err
 		}
 	}
 	return p.readQueued(b)
@@ -78,45 +98,29 @@ func (p *packetConn) readQueued(b []byte) (n int, from net.Addr, err error) {
 	if p.state() == readEnded {
 		return 0, nil, net.ErrClosed
 	}
-	raw, err := p.udp.SyscallConn()
-	if err != nil {
-		return 0, nil, net.ErrClosed
-	}
-	cerr := raw.Control(func(fd uintptr) {
-		var sa unix.Sockaddr
+	oob, oobn := p.sources.buffer(), 0
+	err = rawfd.Control(p.udp, func(fd int) error {
 		for {
-			n, sa, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+			var sa unix.Sockaddr
+			n, oobn, _, sa, err = unix.Recvmsg(fd, b, oob, unix.MSG_DONTWAIT)
 			if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNREFUSED) { // that one is of an answer
-				break
+				from = rawfd.Addr(sa, "udp")
+				return err
 			}
 		}
-		from = udpAddr(sa)
 	})
-	if cerr != nil || err != nil {
+	if err != nil {
 		p.mu.Lock()
 		p.reading = readEnded
 		p.mu.Unlock()
 		return 0, nil, net.ErrClosed
 	}
+	p.sources.note(from, oob[:oobn])
 	return n, from, nil
 }
 
-func udpAddr(sa unix.Sockaddr) net.Addr {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return &net.UDPAddr{IP: sa.Addr[:], Port: sa.Port}
-	case *unix.SockaddrInet6:
-		a := &net.UDPAddr{IP: sa.Addr[:], Port: sa.Port}
-		if sa.ZoneId != 0 {
-			a.Zone = strconv.Itoa(int(sa.ZoneId))
-		}
-		return a
-	}
-	return nil
-}
-
-// drain ends the reading: at once, or with ends when the queue is empty. deaf: another socket takes over the port, if any.
-func (p *packetConn) drain(ends, deaf bool) {
+// drain ends the reading: at once, or with ends when the queue is empty. disconnect: another socket takes over the port, if any.
+func (p *packetConn) drain(ends, disconnect bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.reading != readOpen {
@@ -124,8 +128,8 @@ func (p *packetConn) drain(ends, deaf bool) {
 	}
 	p.reading = readEnded
 	if ends {
-		if deaf {
-			p.deafen()
+		if disconnect {
+			p.stopReceiving()
 		}
 		p.reading = readEnding
 	}
@@ -133,22 +137,21 @@ func (p *packetConn) drain(ends, deaf bool) {
 	_ = p.udp.SetReadDeadline(time.Unix(1, 0)) // wakes ReadFrom
 }
 
-// deafen has the kernel put nothing more into the socket: what comes goes to another one that serves the port, as when
+// stopReceiving has the kernel put nothing more into the socket: what comes goes to another one that serves the port, as when
 // 127.0.0.1 has become 0.0.0.0, and is not lost between our last look and the close. The socket is connected, to itself,
 // for all who hold it; it answers everybody all the same. One that is bound to every address is left as it is: it would
 // answer from a single one from then on, and any other socket is preferred to it.
-func (p *packetConn) deafen() {
-	local, ok := p.udp.LocalAddr().(*net.UDPAddr)
-	if !ok || local.IP.IsUnspecified() {
+func (p *packetConn) stopReceiving() {
+	if isWildcard(p.udp) {
 		return
 	}
-	if raw, err := p.udp.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			if self, err := unix.Getsockname(int(fd)); err == nil {
-				_ = unix.Connect(int(fd), self)
-			}
-		})
-	}
+	_ = rawfd.Control(p.udp, func(fd int) error {
+		self, err := unix.Getsockname(fd)
+		if err != nil {
+			return err
+		}
+		return unix.Connect(fd, self)
+	})
 }
 
 // SetReadDeadline is the user's, until the drain begins.
@@ -169,9 +172,23 @@ func (p *packetConn) SetDeadline(t time.Time) error {
 	return p.udp.SetWriteDeadline(t)
 }
 
-func (p *packetConn) WriteTo(b []byte, to net.Addr) (int, error) { return p.udp.WriteTo(b, to) }
-func (p *packetConn) SetWriteDeadline(t time.Time) error         { return p.udp.SetWriteDeadline(t) }
-func (p *packetConn) LocalAddr() net.Addr                        { return p.udp.LocalAddr() }
+// WriteTo answers a client from the address that it has written to.
+func (p *packetConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	if u, ok := to.(*net.UDPAddr); ok {
+		if source := p.sources.of(u); source != nil {
+			if n, _, err := p.udp.WriteMsgUDP(b, source, u); err == nil {
+				return n, nil
+			} // the address is not the machine's any more, perhaps
+		}
+	}
+	return p.udp.WriteTo(b, to)
+}
+
+// SetWriteDeadline is the user's.
+func (p *packetConn) SetWriteDeadline(t time.Time) error { return p.udp.SetWriteDeadline(t) }
+
+// LocalAddr is the socket's address.
+func (p *packetConn) LocalAddr() net.Addr { return p.udp.LocalAddr() }
 
 // Close gives up this process's hold on the socket.
 func (p *packetConn) Close() error {

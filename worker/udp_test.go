@@ -215,3 +215,42 @@ func TestPacketConn(t *testing.T) {
 	}
 	wantEnd(t, p, 0)
 }
+
+// TestUDPAnswersFromTheAddressAsked: a client of a socket that is bound to all addresses is answered from the one that it
+// wrote to, or its resolver, firewall or connected socket drops the answer.
+func TestUDPAnswersFromTheAddressAsked(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"udp4", "udp"} { // udp: of both families, if the machine has IPv6
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			pc, err := net.ListenPacket(network, ":0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := workertest.Start(t, echoUDP, workertest.Options{Process: "echo", Packets: []net.PacketConn{pc}})
+			_, port, _ := net.SplitHostPort(p.Addr())
+			connected := dialUDP(t, net.JoinHostPort("127.0.0.2", port)) // hears nobody else
+			connected.send("hello")
+			connected.want("hello")
+			p.Drain(patience)
+			wantEnd(t, p, 0)
+		})
+	}
+}
+
+// TestUDPAnswersFromTheAddressAskedInTheDrain: what lies in the queue at the end is answered as well.
+func TestUDPAnswersFromTheAddressAskedInTheDrain(t *testing.T) {
+	t.Parallel()
+	pc, err := net.ListenPacket("udp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := workertest.Prepare(t, echoUDP, workertest.Options{Process: "echo", Packets: []net.PacketConn{pc}})
+	p.AwaitReady()
+	_, port, _ := net.SplitHostPort(p.Addr())
+	connected := dialUDP(t, net.JoinHostPort("127.0.0.2", port))
+	connected.send("hello")
+	p.DrainEnding(patience)
+	connected.want("hello")
+	wantEnd(t, p, 0)
+}
