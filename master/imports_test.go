@@ -20,6 +20,10 @@ var rules = []rule{
 	{from: "baton/worker/wire", only: []string{"baton/worker/wire"}},
 	{from: "baton/master/internal/message", only: []string{"baton/worker/wire"}},
 	{from: "baton/master/internal/status", only: []string{}},
+	{from: "baton/master/internal/systemd", only: []string{
+		"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal/monotime",
+	}},
+	{from: "baton/master/internal/supervisor/reexec", not: []string{"baton/master/internal/message", "baton/master/internal/systemd"}},
 	{from: "baton/worker/logsink", only: []string{"golang.org/x/sys"}},
 	{from: "baton/master", not: []string{"baton/cmd"}},
 	{from: "baton/master/internal/supervisor", only: []string{"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal", "baton/master/internal/supervisor"}},

@@ -57,7 +57,7 @@ type system interface {
 type linux struct{}
 
 func (linux) hello(m message.Hello) (link, upgrader, error) {
-	upg, door, err := upgrade.Open(supervisor.DoorEnv)
+	upg, door, err := upgrade.Open(supervisor.RegistrationEnv)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -53,7 +53,8 @@ type Welcome struct {
 	// Restarts is how often a master was started in the place of one that died, this one included.
 	Restarts int64 `json:"restarts,omitempty"`
 
-	// FDStore says that systemd keeps the listening sockets when the supervisor exits: the paths of Unix sockets stay then.
+	// FDStore says that systemd keeps the listening sockets when the supervisor exits: the paths of Unix sockets stay
+	// then.
 	FDStore bool `json:"fd_store,omitempty"`
 }
 
@@ -80,8 +81,8 @@ type Put struct {
 	Unlink wire.Path `json:"unlink,omitzero"`
 	// Undo is a file that is removed when a staged entry is discarded, and stays otherwise.
 	Undo wire.Path `json:"undo,omitzero"`
-	// Resized says, with the number of slots, that this and all earlier [Resize] messages have been obeyed; Failed is why
-	// this one was not.
+	// Resized says, with the number of slots, that this and all earlier [Resize] messages have been obeyed; Failed is
+	// why this one was not.
 	Resized int64  `json:"resized,omitempty"`
 	Failed  string `json:"failed,omitempty"`
 }
@@ -108,8 +109,8 @@ type Committed struct {
 	Generation int `json:"generation"`
 }
 
-// Serving says that the sender's sockets listen and that its workers may accept: soon after Committed, and again when the
-// number of workers, and with it of sockets, has changed.
+// Serving says that the sender's sockets listen and that its workers may accept: soon after Committed, and again when
+// the number of workers, and with it of sockets, has changed.
 type Serving struct {
 	Workers int `json:"workers"`
 }
@@ -121,7 +122,8 @@ type Superseded struct{}
 // take a while, for which its workers need not wait.
 type Leaving struct{}
 
-// TakeoverComplete tells the master that no predecessor is left. The workers of the registry follow as Items up to an End.
+// TakeoverComplete tells the master that no predecessor is left. The workers of the registry follow as Items up to an
+// End.
 type TakeoverComplete struct{}
 
 // Fail says why the sender is about to exit. Code is its exit code.
@@ -146,7 +148,8 @@ type Reload struct {
 	Attempt string `json:"attempt"`
 }
 
-// Upgrading answers Reload: the sender starts the successor. A master that does not say so in time is stopped, or stuck.
+// Upgrading answers Reload: the sender starts the successor. A master that does not say so in time is stopped, or
+// stuck.
 type Upgrading struct {
 	Attempt string `json:"attempt"`
 }

@@ -1,14 +1,14 @@
 package message
 
-// Slots is the number of slots, and the number that the config said when it was chosen. It is the data of an entry in the
-// registry.
+// Slots is the number of slots, and the number that the config said when it was chosen. It is the data of an entry in
+// the registry.
 type Slots struct {
 	Count  int `json:"count"`
 	Config int `json:"config"`
 }
 
-// WorkerRecord is the data that goes with a worker's control socket in the registry: all that a master needs to adopt the
-// worker.
+// WorkerRecord is the data that goes with a worker's control socket in the registry: all that a master needs to adopt
+// the worker.
 type WorkerRecord struct {
 	Generation int      `json:"generation"`
 	Slot       int      `json:"slot"`

@@ -69,3 +69,11 @@ func ReadMemory(fd int) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// Describe says how a process has exited: "exit status 3", "signal killed".
+func Describe(ws unix.WaitStatus) string {
+	if ws.Signaled() {
+		return "signal " + ws.Signal().String()
+	}
+	return fmt.Sprintf("exit status %d", ws.ExitStatus())
+}

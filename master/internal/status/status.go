@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Status is what `baton status --json` prints and GET /status on the control socket answers. What only the master knows is
-// missing where there is none, or where it does not answer; Warnings says so.
+// Status is what `baton status --json` prints and GET /status on the control socket answers. What only the master
+// knows is missing where there is none, or where it does not answer; Warnings says so.
 type Status struct {
 	Generation    int       `json:"generation"`
 	Version       string    `json:"version"` // of the master
@@ -96,8 +96,8 @@ type Worker struct {
 type Listener struct {
 	Name    string `json:"name"`
 	Address string `json:"address"` // the socket's own, with the port that the kernel chose
-	// State is "listening", or "failed" if somebody else took the address just before; that is tried again, and Error is
-	// how the last try has ended. It is empty while the supervisor answers.
+	// State is "listening", or "failed" if somebody else took the address just before; that is tried again, and Error
+	// is how the last try has ended. It is empty while the supervisor answers.
 	State string `json:"state,omitempty"`
 	Error string `json:"error,omitempty"`
 }

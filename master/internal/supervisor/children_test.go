@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/master/internal/spawn"
 )
 
 // sleeper starts a process that does nothing; the test's end kills it.
@@ -99,12 +101,12 @@ func TestIsChild(t *testing.T) {
 	t.Parallel()
 	cmd := sleeper(t)
 	_, grandchild := family(t)
-	if !isChild(cmd.Process.Pid) || isChild(grandchild) || isChild(os.Getpid()) || isChild(1) {
+	if !(linux{}).isChild(cmd.Process.Pid) || (linux{}).isChild(grandchild) || (linux{}).isChild(os.Getpid()) || (linux{}).isChild(1) {
 		t.Error("children are mistaken for others, or others for children")
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	if isChild(cmd.Process.Pid) {
+	if (linux{}).isChild(cmd.Process.Pid) {
 		t.Error("a child that was reaped")
 	}
 }
@@ -136,7 +138,7 @@ func TestKillAttempt(t *testing.T) {
 	parent, _ := family(t, AttemptEnv+"=1.2.3")
 	others := []*exec.Cmd{sleeper(t, AttemptEnv+"=1.2.33"), sleeper(t, "X"+AttemptEnv+"=1.2.3"), sleeper(t)}
 	reported := sleeper(t)
-	killAttempt("1.2.3", []int{reported.Process.Pid, os.Getppid()})
+	linux{}.killAttempt("1.2.3", []int{reported.Process.Pid, os.Getppid()})
 	if !killed(mine) || !killed(parent) || !killed(reported) {
 		t.Error("a process of the attempt lives on")
 	}
@@ -171,6 +173,17 @@ func await(t *testing.T, pid int) {
 	}
 }
 
+// reap reaps all that have exited. none: no child is left.
+func reap(each func(pid int, ws unix.WaitStatus)) (none bool) {
+	for {
+		pid, ws, err := linux{}.wait()
+		if pid == 0 {
+			return errors.Is(err, unix.ECHILD)
+		}
+		each(pid, ws)
+	}
+}
+
 // These are not parallel to others, which have children too.
 
 func TestReap(t *testing.T) {
@@ -194,24 +207,24 @@ func TestReapWhileOneLives(t *testing.T) {
 	if reap(func(pid int, _ unix.WaitStatus) { t.Errorf("%d has not ended", pid) }) {
 		t.Error("no child, but there is one")
 	}
-	killChildren()
+	testSupervisor(t).killChildren()
 	await(t, pid)
 	got := 0
 	if !reap(func(p int, ws unix.WaitStatus) {
 		got = p
 		if !ws.Signaled() || ws.Signal() != unix.SIGKILL {
-			t.Errorf("ended with %s", describe(ws))
+			t.Errorf("ended with %s", spawn.Describe(ws))
 		}
 	}) || got != pid {
 		t.Errorf("reaped %d, want %d and none left", got, pid)
 	}
 }
 
-// TestDismissStrangers: nobody is told to go while one of ours is left.
-func TestDismissStrangers(t *testing.T) {
+// TestTerminateOrphans: nobody is told to go while one of ours is left.
+func TestTerminateOrphans(t *testing.T) {
 	obeys, ours := fork(t, "exec sleep 100"), fork(t, "exec sleep 100")
-	sv := newSupervisor(t)
-	sv.stopping = true
+	sv := testSupervisor(t)
+	sv.stopping.phase = stopDraining
 	now := time.Now()
 	for what, is := range map[string]func(yes bool){
 		"a worker": func(yes bool) {
@@ -222,12 +235,12 @@ func TestDismissStrangers(t *testing.T) {
 		},
 		"a master": func(yes bool) {
 			if sv.current = nil; yes {
-				sv.current = &session{pid: ours}
+				sv.current = &masterConn{pid: ours}
 			}
 		},
 		"a master that starts": func(yes bool) {
 			if sv.starting = nil; yes {
-				sv.starting = &session{pid: ours}
+				sv.starting = &masterConn{pid: ours}
 			}
 		},
 		"a master that is about to end": func(yes bool) {
@@ -237,7 +250,7 @@ func TestDismissStrangers(t *testing.T) {
 		},
 		"a successor": func(yes bool) {
 			if sv.attempt = nil; yes {
-				sv.attempt = &attempt{successor: &session{pid: ours}}
+				sv.attempt = &attempt{successor: &masterConn{pid: ours}}
 			}
 		},
 		"somebody who has not said all": func(yes bool) {
@@ -247,26 +260,26 @@ func TestDismissStrangers(t *testing.T) {
 		},
 	} {
 		is(true)
-		if sv.terminateOrphans(now); sv.orphansTerminated || !sv.dl.kill.IsZero() {
+		if sv.terminateOrphans(now); sv.stopping.phase == stopOrphans || !sv.stopping.killAt.IsZero() {
 			t.Errorf("orphans were terminated while there was %s", what)
 		}
 		is(false)
 	}
-	sv.dl.kill = now.Add(time.Hour)
+	sv.stopping.killAt = now.Add(time.Hour)
 	sv.terminateOrphans(now)
-	if !sv.orphansTerminated || !sv.dl.kill.Equal(now.Add(orphanGrace)) {
-		t.Errorf("%v, KILL at %v", sv.orphansTerminated, sv.dl.kill)
+	if sv.stopping.phase != stopOrphans || !sv.stopping.killAt.Equal(now.Add(orphanGrace)) {
+		t.Errorf("phase %d, KILL at %v", sv.stopping.phase, sv.stopping.killAt)
 	}
 	for _, pid := range []int{obeys, ours} {
 		await(t, pid)
 	}
 	reap(func(pid int, ws unix.WaitStatus) {
 		if ws.Signal() != unix.SIGTERM {
-			t.Errorf("%d ended with %s", pid, describe(ws))
+			t.Errorf("%d ended with %s", pid, spawn.Describe(ws))
 		}
 	})
-	sv.orphansTerminated, sv.dl.kill = false, now.Add(time.Millisecond)
-	if sv.terminateOrphans(now); !sv.dl.kill.Equal(now.Add(time.Millisecond)) {
+	sv.stopping.phase, sv.stopping.killAt = stopDraining, now.Add(time.Millisecond)
+	if sv.terminateOrphans(now); !sv.stopping.killAt.Equal(now.Add(time.Millisecond)) {
 		t.Error("the end of the stop was moved")
 	}
 }

@@ -2,107 +2,122 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/control"
-	"baton/master/internal/message"
 	"baton/master/internal/status"
 	"baton/worker/rawfd"
 )
 
-// How long the supervisor waits for those who have asked on the control socket: before it ends, and before it executes another
-// binary, which it then tries again a little later.
+// How long those who have asked on the control socket are waited for: before the supervisor exits, and before it
+// executes another binary, which it then tries again a little later.
 const (
-	lastAnswers  = 300 * time.Millisecond
-	quietControl = 100 * time.Millisecond
+	lastAnswers = 300 * time.Millisecond
+	calmLimit   = 100 * time.Millisecond
 )
 
-// serveControl answers on the control socket of the registry, or on e's before the first COMMIT. The supervisor listens by itself,
-// so that the kernel tells its PID to those who connect.
-func (sv *supervisor) serveControl(e entry) {
-	sv.stopControl()
-	sv.setProblem(problemControl, "")
+// front is the supervisor as its clients see it: the control socket, and what has been asked on it.
+type front struct {
+	sv        *supervisor
+	server    *control.Server // nil: nobody can ask
+	questions []question
+	at        time.Time // the questions are looked at, if no event comes before
+	statuses  statuses
+	problems  map[string]string // for the status
+}
+
+// serve answers on a control socket, or on none. The supervisor listens by itself, so that the kernel tells its PID to
+// those who connect.
+func (f *front) serve(e entry) {
+	f.stop()
+	f.setProblem(problemControl, "")
 	if e.fd < 0 {
 		return
 	}
-	err := unix.Listen(e.fd, unix.SOMAXCONN)
-	if err == nil {
-		var fd int
-		if fd, err = rawfd.Dup(e.fd); err == nil {
-			ln, lerr := control.Listener(fd)
-			if err = lerr; err == nil {
-				sv.control = control.Serve(ln, api{sv})
-				return
-			}
-		}
-	}
-	sv.log.Error("supervisor: control socket", "error", err)
-	sv.setProblem(problemControl, "control socket: "+err.Error())
-}
-
-// stopControl stops accepting. Those who have asked are answered.
-func (sv *supervisor) stopControl() {
-	if sv.control != nil {
-		sv.control.Stop()
-		sv.control = nil
+	if err := f.listen(e.fd); err != nil {
+		f.sv.log.Error("supervisor: control socket", "error", err)
+		f.setProblem(problemControl, "control socket: "+err.Error())
 	}
 }
 
-// closeControl is the end: the last answers are written.
-func (sv *supervisor) closeControl() {
-	if sv.control != nil {
-		sv.control.Close(lastAnswers)
+func (f *front) listen(fd int) error {
+	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+		return err
+	}
+	fd, err := rawfd.Dup(fd)
+	if err != nil {
+		return err
+	}
+	ln, err := control.Listener(fd)
+	if err != nil {
+		return err
+	}
+	f.server = control.Serve(ln, api{f})
+	return nil
+}
+
+// stop stops accepting. Those who have asked are answered.
+func (f *front) stop() {
+	if f.server != nil {
+		f.server.Stop()
+		f.server = nil
 	}
 }
 
-// calmControl stops accepting and waits until all who have asked are answered, for a moment. It reports whether nobody is
-// connected any more. Who connects meanwhile waits in the socket's queue, for the next program.
-func (sv *supervisor) calmControl() bool {
-	s := sv.control
+// close is the end: the last answers are written.
+func (f *front) close() {
+	if f.server != nil {
+		f.server.Close(lastAnswers)
+	}
+}
+
+// calm stops accepting and waits until all who have asked are answered, for a moment. It reports whether nobody is
+// connected any more. Clients that connect meanwhile wait in the socket's queue, for the next program.
+func (f *front) calm() bool {
+	s := f.server
 	if s == nil {
 		return true
 	}
-	sv.stopControl()
-	limit := time.NewTimer(quietControl)
+	f.stop()
+	limit := time.NewTimer(calmLimit)
 	defer limit.Stop()
 	for s.Busy() {
 		select {
-		case f := <-sv.calls:
-			f()
-		case ev := <-sv.packets:
-			sv.onPacket(ev)
+		case call := <-f.sv.events.calls:
+			call()
+		case ev := <-f.sv.events.packets:
+			f.sv.onPacket(ev)
 		case <-s.Empty():
 		case <-limit.C:
 			return false
 		}
-		sv.answer(time.Now())
+		f.answer(time.Now())
 	}
 	return true
 }
 
-// resumeControl undoes it.
-func (sv *supervisor) resumeControl() {
-	if e, ok := sv.registry[EntryControl]; ok && sv.control == nil {
-		sv.serveControl(e)
+// resume undoes it.
+func (f *front) resume() {
+	if f.server == nil {
+		f.serve(f.sv.registry.get(EntryControl))
 	}
 }
 
-// api is the supervisor behind the control socket.
+// api is the front behind the control socket.
 //
 // Threading: its methods are called by the control socket's goroutines; what they begin runs on the loop.
-type api struct{ sv *supervisor }
+type api struct{ *front }
 
 // ask begins something on the loop, and waits for its answer.
-func (a api) ask(ctx context.Context, begin func(now time.Time) look) (any, error) {
+func (a api) ask(ctx context.Context, begin func(now time.Time) poll) (any, error) {
 	reply := make(chan answer, 1)
-	start := func() {
-		a.sv.questions = append(a.sv.questions, question{ctx: ctx, look: begin(time.Now()), reply: reply})
-	}
+	start := func() { a.add(question{ctx: ctx, poll: begin(time.Now()), reply: reply}) }
 	select {
-	case a.sv.calls <- start:
+	case a.sv.events.calls <- start:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -116,24 +131,22 @@ func (a api) ask(ctx context.Context, begin func(now time.Time) look) (any, erro
 
 // Version says who is here.
 func (a api) Version(ctx context.Context) (any, error) {
-	return a.ask(ctx, func(time.Time) look {
-		sv := a.sv
+	return a.ask(ctx, func(time.Time) poll {
 		return known(status.Identity{
-			SupervisorPID: sv.pid, Supervisor: sv.opts.Version, Version: sv.registry[EntryExe].data, Generation: sv.generation,
+			SupervisorPID: a.sv.pid, Supervisor: a.sv.opts.Version,
+			Version: a.sv.registry[EntryExe].data, Generation: a.sv.generation,
 		})
 	})
 }
 
 // Status is what the master says of itself and its workers, or what the supervisor knows where it says nothing.
-func (a api) Status(ctx context.Context) (any, error) {
-	return a.ask(ctx, func(now time.Time) look { return a.sv.askStatus(now) })
-}
+func (a api) Status(ctx context.Context) (any, error) { return a.ask(ctx, a.askStatus) }
 
 // Reload counts a request.
 func (a api) Reload(ctx context.Context) (int64, error) {
-	id, err := a.ask(ctx, func(time.Time) look {
-		if a.sv.stopping {
-			return refused(errStopping())
+	id, err := a.ask(ctx, func(time.Time) poll {
+		if a.sv.stopping.begun() {
+			return failed(errStopping())
 		}
 		return known(a.sv.request("control", false))
 	})
@@ -145,22 +158,22 @@ func (a api) Reload(ctx context.Context) (int64, error) {
 
 // Await waits until a reload has ended; with drained until all older workers are gone.
 func (a api) Await(ctx context.Context, id int64, drained bool) (any, error) {
-	return a.ask(ctx, func(now time.Time) look { return a.sv.awaitReload(id, drained, now) })
+	return a.ask(ctx, func(now time.Time) poll { return a.reloadEnded(id, drained, now) })
 }
 
 // Resize waits until the master has that many slots.
 func (a api) Resize(ctx context.Context, workers int) (any, error) {
-	return a.ask(ctx, func(now time.Time) look {
-		if a.sv.stopping {
-			return refused(errStopping())
+	return a.ask(ctx, func(now time.Time) poll {
+		if a.sv.stopping.begun() {
+			return failed(errStopping())
 		}
-		return a.sv.askResize(message.Resize{Workers: workers}, now)
+		return a.resize(workers, now)
 	})
 }
 
-// Stop stops everything. One that comes while a stop is on its way joins it, unless it asks to kill.
+// Stop stops everything. One that comes while a stop is in progress joins it, unless it asks to kill.
 func (a api) Stop(ctx context.Context, quit, now bool) (any, error) {
-	return a.ask(ctx, func(time.Time) look {
+	return a.ask(ctx, func(time.Time) poll {
 		a.sv.stop(stop{by: "control", quit: quit})
 		if now {
 			a.sv.killAll("asked to stop now")
@@ -169,6 +182,9 @@ func (a api) Stop(ctx context.Context, quit, now bool) (any, error) {
 	})
 }
 
-func errStopping() error {
-	return &control.Error{Code: http.StatusServiceUnavailable, Text: "baton is stopping"}
+func errStopping() error { return problem(http.StatusServiceUnavailable, "baton is stopping") }
+
+// problem returns an answer of HTTP.
+func problem(code int, format string, args ...any) error {
+	return &control.Error{Code: code, Text: fmt.Sprintf(format, args...)}
 }

@@ -37,11 +37,11 @@ func listening(t *testing.T, sv *supervisor) *site {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	sv.registry.put(EntryControl, entry{fd: controlSocket(t, path), data: path})
-	sv.resumeControl()
-	if sv.control == nil {
-		t.Fatal(sv.problems)
+	sv.front.resume()
+	if sv.front.server == nil {
+		t.Fatal(sv.front.problems)
 	}
-	t.Cleanup(sv.stopControl)
+	t.Cleanup(sv.front.stop)
 	return &site{supervisor: sv, t: t, client: http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -70,7 +70,7 @@ func masterless(t *testing.T) *site {
 	t.Helper()
 	sv, master := serving(t)
 	master.dies()
-	sv.backoff.Failures = restartBackoff.Free
+	sv.restarts.backoff.Failures = restartBackoff.Free
 	sv.planRestart(0)
 	return listening(t, sv)
 }
@@ -94,9 +94,9 @@ func (s *site) asks(what string) <-chan response {
 		done <- response{body: err.Error()}
 	}()
 	select {
-	case f := <-s.calls:
+	case f := <-s.events.calls:
 		f()
-		s.answer(time.Now())
+		s.front.answer(time.Now())
 	case r := <-done: // by the server itself
 		done <- r
 	}
@@ -107,9 +107,9 @@ func (s *site) asks(what string) <-chan response {
 func (s *site) hears(answered <-chan response, now time.Time) response {
 	s.t.Helper()
 	for {
-		s.answer(now)
+		s.front.answer(now)
 		select {
-		case f := <-s.calls:
+		case f := <-s.events.calls:
 			f()
 		case r := <-answered:
 			return r
@@ -126,9 +126,9 @@ func (s *site) ask(what string) response {
 // waits fails the test if the answer is there before it is due.
 func (s *site) waits(answered <-chan response, now time.Time) {
 	s.t.Helper()
-	s.answer(now)
-	if len(s.questions) != 1 || s.dl.answer.IsZero() || !s.dl.answer.After(now) {
-		s.t.Errorf("%d questions, to be looked at %v", len(s.questions), s.dl.answer)
+	s.front.answer(now)
+	if len(s.front.questions) != 1 || s.front.at.IsZero() || !s.front.at.After(now) {
+		s.t.Errorf("%d questions, to be looked at %v", len(s.front.questions), s.front.at)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestStatusWithoutAMaster(t *testing.T) {
 	sv.registry.put(WorkerEntry(71), entry{fd: -1, data: `{"generation":1,"slot":0,"draining":true}`})
 	sv.registry.put(WorkerEntry(72), entry{fd: -1, data: `{"generation":1,"slot":2}`})
 	sv.dead[72] = 9
-	sv.lastDeath, sv.restarts = "exit status 7", 6
+	sv.restarts.Last, sv.restarts.Total = "exit status 7", 6
 	sv.publish(result{Seen: 8, Error: "no"})
 	r := sv.ask("GET /status")
 	var st status.Status
@@ -161,7 +161,7 @@ func TestStatusWithoutAMaster(t *testing.T) {
 	if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "2 times in a row, last: exit status 7; the next start is in") {
 		t.Errorf("%q", st.Warnings)
 	}
-	sv.starting = &session{pid: 1 << 30, phase: phaseFirst}
+	sv.starting = &masterConn{pid: 1 << 30, phase: phaseFirst}
 	again := sv.asks("GET /status")
 	sv.waits(again, time.Now())
 	if r := sv.hears(again, time.Now().Add(absentLimit)); !strings.Contains(r.body, "the next one is starting") {
@@ -179,13 +179,13 @@ func TestWhatNeedsAMaster(t *testing.T) {
 			sv.request("HUP", true)
 			answered := sv.asks(what)
 			if what == "POST /reload" {
-				(<-sv.calls)() // to wait for it
+				(<-sv.events.calls)() // to wait for it
 			}
 			sv.waits(answered, time.Now())
 			if r := sv.hears(answered, time.Now().Add(sv.masterLimit())); r.code != 503 || !strings.Contains(r.body, "there is no master") {
 				t.Errorf("%+v", r)
 			}
-			if len(sv.resizes) != 0 {
+			if len(sv.held.resizes) != 0 {
 				t.Error("a resize that was refused will be done")
 			}
 		})
@@ -194,8 +194,8 @@ func TestWhatNeedsAMaster(t *testing.T) {
 
 func TestStopWithoutAMaster(t *testing.T) {
 	sv := masterless(t)
-	if r := sv.ask("POST /stop"); r.code != 202 || !sv.stopping || !strings.Contains(r.body, "supervisor_pid") {
-		t.Errorf("%+v, stopping %v", r, sv.stopping)
+	if r := sv.ask("POST /stop"); r.code != 202 || !sv.stopping.begun() || !strings.Contains(r.body, "supervisor_pid") {
+		t.Errorf("%+v, stopping %v", r, sv.stopping.begun())
 	}
 	if r := sv.ask("GET /status"); !strings.Contains(r.body, `"stopping"`) {
 		t.Error(r)
@@ -220,7 +220,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sv.setProblem(problemFollow, "old")
+	sv.front.setProblem(problemReexec, "old")
 	master.says(message.StatusAnswer{ID: q.ID + 1}, hold(t).fd) // to nobody
 	master.says(message.StatusAnswer(q), fd)
 	r := sv.hears(answered, time.Now())
@@ -229,7 +229,7 @@ func TestStatus(t *testing.T) {
 		t.Fatal(r, err)
 	}
 	if st.Generation != 1 || st.MasterPID != 7 || st.Crashes != 4 || st.SupervisorPID != sv.pid || st.Supervisor != "v" ||
-		!slices.Equal(st.Warnings, []string{"hot", "old"}) || !st.LastReload.OK || len(sv.statuses) != 0 {
+		!slices.Equal(st.Warnings, []string{"hot", "old"}) || !st.LastReload.OK || len(sv.front.statuses.answers) != 0 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -242,7 +242,7 @@ func TestStatusOverAReload(t *testing.T) {
 	answered := sv.asks("GET /status")
 	successor.says(message.Commit{Seen: 1})
 	successor.hears(&message.Committed{})
-	sv.answer(time.Now())
+	sv.front.answer(time.Now())
 	var q message.StatusRequest
 	successor.hears(&q)
 	fd, err := spawn.Memory("status", []byte(`{"master_pid":8}`))
@@ -276,7 +276,7 @@ func TestSilentMaster(t *testing.T) {
 			answered := sv.asks(what)
 			later := time.Now().Add(sv.masterLimit())
 			if strings.Contains(what, "reload") {
-				if later = sv.dl.attempt; later.After(time.Now().Add(sv.masterLimit())) {
+				if later = sv.attemptBy; later.After(time.Now().Add(sv.masterLimit())) {
 					t.Error("a reload waits longer for a sign of life")
 				}
 				sv.attemptTimeout()
@@ -290,7 +290,7 @@ func TestSilentMaster(t *testing.T) {
 			if r := sv.hears(answered, later); r.code != code || !strings.Contains(r.body, want) {
 				t.Errorf("%+v, want %d, %s", r, code, want)
 			}
-			if len(sv.resizes)+len(sv.statuses)+len(sv.questions) != 0 {
+			if len(sv.held.resizes)+len(sv.front.statuses.answers)+len(sv.front.questions) != 0 {
 				t.Error("something is left of it")
 			}
 		})
@@ -302,7 +302,7 @@ func TestReloadAnswers(t *testing.T) {
 	t.Parallel()
 	s, _ := serving(t)
 	sv := listening(t, s)
-	sv.count = maxResults + 12
+	sv.requests = maxResults + 12
 	sv.publish(result{Seen: 2, Error: "port taken"})
 	for i := range maxResults + 5 {
 		sv.publish(result{Seen: int64(i + 5), OK: true})
@@ -324,22 +324,22 @@ func TestReloadAnswers(t *testing.T) {
 			t.Errorf("%d: %+v, want %d %s", tt.id, r, tt.code, tt.body)
 		}
 	}
-	if len(sv.results) != maxResults {
-		t.Errorf("%d results are kept", len(sv.results))
+	if len(sv.results.All) != maxResults {
+		t.Errorf("%d results are kept", len(sv.results.All))
 	}
 }
 
 // A failed reload never turns into one that went well, nor a request that coalesced with it.
 func TestResultOf(t *testing.T) {
 	t.Parallel()
-	sv := newSupervisor(t)
-	sv.results = []result{{Seen: 1, OK: true}, {Seen: 3, Error: "x"}, {Seen: 3, OK: true}, {Seen: 7, OK: true}}
+	sv := testSupervisor(t)
+	sv.results.All = []result{{Seen: 1, OK: true}, {Seen: 3, Error: "x"}, {Seen: 3, OK: true}, {Seen: 7, OK: true}}
 	for id, want := range map[int64]result{1: {Seen: 1, OK: true}, 2: {Seen: 3, Error: "x"}, 3: {Seen: 3, Error: "x"}, 4: {Seen: 7, OK: true}, 7: {Seen: 7, OK: true}} {
-		if r, ok := sv.resultOf(id); !ok || r != want {
+		if r, ok := sv.results.of(id); !ok || r != want {
 			t.Errorf("request %d: %+v, %v", id, r, ok)
 		}
 	}
-	if r, ok := sv.resultOf(8); ok {
+	if r, ok := sv.results.of(8); ok {
 		t.Errorf("request 8 is running: %+v", r)
 	}
 }
@@ -350,7 +350,7 @@ func TestCutsAreTheReloadsOwn(t *testing.T) {
 	t.Parallel()
 	s, master := serving(t)
 	sv := listening(t, s)
-	sv.count = 2
+	sv.requests = 2
 	sv.generation = 2
 	sv.publish(result{Seen: 1, OK: true})
 	sv.generation = 3
@@ -367,7 +367,7 @@ func TestCutsAreTheReloadsOwn(t *testing.T) {
 		b, _ := io.ReadAll(resp.Body)
 		second <- response{resp.StatusCode, strings.TrimSpace(string(b))}
 	}()
-	(<-sv.calls)()
+	(<-sv.events.calls)()
 	master.says(message.Cut{Generation: 2, Requests: 3})
 	master.says(message.Cut{Generation: 1, Requests: 1, Connections: 1})
 	master.says(message.Oldest{Generation: 2})
@@ -388,24 +388,24 @@ func TestCutsAreTheReloadsOwn(t *testing.T) {
 // Before the first COMMIT somebody is there already, and says so.
 func TestControlBeforeAnythingServes(t *testing.T) {
 	t.Parallel()
-	sv := newSupervisor(t)
+	sv := testSupervisor(t)
 	a := sv.newActor(t, phaseFirst, 1<<30)
 	sv.starting = a.s
 	path := filepath.Join(t.TempDir(), "s")
 	a.says(message.Put{Name: EntryControl, Data: path}, controlSocket(t, path))
-	if sv.control == nil {
+	if sv.front.server == nil {
 		t.Fatal("nobody answers")
 	}
-	t.Cleanup(sv.stopControl)
-	if st := sv.status(); st.State != "starting" || st.MasterPID != 0 {
+	t.Cleanup(sv.front.stop)
+	if st := sv.front.status(); st.State != "starting" || st.MasterPID != 0 {
 		t.Errorf("%+v", st)
 	}
 	a.says(message.Commit{})
-	if sv.control == nil || sv.registry[EntryControl].fd < 0 {
+	if sv.front.server == nil || sv.registry[EntryControl].fd < 0 {
 		t.Error("nobody answers after COMMIT")
 	}
 	a.says(message.Drop{Name: EntryControl})
-	if sv.control != nil {
+	if sv.front.server != nil {
 		t.Error("a socket that is gone is answered on")
 	}
 }
@@ -416,16 +416,16 @@ func TestCalmControl(t *testing.T) {
 	s, _ := serving(t)
 	sv := listening(t, s)
 	sv.ask("GET /version")
-	if !sv.calmControl() || sv.control != nil {
+	if !sv.front.calm() || sv.front.server != nil {
 		t.Error("not calm")
 	}
-	sv.resumeControl()
+	sv.front.resume()
 	sv.request("test", false)
 	answered := sv.asks("GET /reload/1") // is not answered
-	if sv.calmControl() {
+	if sv.front.calm() {
 		t.Error("somebody waits for an answer")
 	}
-	sv.resumeControl()
+	sv.front.resume()
 	sv.publish(result{Seen: 1, OK: true})
 	if r := sv.hears(answered, time.Now()); r.code != 200 {
 		t.Errorf("%+v", r)

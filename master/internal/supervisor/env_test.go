@@ -22,7 +22,7 @@ func TestScrub(t *testing.T) {
 func TestMasterEnv(t *testing.T) {
 	t.Parallel()
 	got := masterEnv([]string{"A=1", "BATON_ROLE=worker", AttemptEnv + "=7"}, "/home/x")
-	if want := []string{"A=1", "BATON_ROLE=master", "BATON_DOOR=3", "BATON_DIR=/home/x"}; !slices.Equal(got, want) {
+	if want := []string{"A=1", "BATON_ROLE=master", "BATON_REGISTRATION=3", "BATON_DIR=/home/x"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

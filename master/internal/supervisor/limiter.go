@@ -1,43 +1,47 @@
 package supervisor
 
-import (
-	"time"
+import "time"
 
-	"baton/master/internal/backoff"
-)
-
-// A storm is stormSize requests within stormWindow. In a storm a reload starts at most every stormPace: what came in
+// A burst is burstSize requests within burstWindow. In a burst a reload starts at most every burstPause: what came in
 // between is served by it. Requests that come slower start their reload at once.
 const (
-	stormSize   = 4
-	stormWindow = 200 * time.Millisecond
-	stormPace   = 500 * time.Millisecond
+	burstSize   = 4
+	burstWindow = 200 * time.Millisecond
+	burstPause  = 500 * time.Millisecond
 )
 
-// pace decides how fast reloads follow each other.
-type pace struct {
-	asked   []time.Time // the last stormSize requests that nobody waited for
-	started time.Time   // the last reload
+// reloadLimiter decides how fast reloads follow each other.
+type reloadLimiter struct {
+	at time.Time // the next reload may start; zero: none waits
+
+	Recorded []time.Time `json:"recorded"` // the last burstSize requests that nobody waited for
+	Started  time.Time   `json:"started"`  // the last reload
 }
 
-// ask notes a request by signal or by a changed file. Those who wait for their answer before they ask again pace
-// themselves.
-func (p *pace) ask(now time.Time) {
-	p.asked = append(p.asked, now)
-	if len(p.asked) > stormSize {
-		p.asked = p.asked[1:]
+// record notes a request by a signal or by a changed file. Clients that wait for their answer before they ask again
+// limit themselves.
+func (l *reloadLimiter) record(now time.Time) {
+	l.Recorded = append(l.Recorded, now)
+	if len(l.Recorded) > burstSize {
+		l.Recorded = l.Recorded[1:]
 	}
 }
 
-// wait is how long the next reload is to be held back.
-func (p *pace) wait(now time.Time) time.Duration {
-	storm := len(p.asked) == stormSize && p.asked[stormSize-1].Sub(p.asked[0]) < stormWindow
-	if !storm {
+// delay returns how long the next reload has to wait.
+func (l *reloadLimiter) delay(now time.Time) time.Duration {
+	burst := len(l.Recorded) == burstSize && l.Recorded[burstSize-1].Sub(l.Recorded[0]) < burstWindow
+	if !burst {
 		return 0
 	}
-	return max(0, p.started.Add(stormPace).Sub(now))
+	return max(0, l.Started.Add(burstPause).Sub(now))
 }
 
-// restartBackoff is how soon a master that has died is started again, while its workers serve on: four times at once, then
-// with growing pauses. A few seconds of service make up for all deaths.
-var restartBackoff = backoff.Backoff{Free: 4, First: 100 * time.Millisecond, Max: 10 * time.Second, Half: 2 * time.Second}
+// allow reports whether a reload may start now, which it then does; else at says when.
+func (l *reloadLimiter) allow(now time.Time) bool {
+	if wait := l.delay(now); wait > 0 {
+		l.at = now.Add(wait)
+		return false
+	}
+	l.at, l.Started = time.Time{}, now
+	return true
+}

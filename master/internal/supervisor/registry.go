@@ -9,7 +9,6 @@ import (
 
 	"baton/master/internal/message"
 	"baton/worker/ownfile"
-	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
 
@@ -54,11 +53,11 @@ type entry struct {
 type registry map[string]entry
 
 // put sets an entry; it takes e.fd. Without a descriptor it changes the data of the entry that there is.
-func (s registry) put(name string, e entry) {
-	old, ok := s[name]
+func (r registry) put(name string, e entry) {
+	old, ok := r[name]
 	if ok && e.fd < 0 {
 		old.data = e.data
-		s[name] = old
+		r[name] = old
 		return
 	}
 	if ok {
@@ -67,14 +66,14 @@ func (s registry) put(name string, e entry) {
 		}
 		old.discard()
 	}
-	s[name] = e
+	r[name] = e
 }
 
 // drop removes an entry, with its descriptor and its path.
-func (s registry) drop(name string) {
-	if e, ok := s[name]; ok {
+func (r registry) drop(name string) {
+	if e, ok := r[name]; ok {
 		e.discard()
-		delete(s, name)
+		delete(r, name)
 	}
 }
 
@@ -86,10 +85,18 @@ func (e entry) discard() {
 	}
 }
 
+// get returns an entry, whose fd is -1 if there is none.
+func (r registry) get(name string) entry {
+	if e, ok := r[name]; ok {
+		return e
+	}
+	return entry{fd: -1}
+}
+
 // names lists the entries whose name begins with prefix, sorted.
-func (s registry) names(prefix string) []string {
+func (r registry) names(prefix string) []string {
 	var all []string
-	for name := range s {
+	for name := range r {
 		if strings.HasPrefix(name, prefix) {
 			all = append(all, name)
 		}
@@ -99,18 +106,16 @@ func (s registry) names(prefix string) []string {
 }
 
 // send posts the entries with those prefixes as Items, and End.
-func (s registry) send(c *seqpacket.Conn, prefixes ...string) {
+func (r registry) send(c conn, prefixes ...string) {
 	for _, prefix := range prefixes {
-		for _, name := range s.names(prefix) {
-			if name != entryStored {
-				s[name].send(c, name)
-			}
+		for _, name := range r.names(prefix) {
+			r[name].send(c, name)
 		}
 	}
 	_ = c.Post(message.End{})
 }
 
-func (e entry) send(c *seqpacket.Conn, name string) {
+func (e entry) send(c conn, name string) {
 	if e.fd < 0 {
 		_ = c.Post(message.Item{Name: name, Data: e.data})
 		return
@@ -128,17 +133,17 @@ type change struct {
 }
 
 // apply makes it true.
-func (g staged) apply(s registry) {
+func (g staged) apply(r registry) {
 	for _, c := range g {
 		if c.drop {
-			s.drop(c.name)
+			r.drop(c.name)
 			continue
 		}
-		if _, there := s[c.name]; !there && c.e.fd < 0 && WorkerPID(c.name) != 0 {
+		if _, there := r[c.name]; !there && c.e.fd < 0 && WorkerPID(c.name) != 0 {
 			continue // news of a worker that has gone
 		}
 		c.e.undo = wire.Path{}
-		s.put(c.name, c.e)
+		r.put(c.name, c.e)
 	}
 }
 

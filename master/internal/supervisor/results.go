@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -14,13 +13,16 @@ import (
 // maxResults is how many results are kept for those who ask late.
 const maxResults = 64
 
+// maxReason bounds what is kept of a reason.
+const maxReason = 4 << 10
+
 // result is how one attempt ended. It answers all requests up to Seen that no earlier one has answered.
 type result struct {
-	Seen       int64  `json:"seen"`
-	OK         bool   `json:"ok"`
-	Error      string `json:"error,omitempty"`
-	Generation int    `json:"generation"` // that serves since
-	At         int64  `json:"at"`         // Unix milliseconds
+	Seen       int64     `json:"seen"`
+	OK         bool      `json:"ok"`
+	Error      string    `json:"error,omitempty"`
+	Generation int       `json:"generation"` // that serves since
+	At         time.Time `json:"at"`
 
 	// Drained: no worker of an older generation is left, and this is what was cut of them since.
 	Drained        bool  `json:"drained,omitempty"`
@@ -28,21 +30,11 @@ type result struct {
 	CutConnections int64 `json:"cut_connections,omitempty"`
 }
 
-// report is how the attempt ended, for people.
-func (r result) report() status.Reload {
-	return status.Reload{ID: r.Seen, OK: r.OK, Error: r.Error, At: time.UnixMilli(r.At)}
+// results are how the last attempts ended.
+type results struct {
+	All       []result `json:"all,omitempty"`
+	Forgotten int64    `json:"forgotten,omitempty"` // the last request whose result is no longer kept
 }
-
-// lastReload is how the last one ended.
-func (sv *supervisor) lastReload() status.Reload {
-	if n := len(sv.results); n > 0 {
-		return sv.results[n-1].report()
-	}
-	return status.Reload{OK: true}
-}
-
-// maxReason bounds what is kept of a reason.
-const maxReason = 4 << 10
 
 func shorten(reason string) string {
 	if len(reason) <= maxReason {
@@ -51,22 +43,19 @@ func shorten(reason string) string {
 	return strings.ToValidUTF8(reason[:maxReason], "") + " …"
 }
 
-// publish stores a result for those who ask, now or later.
-func (sv *supervisor) publish(r result) {
-	r.Generation = sv.generation
+func (rs *results) add(r result) {
 	r.Error = shorten(r.Error)
-	r.At = time.Now().UnixMilli()
-	sv.served = max(sv.served, r.Seen)
-	sv.results = append(sv.results, r)
-	if len(sv.results) > maxResults {
-		sv.forgotten = sv.results[0].Seen
-		sv.results = sv.results[1:]
+	r.At = time.UnixMilli(time.Now().UnixMilli())
+	rs.All = append(rs.All, r)
+	if len(rs.All) > maxResults {
+		rs.Forgotten = rs.All[0].Seen
+		rs.All = rs.All[1:]
 	}
 }
 
-// resultOf is how request id ended: by the first attempt that had seen it.
-func (sv *supervisor) resultOf(id int64) (result, bool) {
-	for _, r := range sv.results {
+// of returns how request id ended: by the first attempt that had seen it.
+func (rs *results) of(id int64) (result, bool) {
+	for _, r := range rs.All {
 		if r.Seen >= id {
 			return r, true
 		}
@@ -74,26 +63,32 @@ func (sv *supervisor) resultOf(id int64) (result, bool) {
 	return result{}, false
 }
 
-// awaitReload answers when reload id has ended, and with drained when no older worker is left.
-func (sv *supervisor) awaitReload(id int64, drained bool, asked time.Time) look {
-	switch {
-	case id < 1 || id > sv.count:
-		return refused(&control.Error{Code: http.StatusNotFound, Text: fmt.Sprintf("reload: there was no reload %d", id)})
-	case id <= sv.forgotten:
-		return refused(&control.Error{Code: http.StatusGone, Text: fmt.Sprintf("reload: how %d ended has been forgotten", id)})
+// last returns how the last attempt ended.
+func (rs *results) last() status.Reload {
+	if n := len(rs.All); n > 0 {
+		r := rs.All[n-1]
+		return status.Reload{ID: r.Seen, OK: r.OK, Error: r.Error, At: r.At}
 	}
-	return func(now time.Time) (a answer, done bool, until time.Time) {
-		r, ended := sv.resultOf(id)
-		switch {
-		case ended && (!drained || !r.OK || r.Drained):
-			return answer{value: r.answer(id, drained)}, true, until
-		case sv.stopping:
-			return answer{err: errStopping()}, true, until
-		case ended && sv.current != nil && !control.Look(sv.current.pid).Stopped:
-			return answer{}, false, until // it drains, which may take long
+	return status.Reload{OK: true}
+}
+
+// addCut counts what was cut of a worker for every reload that still waits for it. There is one for each generation,
+// so that nobody's count begins anew with somebody else's reload.
+func (rs *results) addCut(m message.Cut) {
+	for i := range rs.All {
+		if r := &rs.All[i]; r.OK && !r.Drained && m.Generation < r.Generation {
+			r.CutRequests += m.Requests
+			r.CutConnections += m.Connections
 		}
-		until, err := sv.patience(asked, now)
-		return answer{err: err}, err != nil, until
+	}
+}
+
+// setOldest: no worker is older than that.
+func (rs *results) setOldest(m message.Oldest) {
+	for i := range rs.All {
+		if r := &rs.All[i]; r.OK && r.Generation <= m.Generation {
+			r.Drained = true
+		}
 	}
 }
 
@@ -105,22 +100,26 @@ func (r result) answer(id int64, drained bool) status.ReloadAnswer {
 	return a
 }
 
-// onCut counts what was cut of a worker for every reload that still waits for it. There is one for each generation, so that
-// nobody's count begins anew with somebody else's reload.
-func (sv *supervisor) onWorkerCut(m message.Cut) {
-	for i := range sv.results {
-		if r := &sv.results[i]; r.OK && !r.Drained && m.Generation < r.Generation {
-			r.CutRequests += m.Requests
-			r.CutConnections += m.Connections
-		}
+// reloadEnded answers when reload id has ended, and with drained when no older worker is left.
+func (f *front) reloadEnded(id int64, drained bool, asked time.Time) poll {
+	sv := f.sv
+	switch {
+	case id < 1 || id > sv.requests:
+		return failed(problem(http.StatusNotFound, "reload: there was no reload %d", id))
+	case id <= sv.results.Forgotten:
+		return failed(problem(http.StatusGone, "reload: how %d ended has been forgotten", id))
 	}
-}
-
-// onOldest: no worker is older than that.
-func (sv *supervisor) onOldest(m message.Oldest) {
-	for i := range sv.results {
-		if r := &sv.results[i]; r.OK && r.Generation <= m.Generation {
-			r.Drained = true
+	return func(now time.Time) (a answer, done bool, until time.Time) {
+		r, ended := sv.results.of(id)
+		switch {
+		case ended && (!drained || !r.OK || r.Drained):
+			return answer{value: r.answer(id, drained)}, true, until
+		case sv.stopping.begun():
+			return answer{err: errStopping()}, true, until
+		case ended && sv.current != nil && !control.Look(sv.current.pid).Stopped:
+			return answer{}, false, until // it drains, which may take long
 		}
+		until, err := f.patience(asked, now)
+		return answer{err: err}, err != nil, until
 	}
 }

@@ -17,72 +17,78 @@ import (
 	"baton/worker/wire"
 )
 
-// How long the status waits for the master's part of it: more than a master waits for its workers, or, while there is no
-// master, as long as the next one mostly takes.
+// How long the status waits for the master's part of it: more than a master waits for its workers, or, while there is
+// no master, as long as the next one mostly takes.
 const (
 	statusLimit = 3 * time.Second
 	absentLimit = time.Second
 )
 
-// restartLimit is how long a master may take to adopt the workers of a dead one. It starts nothing, and reads no file.
-const restartLimit = 10 * time.Second
-
 // Problems of the supervisor's own, which the status has among its warnings.
 const (
-	problemFollow  = "follow"
+	problemReexec  = "re-exec"
 	problemControl = "control"
 )
 
 // setProblem notes what is wrong with something, or that nothing is any more.
-func (sv *supervisor) setProblem(with, text string) {
+func (f *front) setProblem(with, text string) {
 	if text == "" {
-		delete(sv.problems, with)
+		delete(f.problems, with)
 		return
 	}
-	if sv.problems == nil {
-		sv.problems = map[string]string{}
+	if f.problems == nil {
+		f.problems = map[string]string{}
 	}
-	sv.problems[with] = text
+	f.problems[with] = text
 }
 
-func (sv *supervisor) warnings() []string {
+func (f *front) warnings() []string {
 	var all []string
-	for _, with := range slices.Sorted(maps.Keys(sv.problems)) {
-		all = append(all, sv.problems[with])
+	for _, with := range slices.Sorted(maps.Keys(f.problems)) {
+		all = append(all, f.problems[with])
 	}
-	if n, why := sv.sink.Missing(); n > 0 {
-		all = append(all, fmt.Sprintf("log: %d lines of the supervisor are lost: %s", n, cmp.Or(why, "nobody reads it")))
+	if n, why := f.sv.sink.Missing(); n > 0 {
+		why = cmp.Or(why, "nobody reads it")
+		all = append(all, fmt.Sprintf("log: %d lines of the supervisor are lost: %s", n, why))
 	}
 	return all
 }
 
+// statuses are those that the master is asked for.
+type statuses struct {
+	answers map[int64]*status.Status // by ID; nil: not answered yet
+	last    int64                    // ID
+}
+
 // askStatus answers with what the master says, and without it when that takes too long.
-func (sv *supervisor) askStatus(asked time.Time) look {
-	sv.lastQuery++
-	id := sv.lastQuery
-	var told *session
-	sv.statuses[id] = nil
+func (f *front) askStatus(asked time.Time) poll {
+	sv := f.sv
+	f.statuses.last++
+	id := f.statuses.last
+	var told *masterConn
+	f.statuses.answers[id] = nil
 	return func(now time.Time) (a answer, done bool, until time.Time) {
-		if st := sv.statuses[id]; st != nil {
-			delete(sv.statuses, id)
-			return answer{value: sv.complete(*st)}, true, until
+		if st := f.statuses.answers[id]; st != nil {
+			delete(f.statuses.answers, id)
+			return answer{value: f.completed(*st)}, true, until
 		}
-		if s := sv.current; s != nil && s != told {
-			told = s
+		if c := sv.current; c != nil && c != told {
+			told = c
 			sv.post(message.StatusRequest{ID: id})
 		}
-		if until = asked.Add(sv.statusPatience()); now.Before(until) {
+		if until = asked.Add(f.patienceForStatus()); now.Before(until) {
 			return answer{}, false, until
 		}
-		delete(sv.statuses, id)
-		return answer{value: sv.status()}, true, until
+		delete(f.statuses.answers, id)
+		return answer{value: f.status()}, true, until
 	}
 }
 
-// statusPatience is how long the master's part is waited for. There may be none, and none on its way.
-func (sv *supervisor) statusPatience() time.Duration {
+// patienceForStatus is how long the master's part is waited for. There may be none, and none starting.
+func (f *front) patienceForStatus() time.Duration {
+	sv := f.sv
 	switch {
-	case sv.generation == 0 || sv.current == nil && sv.starting == nil && !sv.dl.restart.IsZero() && time.Until(sv.dl.restart) > 0:
+	case sv.generation == 0 || sv.current == nil && sv.starting == nil && time.Until(sv.restarts.at) > 0:
 		return 0
 	case sv.current == nil:
 		return absentLimit
@@ -91,30 +97,31 @@ func (sv *supervisor) statusPatience() time.Duration {
 }
 
 // onStatus is the master's answer, in a memory file.
-func (sv *supervisor) onStatus(m message.StatusAnswer, p *seqpacket.Packet) error {
-	if _, asked := sv.statuses[m.ID]; !asked || len(p.FDs) == 0 {
-		return nil
-	}
-	b, err := spawn.ReadMemory(p.FDs[0])
-	if err != nil {
-		return fmt.Errorf("status: %w", err)
+func (f *front) onStatus(m message.StatusAnswer, p *seqpacket.Packet) {
+	if _, asked := f.statuses.answers[m.ID]; !asked || len(p.FDs) == 0 {
+		return
 	}
 	st := &status.Status{}
-	if err := json.Unmarshal(b, st); err != nil {
-		return fmt.Errorf("status: %w", err)
+	b, err := spawn.ReadMemory(p.FDs[0])
+	if err == nil {
+		err = json.Unmarshal(b, st)
 	}
-	sv.statuses[m.ID] = st
-	return nil
+	if err != nil {
+		f.sv.log.Error("supervisor: status of the master", "error", err)
+		return
+	}
+	f.statuses.answers[m.ID] = st
 }
 
-// complete adds to what a master says what only the supervisor knows.
-func (sv *supervisor) complete(st status.Status) status.Status {
+// completed adds to what a master says what only the supervisor knows.
+func (f *front) completed(st status.Status) status.Status {
+	sv := f.sv
 	st.Generation = sv.generation
-	st.SupervisorPID, st.Supervisor, st.Started, st.MasterRestarts = sv.pid, sv.opts.Version, sv.started, sv.restarts
-	st.LastReload = sv.lastReload()
-	st.Warnings = append(st.Warnings, sv.warnings()...)
+	st.SupervisorPID, st.Supervisor, st.Started = sv.pid, sv.opts.Version, sv.started
+	st.MasterRestarts, st.LastReload = sv.restarts.Total, sv.results.last()
+	st.Warnings = append(st.Warnings, f.warnings()...)
 	switch {
-	case sv.stopping:
+	case sv.stopping.begun():
 		st.State = "stopping"
 	case sv.attempt != nil:
 		st.State = "reloading"
@@ -123,25 +130,24 @@ func (sv *supervisor) complete(st status.Status) status.Status {
 }
 
 // absence says in words why there is no master, and when there may be one.
-func (sv *supervisor) absence() string {
+func (f *front) absence() string {
+	sv := f.sv
 	next := "the next one is starting"
 	switch {
 	case sv.generation == 0:
 		return "baton is starting, nothing serves yet"
-	case sv.stopping:
+	case sv.stopping.begun():
 		next = "everything is stopping"
 	case sv.starting == nil:
-		next = fmt.Sprintf("the next start is in %v", max(0, time.Until(sv.dl.restart)).Round(100*time.Millisecond))
+		next = fmt.Sprintf("the next start is in %v", max(0, time.Until(sv.restarts.at)).Round(100*time.Millisecond))
 	}
-	how := sv.lastDeath
-	if how == "" {
-		how = "not known yet"
-	}
-	return fmt.Sprintf("there is no master, the workers serve on: it died %d times in a row, last: %s; %s", sv.deaths, how, next)
+	return fmt.Sprintf("there is no master, the workers serve on: it died %d times in a row, last: %s; %s",
+		sv.restarts.InARow, cmp.Or(sv.restarts.Last, "not known yet"), next)
 }
 
 // status is the status without a master's part. What only workers and masters know is missing.
-func (sv *supervisor) status() status.Status {
+func (f *front) status() status.Status {
+	sv := f.sv
 	var st status.Status
 	_ = json.Unmarshal([]byte(sv.registry[EntryStats].data), &st) // what the masters have counted
 	var slots message.Slots
@@ -150,16 +156,16 @@ func (sv *supervisor) status() status.Status {
 	st.WorkersWanted, st.WorkersConfig = slots.Count, slots.Config
 	st.Workers, st.Listeners = sv.workers(), sv.listeners()
 	st.Crashing = []status.CrashingSlot{}
-	switch s := sv.current; {
-	case s != nil:
-		st.MasterPID = s.pid
-		st.Warnings = []string{sv.silence(s) + "; what only the master knows is missing"}
+	switch c := sv.current; {
+	case c != nil:
+		st.MasterPID = c.pid
+		st.Warnings = []string{noAnswer(c) + "; what only the master knows is missing"}
 	case sv.generation == 0:
 		st.State = "starting"
 	default:
-		st.State, st.Warnings = "no master", []string{sv.absence()}
+		st.State, st.Warnings = "no master", []string{f.absence()}
 	}
-	return sv.complete(st)
+	return f.completed(st)
 }
 
 // workers are those of the registry, which the supervisor itself asks nothing.
@@ -187,7 +193,7 @@ func (sv *supervisor) workers() []status.Worker {
 	return all
 }
 
-// listeners are the addresses of the registry's listen. What the user calls them is not known here.
+// listeners are the addresses of the registry's sockets. What the user calls them is not known here.
 func (sv *supervisor) listeners() []status.Listener {
 	var all []status.Listener
 	seen := map[string]bool{}
@@ -199,4 +205,38 @@ func (sv *supervisor) listeners() []status.Listener {
 		seen[address] = true
 	}
 	return all
+}
+
+// statusLine is the state in a sentence.
+func (sv *supervisor) statusLine() string {
+	text := fmt.Sprintf("generation %d serves, workers: %d", sv.generation, sv.size)
+	if sv.current == nil {
+		text = fmt.Sprintf("generation %d serves; %s", sv.generation, sv.front.absence())
+	}
+	if n := len(sv.results.All); n > 0 {
+		r := sv.results.All[n-1]
+		at := r.At.Format(time.TimeOnly)
+		if r.OK {
+			text += "; last reload: ok, " + at
+		} else {
+			text += "; last reload failed, " + at + ": " + r.Error
+		}
+	}
+	return text
+}
+
+func (sv *supervisor) reloadingText(what string) string {
+	return fmt.Sprintf("%s; generation %d serves", what, sv.generation)
+}
+
+// sayReloading is called when an attempt begins, and when it turns out to serve requests that came later.
+func (sv *supervisor) sayReloading() {
+	sv.systemd.Reloading(sv.attempt.seen, sv.reloadingText("reloading"))
+}
+
+// sayReady says that nothing is going on any more: the start or the last attempt has ended, well or not.
+func (sv *supervisor) sayReady() {
+	if !sv.stopping.begun() {
+		sv.systemd.Ready(sv.statusLine())
+	}
 }

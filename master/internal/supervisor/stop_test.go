@@ -51,13 +51,13 @@ func TestWhatKills(t *testing.T) { // not beside others: it kills the children o
 		"stop TERM TERM":                 {[]func(*supervisor, time.Time){control, signal("TERM", 0), signal("TERM", later)}, true},
 		"the terminal twice, and a TERM": {[]func(*supervisor, time.Time){control, control, signal("TERM", later)}, false},
 	} {
-		sv := newSupervisor(t)
+		sv := testSupervisor(t)
 		begin := time.Now()
 		for _, event := range tt.events {
 			event(sv, begin)
 		}
-		if sv.killing != tt.kills || !sv.stopping {
-			t.Errorf("%s: killing %v, want %v, stopping %v", name, sv.killing, tt.kills, sv.stopping)
+		if (sv.stopping.phase == stopKilling) != tt.kills || !sv.stopping.begun() {
+			t.Errorf("%s: killing %v, want %v, stopping %v", name, (sv.stopping.phase == stopKilling), tt.kills, sv.stopping.begun())
 		}
 	}
 }

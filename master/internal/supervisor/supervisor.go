@@ -12,215 +12,137 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"baton/master/internal/backoff"
-	"baton/master/internal/control"
-	"baton/master/internal/message"
 	"baton/master/internal/status"
-	"baton/master/internal/supervisor/earlysignal"
+	"baton/master/internal/supervisor/reexec"
+	"baton/master/internal/supervisor/reexec/earlysignal"
+	"baton/master/internal/systemd"
 	"baton/worker"
 	"baton/worker/logsink"
-	"baton/worker/seqpacket"
 )
 
-// Exit codes of the supervisor besides those of a first master that failed.
+// Exit codes besides those of a first master that failed.
 const (
 	exitOK     = 0
 	exitUser   = 100
 	exitSystem = 111
 )
 
-// Until a master has said its config's timeouts, these hold.
-const (
-	defaultReady = 10 * time.Second
-	defaultStop  = 8 * time.Second
-	defaultDrain = 90 * time.Second
-)
-
-// gcPercent keeps the heap of a process that does little as small as it is: with Go's default nothing is collected below
-// 4 MB.
+// gcPercent keeps the heap of a process that does little as small as it is: with Go's default nothing is collected
+// below 4 MB.
 const gcPercent = 25
 
-// DoorEnv names the descriptor on which a master that the supervisor itself started finds the door.
-const DoorEnv = "BATON_DOOR"
-
-// DirEnv is the user's working directory. Masters are started in /, because every successor is started where the first
-// master was, and that directory may be gone by then.
-const DirEnv = "BATON_DIR"
+// How long an exiting supervisor waits for its last words: to systemd, to its log, and to those who have asked.
+const lastWords = 200 * time.Millisecond
 
 // Options is what the supervisor is told by the program that it is.
 type Options struct {
 	Version string
 }
 
+// supervisor is owned by the goroutine of loop.
 type supervisor struct {
+	masters // who is the master, and the takeovers
+
 	opts    Options
-	log     *slog.Logger
-	sink    *logsink.Sink
 	pid     int
 	started time.Time
 	args    []string // as typed, with an absolute path first
-	dir     string
+	dir     string   // the user's
+	kernel  kernel
+	log     *slog.Logger
+	sink    *logsink.Sink
 	tty     *terminal
+	systemd *systemd.Manager
 
-	door       *seqpacket.Conn // our end
-	doorFD     int             // the masters' end, raw
-	packets    chan packetEvent
-	doorPaused bool // nobody reads it, see pauseReaders
-	doorBroken bool // nobody will
-	signals    chan os.Signal
-	children   chan os.Signal // CHLD, with room for one: it says only that it is time to reap
+	registry registry
+	size     int // workers, as the master says
+	results  results
+	limiter  reloadLimiter
+	dead     map[int]unix.WaitStatus // workers that exited while there was no master, which is to read their last words
+	front    front
+	stopping stopping
+	reexec   reexecution
 
-	registry   registry
-	current    *session // the master; nil while there is none
-	old        *session // superseded, not gone yet
-	starting   *session // a master that we have started, and that has not taken over yet; without a conn until its hello
-	live       int      // sessions whose end has not been read
-	leaving    []int    // PIDs of masters whose session has ended, and who have not been reaped yet
-	generation int      // committed
-	size       int      // workers of it, as the master says
-	attempt    *attempt
-	attempts   int64 // how many there were
-	count      int64 // reload requests
-	served     int64 // those that an attempt has served
-	results    []result
-	forgotten  int64     // the last request whose result is no longer kept
-	moved      time.Time // the last step of a reload or a restart
-	pace       pace
-	resizes    []*resizing // that no master has answered
-	resizeSeq  int64
-	reopen     bool // the next master is to open its log anew: somebody has asked for it in the middle of a reload
-
-	backoff      backoff.Backoff
-	deaths       int    // of masters, since the last one that served
-	lastDeath    string // how
-	lost         int    // the PID of that master
-	restarts     int64
-	masterSince  time.Time               // no master has died since
-	lastTimeouts message.Preparing       // of the last master
-	dead         map[int]unix.WaitStatus // workers that ended while there was no master: what they said last is still to be read
-
-	control   *control.Server
-	calls     chan func() // from the control socket: run on the loop
-	questions []question
-	statuses  map[int64]*status.Status // that the master is asked for, by ID; nil: not answered yet
-	lastQuery int64
-	problems  map[string]string // for the status
-
-	systemd systemd
-
-	stopping          bool
-	firstSignal       time.Time // to stop
-	orphansTerminated bool      // orphans have been told to end
-	killing           bool
-	exit              int // code
-
-	follow follow
-
-	timer *time.Timer // the one deadline, see deadlines
-	dl    deadlines
+	events events
+	timer  *time.Timer // the earliest deadline, see schedule
 }
 
-// deadlines are the moments at which the supervisor has to do something; zero: not set.
-type deadlines struct {
-	attempt, kill, old, reload, follow, watchdog, store time.Time
+// events are what others send to the loop.
+type events struct {
+	packets  chan packetEvent
+	signals  chan os.Signal
+	children chan os.Signal // CHLD, with room for one: it says only that it is time to reap
+	calls    chan func()    // run on the loop
+}
 
-	restart time.Time // start a master, or give up the one that starts
-	answer  time.Time // look at the questions
+func newSupervisor(opts Options, k kernel) *supervisor {
+	sv := &supervisor{
+		opts: opts, kernel: k, pid: os.Getpid(), started: time.Now(), args: os.Args,
+		registry: registry{}, dead: map[int]unix.WaitStatus{},
+		events: events{packets: make(chan packetEvent), calls: make(chan func())},
+	}
+	sv.masters = masters{sv: sv, restarts: restarts{backoff: restartBackoff}}
+	sv.front = front{sv: sv, statuses: statuses{answers: map[int64]*status.Status{}}}
+	sv.reexec = reexecution{sv: sv, candidate: reexec.Candidate{Self: reexec.Stat("/proc/self/exe")}}
+	sv.timer = time.NewTimer(0)
+	sv.timer.Stop()
+	return sv
 }
 
 // Run is the supervisor's life. It returns the exit code when no process of the tree is left.
 func Run(opts Options) int {
 	if earlysignal.Check {
-		return dryRun(earlysignal.State)
-	}
-	sink := logsink.NewForeground(2)
-	defer sink.Flush(200 * time.Millisecond)
-	sv := &supervisor{
-		opts: opts, sink: sink, log: logsink.Logger(sink, "text"), pid: os.Getpid(), started: time.Now(), args: os.Args,
-		packets: make(chan packetEvent), registry: registry{}, follow: follow{self: statFile("/proc/self/exe")},
-		dead: map[int]unix.WaitStatus{}, calls: make(chan func()), statuses: map[int64]*status.Status{},
-		backoff: restartBackoff,
+		if reexec.DryRun(func(b []byte) error { _, err := parseState(b); return err }) {
+			return exitOK
+		}
+		return exitSystem
 	}
 	debug.SetGCPercent(gcPercent)
-	sv.openSystemd()
-	defer sv.endSystemd()
-	defer sv.closeControl()
+	sv := newSupervisor(opts, linux{})
+	sv.sink = logsink.NewForeground(2)
+	defer sv.sink.Flush(lastWords)
+	sv.log = logsink.Logger(sv.sink, "text")
+	sv.systemd = systemd.Open(systemd.Options{
+		Log: sv.log, Later: func(f func()) { sv.events.calls <- f }, Sockets: sv.ownSockets,
+	}.FromEnvironment())
+	defer sv.systemd.Flush(lastWords)
+	defer sv.front.close()
 	worker.SetTitle(worker.RoleSupervisor, -1)
 	if err := sv.begin(); err != nil {
 		sv.log.Error("supervisor: start", "error", err)
-		return startCode(err)
+		if errors.As(err, &systemd.AcceptError{}) {
+			return exitUser
+		}
+		return exitSystem
 	}
 	return sv.loop()
 }
 
-// startCode is the exit code of a supervisor that could not start.
-func startCode(err error) int {
-	if errors.As(err, &acceptedError{}) {
-		return exitUser
-	}
-	return exitSystem
-}
-
-// begin starts the first master, or goes on where the supervisor has left off that has executed us.
+// begin starts the first master, or resumes from the state of the executable before.
 func (sv *supervisor) begin() error {
-	sv.timer = time.NewTimer(0)
-	sv.timer.Stop()
 	signal.Ignore(syscall.SIGPIPE)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("subreaper: %w", err)
 	}
 	if earlysignal.State >= 0 {
-		sv.signals, sv.children = earlysignal.Caught, earlysignal.Children
-		return sv.takeOver(earlysignal.State)
+		sv.events.signals, sv.events.children = earlysignal.Caught, earlysignal.Children
+		return sv.reexec.resume(earlysignal.State)
 	}
-	if err := sv.takePassed(); err != nil {
+	if err := sv.takeActivated(); err != nil {
 		return err
 	}
-	if err := sv.open(); err != nil {
-		return err
-	}
-	return sv.startMaster()
-}
-
-func (sv *supervisor) open() error {
 	sv.tty = openTerminal(signal.Ignored(syscall.SIGHUP))
-	sv.signals, sv.children = make(chan os.Signal, 64), make(chan os.Signal, 1)
+	sv.events.signals, sv.events.children = make(chan os.Signal, 64), make(chan os.Signal, 1)
 	sv.obeySignals()
-	dir, err := os.Getwd()
-	if err != nil {
-		dir = "/"
+	var err error
+	if sv.dir, err = os.Getwd(); err != nil {
+		sv.dir = "/"
 	}
-	sv.dir = dir
-	ours, theirs, err := seqpacket.Pair()
-	if err != nil {
-		return fmt.Errorf("door: %w", err)
+	if err := sv.registration.open(); err != nil {
+		return err
 	}
-	sv.doorFD = theirs
-	if sv.door, err = seqpacket.New(ours); err != nil {
-		return fmt.Errorf("door: %w", err)
-	}
-	go sv.readDoor()
-	return nil
-}
-
-// startMaster starts the first master, or one that takes the place of a crashed one: the executable of the last COMMIT,
-// however broken the file at its path is by now.
-func (sv *supervisor) startMaster() error {
-	argv := append([]string{sv.args[0], fmt.Sprintf("%s %d", worker.RoleMaster, max(1, sv.generation))}, sv.args[1:]...)
-	pid, err := spawnFrom(sv.exePath(), argv, &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   masterEnv(os.Environ(), sv.dir),
-		Files: []uintptr{0, 1, 2, uintptr(sv.doorFD)},
-		Sys:   &syscall.SysProcAttr{Setpgid: true},
-	})
-	if err != nil {
-		return fmt.Errorf("start master: %w", err)
-	}
-	sv.starting = &session{pid: pid, pidfd: -1, phase: phaseRestart}
-	if sv.generation == 0 {
-		sv.starting.phase = phaseFirst
-	}
-	return nil
+	go sv.readRegistrations()
+	return sv.startMaster()
 }
 
 // loop is the only goroutine that touches sv after Run has begun.
@@ -228,36 +150,36 @@ func (sv *supervisor) loop() int {
 	for {
 		sv.schedule()
 		select {
-		case sig := <-sv.signals:
+		case sig := <-sv.events.signals:
 			sv.onSignal(sig)
-		case <-sv.children:
+		case <-sv.events.children:
 			sv.reap()
-		case ev := <-sv.packets:
+		case ev := <-sv.events.packets:
 			sv.onPacket(ev)
-		case f := <-sv.calls:
+		case f := <-sv.events.calls:
 			f()
 		case <-sv.timer.C:
 			sv.onTimer(time.Now())
 		}
-		sv.answer(time.Now())
+		sv.front.answer(time.Now())
 		sv.startReload(time.Now())
-		sv.tryFollow(time.Now())
+		sv.reexec.try(time.Now())
 		if sv.finished() {
-			return sv.exit
+			return sv.stopping.exit
 		}
 	}
 }
 
 // finished reports, and cleans up, when no process is left.
 func (sv *supervisor) finished() bool {
-	if !sv.stopping {
+	if !sv.stopping.begun() {
 		return false
 	}
 	if !sv.reap() {
 		sv.terminateOrphans(time.Now())
 		return false
 	}
-	if sv.live > 0 { // what the dead have said last may be a path that they have made
+	if sv.live > 0 { // the last message of a process that has exited may be a path that it has made
 		return false
 	}
 	sv.dropListeners()
@@ -267,13 +189,19 @@ func (sv *supervisor) finished() bool {
 	return true
 }
 
+// deadlines are the moments at which onTimer has something to do; zero: not set.
+func (sv *supervisor) deadlines() []time.Time {
+	return []time.Time{
+		sv.attemptBy, sv.oldBy, sv.restarts.at, sv.limiter.at, sv.front.at, sv.reexec.at, sv.stopping.killAt,
+		sv.systemd.Next(),
+	}
+}
+
 // schedule sets the timer to the earliest deadline.
 func (sv *supervisor) schedule() {
 	var next time.Time
-	for _, t := range []time.Time{sv.dl.attempt, sv.dl.kill, sv.dl.old, sv.dl.restart, sv.dl.reload, sv.dl.answer, sv.dl.follow, sv.dl.watchdog, sv.dl.store} {
-		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
-			next = t
-		}
+	for _, t := range sv.deadlines() {
+		next = earlier(next, t)
 	}
 	if next.IsZero() {
 		sv.timer.Stop()
@@ -291,32 +219,37 @@ func due(t *time.Time, now time.Time) bool {
 	return true
 }
 
+// earlier returns the earlier of two moments, of which zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 func (sv *supervisor) onTimer(now time.Time) {
-	if due(&sv.dl.attempt, now) {
+	if due(&sv.attemptBy, now) {
 		sv.attemptTimeout()
 	}
-	if due(&sv.dl.old, now) && sv.old != nil {
+	if due(&sv.oldBy, now) && sv.old != nil {
 		sv.tooLate(sv.old)
 	}
-	if due(&sv.dl.restart, now) {
+	if due(&sv.restarts.at, now) {
 		sv.restartMaster()
 	}
-	due(&sv.dl.answer, now) // answer and
-	due(&sv.dl.reload, now) // startReload look by themselves
-	if due(&sv.dl.follow, now) {
-		sv.onFollowTime()
+	due(&sv.front.at, now)   // answer and
+	due(&sv.limiter.at, now) // startReload look by themselves
+	if due(&sv.reexec.at, now) {
+		sv.reexec.candidate.Kill(true) // if a dry run has had its time
 	}
-	if due(&sv.dl.store, now) {
-		sv.syncStore()
+	sv.systemd.Tick(now, sv.isHealthy())
+	if due(&sv.stopping.killAt, now) {
+		sv.killAll(sv.stopping.overdue())
 	}
-	if due(&sv.dl.watchdog, now) {
-		sv.beat(now)
-	}
-	if due(&sv.dl.kill, now) {
-		why := "stop timeout"
-		if sv.orphansTerminated {
-			why = "it does not end"
-		}
-		sv.killAll(why)
-	}
+}
+
+// isHealthy is false when nobody serves and nobody but systemd could help: all masters and all workers are dead,
+// however often a master was started again. Workers without a master do serve; a restart of everything would end them.
+func (sv *supervisor) isHealthy() bool {
+	return sv.current != nil || sv.generation == 0 || sv.stopping.begun() || len(sv.registry.names(EntryWorker+"/")) > 0
 }

@@ -14,21 +14,20 @@ import (
 
 	"baton/master/internal/message"
 	"baton/master/internal/monotime"
-	"baton/master/internal/status"
+	"baton/master/internal/supervisor/reexec"
+	"baton/master/internal/systemd"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
 
-// newSupervisor is a supervisor whose events the test makes.
-func newSupervisor(t *testing.T) *supervisor {
+// testSupervisor is a supervisor whose events the test makes.
+func testSupervisor(t *testing.T) *supervisor {
 	t.Helper()
-	sv := &supervisor{
-		log: slog.New(slog.DiscardHandler), pid: os.Getpid(), started: time.Now(), registry: registry{},
-		packets: make(chan packetEvent, 100), opts: Options{Version: "v"}, dead: map[int]unix.WaitStatus{}, calls: make(chan func()),
-		args:     []string{"/proc/self/exe"},
-		statuses: map[int64]*status.Status{}, sink: logsink.New(2), backoff: restartBackoff,
-	}
+	sv := newSupervisor(Options{Version: "v"}, linux{})
+	sv.log, sv.sink, sv.args = slog.New(slog.DiscardHandler), logsink.New(2), []string{"/proc/self/exe"}
+	sv.systemd = systemd.Open(systemd.Options{Log: sv.log})
+	sv.events.packets = make(chan packetEvent, 100)
 	t.Cleanup(func() {
 		for name := range sv.registry {
 			sv.registry.drop(name)
@@ -42,19 +41,19 @@ type actor struct {
 	*seqpacket.Conn
 	t  *testing.T
 	sv *supervisor
-	s  *session
+	s  *masterConn
 }
 
 func (sv *supervisor) newActor(t *testing.T, p phase, pid int) actor {
 	t.Helper()
 	ours, theirs := talk(t)
-	return actor{Conn: theirs, t: t, sv: sv, s: &session{conn: ours, pid: pid, pidfd: -1, phase: p}}
+	return actor{Conn: theirs, t: t, sv: sv, s: &masterConn{conn: ours, pid: pid, pidfd: -1, phase: p}}
 }
 
 // serving is a supervisor with a master that can be asked to reload.
 func serving(t *testing.T) (*supervisor, actor) {
 	t.Helper()
-	sv := newSupervisor(t)
+	sv := testSupervisor(t)
 	a := sv.newActor(t, phaseFirst, 1<<30)
 	sv.starting = a.s
 	a.says(message.Commit{})
@@ -73,7 +72,7 @@ func reloading(t *testing.T) (sv *supervisor, master, successor actor) {
 	sv.startReload(time.Now())
 	master.hears(&message.Reload{})
 	master.says(message.Upgrading{Attempt: sv.attempt.id})
-	successor = sv.newActor(t, phaseDoor, sleeper(t).Process.Pid)
+	successor = sv.newActor(t, phaseNew, sleeper(t).Process.Pid)
 	if err := sv.admit(successor.s, hello(sv.attempt.id)); err != nil {
 		t.Fatal(err)
 	}
@@ -102,38 +101,38 @@ func (a actor) hears(m wire.Message) {
 
 func (a actor) hearsNoMore() {
 	a.t.Helper()
-	silent(a.t, a.s.conn, a.Conn)
+	silent(a.t, a.s.conn.(*seqpacket.Conn), a.Conn)
 }
 
 func TestAdmit(t *testing.T) {
 	t.Parallel()
 	const pid = 1 << 30
-	attempting := func(sv *supervisor) { sv.current, sv.generation, sv.attempt = &session{}, 3, &attempt{id: "a"} }
-	restarting := func(sv *supervisor) { sv.starting, sv.generation = &session{pid: pid, phase: phaseRestart}, 3 }
+	attempting := func(sv *supervisor) { sv.current, sv.generation, sv.attempt = &masterConn{}, 3, &attempt{id: "a"} }
+	restarting := func(sv *supervisor) { sv.starting, sv.generation = &masterConn{pid: pid, phase: phaseRestart}, 3 }
 	for _, tt := range []struct {
 		name  string
 		given func(sv *supervisor)
 		hello wire.Frame
-		phase phase // phaseDoor: refused
+		phase phase // phaseNew: refused
 	}{
-		{"the first master", func(sv *supervisor) { sv.starting = &session{pid: pid, phase: phaseFirst} }, hello(""), phaseFirst},
+		{"the first master", func(sv *supervisor) { sv.starting = &masterConn{pid: pid, phase: phaseFirst} }, hello(""), phaseFirst},
 		{"after a crash", restarting, hello(""), phaseRestart},
 		{"after a crash, with the mark of its attempt", restarting, hello("a"), phaseRestart},
-		{"not the process that was started", func(sv *supervisor) { sv.starting = &session{pid: pid + 1, phase: phaseFirst} }, hello(""), phaseDoor},
+		{"not the process that was started", func(sv *supervisor) { sv.starting = &masterConn{pid: pid + 1, phase: phaseFirst} }, hello(""), phaseNew},
 		{"a successor", attempting, hello("a"), phaseSuccessor},
-		{"of another attempt", attempting, hello("b"), phaseDoor},
-		{"of none", attempting, hello(""), phaseDoor},
-		{"the second of one attempt", func(sv *supervisor) { attempting(sv); sv.attempt.successor = &session{} }, hello("a"), phaseDoor},
-		{"of an attempt that was given up", func(sv *supervisor) { attempting(sv); sv.attempt.phase = attemptKilled }, hello("a"), phaseDoor},
-		{"while stopping", func(sv *supervisor) { attempting(sv); sv.stopping = true }, hello("a"), phaseDoor},
-		{"nobody is waited for", func(sv *supervisor) { sv.current = &session{} }, hello(""), phaseDoor},
-		{"another version", attempting, wire.Frame{V: wire.Version + 1, T: "hello"}, phaseDoor},
-		{"no hello", attempting, frame(message.Commit{}), phaseDoor},
+		{"of another attempt", attempting, hello("b"), phaseNew},
+		{"of none", attempting, hello(""), phaseNew},
+		{"the second of one attempt", func(sv *supervisor) { attempting(sv); sv.attempt.successor = &masterConn{} }, hello("a"), phaseNew},
+		{"of an attempt that was given up", func(sv *supervisor) { attempting(sv); sv.attempt.phase = attemptKilled }, hello("a"), phaseNew},
+		{"while stopping", func(sv *supervisor) { attempting(sv); sv.stopping.phase = stopDraining }, hello("a"), phaseNew},
+		{"nobody is waited for", func(sv *supervisor) { sv.current = &masterConn{} }, hello(""), phaseNew},
+		{"another version", attempting, wire.Frame{V: wire.Version + 1, T: "hello"}, phaseNew},
+		{"no hello", attempting, frame(message.Commit{}), phaseNew},
 	} {
-		sv := newSupervisor(t)
+		sv := testSupervisor(t)
 		tt.given(sv)
-		s := &session{pid: pid}
-		if err := sv.admit(s, tt.hello); (err == nil) != (tt.phase != phaseDoor) || s.phase != tt.phase {
+		s := &masterConn{pid: pid}
+		if err := sv.admit(s, tt.hello); (err == nil) != (tt.phase != phaseNew) || s.phase != tt.phase {
 			t.Errorf("%s: phase %d, %v, want %d", tt.name, s.phase, err, tt.phase)
 		}
 	}
@@ -142,7 +141,7 @@ func TestAdmit(t *testing.T) {
 func TestWelcome(t *testing.T) {
 	t.Parallel()
 	for p, generation := range map[phase]int{phaseFirst: 4, phaseSuccessor: 4, phaseRestart: 3} {
-		sv := newSupervisor(t)
+		sv := testSupervisor(t)
 		sv.generation = 3
 		sv.registry.put("count", entry{fd: -1, data: "x"})
 		a := sv.newActor(t, p, 1<<30)
@@ -181,7 +180,7 @@ func TestCommitSwapsEverything(t *testing.T) {
 		t.Errorf("before COMMIT: %v", sv.registry)
 	}
 	successor.says(message.Commit{Seen: 1})
-	if sv.generation != 2 || sv.current != successor.s || sv.old != master.s || sv.attempt != nil || sv.dl.old.IsZero() || !sv.dl.attempt.IsZero() {
+	if sv.generation != 2 || sv.current != successor.s || sv.old != master.s || sv.attempt != nil || sv.oldBy.IsZero() || !sv.attemptBy.IsZero() {
 		t.Errorf("%+v", sv)
 	}
 	old.want(false, "after COMMIT")
@@ -190,7 +189,7 @@ func TestCommitSwapsEverything(t *testing.T) {
 	var c message.Committed
 	successor.hears(&c)
 	master.hears(&message.Superseded{})
-	if r := sv.results[0]; c.Generation != 2 || !r.OK || r.Seen != 1 || r.Generation != 2 {
+	if r := sv.results.All[0]; c.Generation != 2 || !r.OK || r.Seen != 1 || r.Generation != 2 {
 		t.Errorf("%+v, %+v", c, r)
 	}
 	if sv.stopLimit(false) != 2 || sv.stopLimit(true) != 3 {
@@ -201,7 +200,7 @@ func TestCommitSwapsEverything(t *testing.T) {
 	master.says(message.Put{Name: "count"}, late.fd) // it does not know yet
 	late.want(false, "said by one who is superseded")
 	master.says(message.ReloadRequest{Source: message.SourceWatch})
-	if len(sv.registry.names("")) != 1 || sv.count != 1 {
+	if len(sv.registry.names("")) != 1 || sv.requests != 1 {
 		t.Errorf("a superseded master was obeyed: %v", sv.registry)
 	}
 	successor.hearsNoMore() // not alone
@@ -214,7 +213,7 @@ func TestAloneWhenTheOldMasterHasGone(t *testing.T) {
 	successor.says(message.Commit{Seen: 1})
 	successor.hears(&message.Committed{})
 	master.dies() // and had been reaped: it is no child
-	if sv.old != nil || !sv.dl.old.IsZero() {
+	if sv.old != nil || !sv.oldBy.IsZero() {
 		t.Error("the old master is waited for")
 	}
 	successor.hears(&message.TakeoverComplete{})
@@ -224,18 +223,18 @@ func TestAloneWhenTheOldMasterHasGone(t *testing.T) {
 		t.Errorf("%+v", it)
 	}
 	successor.hears(&message.End{})
-	sv.announceAlone()
+	sv.complete()
 	successor.hearsNoMore()
 }
 
 func TestCommitIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, given := range map[string]func(sv *supervisor){
-		"given up":              func(sv *supervisor) { sv.attempt.phase = attemptKilled },
-		"ended":                 func(sv *supervisor) { sv.failAttempt() },
-		"its sponsor has died":  func(sv *supervisor) { sv.onEnd(sv.current) },
-		"its sponsor is not it": func(sv *supervisor) { sv.current = &session{conn: sv.current.conn} },
-		"everything is to stop": func(sv *supervisor) { sv.stopping = true },
+		"given up":                  func(sv *supervisor) { sv.attempt.phase = attemptKilled },
+		"ended":                     func(sv *supervisor) { sv.failAttempt() },
+		"its predecessor has died":  func(sv *supervisor) { sv.onEnd(sv.current) },
+		"its predecessor is not it": func(sv *supervisor) { sv.current = &masterConn{conn: sv.current.conn} },
+		"everything is to stop":     func(sv *supervisor) { sv.stopping.phase = stopDraining },
 	} {
 		sv, _, successor := reloading(t)
 		given(sv)
@@ -268,13 +267,13 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 			successor.dies()
 		},
 		"it is late, and then gone": func(sv *supervisor, master, successor actor) {
-			sv.attempt.blame("port taken")
+			sv.attempt.setReason("port taken")
 			sv.attemptTimeout()
 			successor.dies()
 			master.says(message.UpgradeFailed{Attempt: sv.attempt.id, Error: "killed"})
 		},
 		"it is late, and nobody hears of its end": func(sv *supervisor, _, _ actor) {
-			sv.attempt.blame("port taken")
+			sv.attempt.setReason("port taken")
 			sv.attemptTimeout()
 			sv.attemptTimeout()
 		},
@@ -291,10 +290,10 @@ func TestFailedAttemptLeavesNothing(t *testing.T) {
 			fresh.want(false, "after the failure")
 			wantPath(t, sock, false, "after the failure")
 			kept.want(true, "after the failure")
-			if sv.attempt != nil || sv.generation != 1 || sv.current != master.s || !sv.dl.attempt.IsZero() {
+			if sv.attempt != nil || sv.generation != 1 || sv.current != master.s || !sv.attemptBy.IsZero() {
 				t.Errorf("attempt %+v, generation %d", sv.attempt, sv.generation)
 			}
-			r := sv.results[0]
+			r := sv.results.All[0]
 			if r.OK || r.Seen != 1 || r.Generation != 1 || r.Error != "port taken" {
 				t.Errorf("%+v", r)
 			}
@@ -332,11 +331,11 @@ func TestMasterDiesBeforeCommit(t *testing.T) {
 	successor.says(message.Put{Name: "listen/fresh", Unlink: made(t, sock)})
 	master.dies()
 	wantPath(t, sock, false, "after the failure")
-	if sv.attempt != nil || sv.current != nil || sv.dl.restart.IsZero() || sv.dl.restart.After(time.Now()) {
-		t.Errorf("attempt %v, current %v, restart %v", sv.attempt, sv.current, sv.dl.restart)
+	if sv.attempt != nil || sv.current != nil || sv.restarts.at.IsZero() || sv.restarts.at.After(time.Now()) {
+		t.Errorf("attempt %v, current %v, restart %v", sv.attempt, sv.current, sv.restarts.at)
 	}
-	if n := len(sv.results); n != 1 || sv.results[0].OK || !strings.Contains(sv.results[0].Error, "died") {
-		t.Errorf("%+v", sv.results)
+	if n := len(sv.results.All); n != 1 || sv.results.All[0].OK || !strings.Contains(sv.results.All[0].Error, "died") {
+		t.Errorf("%+v", sv.results.All)
 	}
 	successor.says(message.Commit{})
 	successor.dies()
@@ -352,38 +351,38 @@ func TestMasterDiesBeforeTheReload(t *testing.T) {
 	sv.request("test", false)
 	sv.startReload(time.Now())
 	master.dies()
-	if len(sv.results) != 0 || sv.attempt != nil || !sv.dl.attempt.IsZero() {
-		t.Errorf("%+v, %+v", sv.results, sv.attempt)
+	if len(sv.results.All) != 0 || sv.attempt != nil || !sv.attemptBy.IsZero() {
+		t.Errorf("%+v, %+v", sv.results.All, sv.attempt)
 	}
 	again := sv.newActor(t, phaseRestart, 1<<29)
 	sv.starting = again.s
 	again.says(message.Commit{})
 	again.says(message.Serving{})
 	sv.startReload(time.Now())
-	if sv.attempt == nil || sv.attempt.sponsor != again.s || sv.attempt.seen != 1 {
+	if sv.attempt == nil || sv.attempt.predecessor != again.s || sv.attempt.seen != 1 {
 		t.Errorf("%+v", sv.attempt)
 	}
 }
 
-// TestReloadsDoNotHideHowLongMastersHaveLived: what makes up for a death is the time without another one, not the life of
-// a single master, which ends with the next reload.
+// TestReloadsDoNotHideHowLongMastersHaveLived: what makes up for a death is the time without another one, not the life
+// of a single master, which ends with the next reload.
 func TestReloadsDoNotHideHowLongMastersHaveLived(t *testing.T) {
 	t.Parallel()
 	sv, _, successor := reloading(t)
-	sv.masterSince = time.Now().Add(-time.Hour)
-	sv.backoff.Failures = restartBackoff.Free + 5
+	sv.restarts.Since = time.Now().Add(-time.Hour)
+	sv.restarts.backoff.Failures = restartBackoff.Free + 5
 	successor.says(message.Commit{})
 	successor.hears(&message.Committed{})
 	successor.dies()
-	if sv.backoff.Failures != 1 {
-		t.Errorf("after an hour without a death, and one right after a reload: %v deaths count", sv.backoff.Failures)
+	if sv.restarts.backoff.Failures != 1 {
+		t.Errorf("after an hour without a death, and one right after a reload: %v deaths count", sv.restarts.backoff.Failures)
 	}
 }
 
 func TestRestartBacksOff(t *testing.T) {
 	t.Parallel()
-	sv := newSupervisor(t)
-	wait := func() time.Duration { return time.Until(sv.dl.restart).Round(50 * time.Millisecond) }
+	sv := testSupervisor(t)
+	wait := func() time.Duration { return time.Until(sv.restarts.at).Round(50 * time.Millisecond) }
 	for i, ms := range []int{0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000} {
 		sv.planRestart(0)
 		want := time.Duration(ms) * time.Millisecond
@@ -409,7 +408,7 @@ func TestRestartedMaster(t *testing.T) {
 	master.dies()
 	sv.resizeBy(2) // while there is none
 	again := sv.newActor(t, phaseRestart, 1<<29)
-	sv.starting = &session{pid: again.s.pid, phase: phaseRestart}
+	sv.starting = &masterConn{pid: again.s.pid, phase: phaseRestart}
 	if err := sv.admit(again.s, hello("")); err != nil || again.s.phase != phaseRestart {
 		t.Fatal(again.s.phase, err)
 	}
@@ -453,8 +452,8 @@ func TestResizeIsSaidUntilItIsAnswered(t *testing.T) {
 	}
 	again.says(message.Put{Name: EntryCount, Resized: 3})
 	again.hearsNoMore()
-	if len(sv.resizes) != 0 {
-		t.Errorf("%+v", sv.resizes)
+	if len(sv.held.resizes) != 0 {
+		t.Errorf("%+v", sv.held.resizes)
 	}
 }
 
@@ -469,8 +468,8 @@ func TestLateWords(t *testing.T) {
 	master.says(message.Put{Name: "config", Data: "3"})
 	master.says(message.Leaving{})
 	master.says(message.Put{Name: EntryStats, Data: "4"})
-	if sv.registry[EntryStats].data != "1" || len(sv.registry) != 1 || sv.results[0].CutRequests != 3 {
-		t.Errorf("%+v, %+v", sv.registry, sv.results)
+	if sv.registry[EntryStats].data != "1" || len(sv.registry) != 1 || sv.results.All[0].CutRequests != 3 {
+		t.Errorf("%+v, %+v", sv.registry, sv.results.All)
 	}
 }
 
@@ -509,9 +508,9 @@ func TestMasterThatDoesNotCommit(t *testing.T) {
 	sv, master := serving(t)
 	master.dies()
 	child := sleeper(t)
-	sv.starting = &session{pid: child.Process.Pid, pidfd: -1, phase: phaseRestart}
+	sv.starting = &masterConn{pid: child.Process.Pid, pidfd: -1, phase: phaseRestart}
 	sv.restartMaster()
-	if !killed(child) || sv.lastDeath == "" {
+	if !killed(child) || sv.restarts.Last == "" {
 		t.Error("it was not killed")
 	}
 }
@@ -535,10 +534,10 @@ func TestRequestsCoalesce(t *testing.T) {
 	successor.says(message.Serving{Workers: 2})
 	sv.startReload(time.Now())
 	successor.hears(&message.Reload{})
-	if sv.attempt == nil || sv.attempt.seen != 4 || sv.attempt.sponsor != successor.s {
+	if sv.attempt == nil || sv.attempt.seen != 4 || sv.attempt.predecessor != successor.s {
 		t.Fatalf("%+v", sv.attempt)
 	}
-	second := sv.newActor(t, phaseDoor, sleeper(t).Process.Pid)
+	second := sv.newActor(t, phaseNew, sleeper(t).Process.Pid)
 	if err := sv.admit(second.s, hello(sv.attempt.id)); err != nil {
 		t.Fatal(err)
 	}
@@ -554,8 +553,8 @@ func TestReloadWaits(t *testing.T) {
 	for name, given := range map[string]func(sv *supervisor){
 		"for the old master's end": func(sv *supervisor) { sv.current.phase = phaseCommitted },
 		"for a master":             func(sv *supervisor) { sv.current = nil },
-		"for ever, when stopping":  func(sv *supervisor) { sv.stopping = true },
-		"for somebody to ask":      func(sv *supervisor) { sv.served = sv.count },
+		"for ever, when stopping":  func(sv *supervisor) { sv.stopping.phase = stopDraining },
+		"for somebody to ask":      func(sv *supervisor) { sv.served = sv.requests },
 	} {
 		sv, master := serving(t)
 		sv.request("test", false)
@@ -568,8 +567,8 @@ func TestReloadWaits(t *testing.T) {
 	}
 }
 
-// TestRequestBeforeTheHello: who replaces the binary and asks for a reload gets that binary, and not the one that a successor
-// had executed before. Without another binary one reload serves both.
+// TestRequestBeforeTheHello: who replaces the binary and asks for a reload gets that binary, and not the one that a
+// successor had executed before. Without another binary one reload serves both.
 func TestRequestBeforeTheHello(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -585,7 +584,7 @@ func TestRequestBeforeTheHello(t *testing.T) {
 		sv.startReload(time.Now())
 		master.hears(&message.Reload{})
 		sv.request("test", false)
-		successor := sv.newActor(t, phaseDoor, sleeper(t).Process.Pid)
+		successor := sv.newActor(t, phaseNew, sleeper(t).Process.Pid)
 		sv.args[0] = tt.binary(successor.s.pid)
 		if err := sv.admit(successor.s, hello(sv.attempt.id)); err != nil {
 			t.Fatal(err)
@@ -601,9 +600,9 @@ func TestRequestBeforeTheHello(t *testing.T) {
 
 func TestSeenAtHello(t *testing.T) {
 	t.Parallel()
-	one, other, none := fileID{1, 2}, fileID{1, 3}, fileID{}
+	one, other, none := reexec.FileID{Ino: 2}, reexec.FileID{Ino: 3}, reexec.FileID{}
 	for _, tt := range []struct {
-		runs, there fileID
+		runs, there reexec.FileID
 		want        int64
 	}{{one, one, 9}, {one, other, 4}, {one, none, 4}, {none, one, 4}, {none, none, 4}} {
 		if got := seenAtHello(4, 9, tt.runs, tt.there); got != tt.want {
@@ -616,17 +615,17 @@ func TestStormIsPaced(t *testing.T) {
 	t.Parallel()
 	sv, master := serving(t)
 	now := time.Now()
-	sv.pace.started = now
-	for range stormSize {
+	sv.limiter.Started = now
+	for range burstSize {
 		sv.request("HUP", true)
 	}
 	sv.startReload(now)
-	if sv.attempt != nil || sv.dl.reload != now.Add(stormPace) {
-		t.Errorf("attempt %v, next %v", sv.attempt, sv.dl.reload.Sub(now))
+	if sv.attempt != nil || sv.limiter.at != now.Add(burstPause) {
+		t.Errorf("attempt %v, next %v", sv.attempt, sv.limiter.at.Sub(now))
 	}
-	sv.startReload(now.Add(stormPace))
+	sv.startReload(now.Add(burstPause))
 	master.hears(&message.Reload{})
-	if sv.attempt == nil || sv.attempt.seen != stormSize || !sv.dl.reload.IsZero() {
+	if sv.attempt == nil || sv.attempt.seen != burstSize || !sv.limiter.at.IsZero() {
 		t.Errorf("%+v", sv.attempt)
 	}
 }
@@ -677,11 +676,11 @@ func TestKillIsForChildrenOnly(t *testing.T) {
 
 func TestFirstMasterFails(t *testing.T) {
 	for status, code := range map[unix.WaitStatus]int{100 << 8: 100, 111 << 8: 111, 9: exitSystem, 0: exitSystem} {
-		sv := newSupervisor(t)
-		sv.starting = &session{pid: 1 << 30, phase: phaseFirst}
+		sv := testSupervisor(t)
+		sv.starting = &masterConn{pid: 1 << 30, phase: phaseFirst}
 		sv.onReaped(1<<30, status)
-		if sv.exit != code || !sv.finished() {
-			t.Errorf("status %#x: exit code %d, want %d, finished %v", status, sv.exit, code, sv.finished())
+		if sv.stopping.exit != code || !sv.finished() {
+			t.Errorf("status %#x: exit code %d, want %d, finished %v", status, sv.stopping.exit, code, sv.finished())
 		}
 	}
 }
@@ -713,14 +712,14 @@ func TestStop(t *testing.T) {
 		t.Errorf("%+v, %+v, the stop ends at %d", toWorker, toMaster, end)
 	}
 	successor.says(message.Commit{})
-	if sv.current != master.s || sv.dl.kill.IsZero() || sv.killing {
+	if sv.current != master.s || sv.stopping.killAt.IsZero() || (sv.stopping.phase == stopKilling) {
 		t.Error("a successor took over in a stop, or somebody was killed")
 	}
 }
 
 func TestStopLimit(t *testing.T) {
 	t.Parallel()
-	sv := newSupervisor(t)
+	sv := testSupervisor(t)
 	if sv.stopLimit(false) != defaultStop || sv.stopLimit(true) != defaultDrain {
 		t.Error("not the defaults")
 	}
@@ -728,7 +727,7 @@ func TestStopLimit(t *testing.T) {
 	if sv.stopLimit(false) != time.Second || sv.stopLimit(true) != time.Minute {
 		t.Error("not those of the last master")
 	}
-	sv.current = &session{timeouts: message.Preparing{StopTimeout: int64(time.Hour), DrainTimeout: 1}}
+	sv.current = &masterConn{timeouts: message.Preparing{StopTimeout: int64(time.Hour), DrainTimeout: 1}}
 	if sv.stopLimit(false) != time.Hour || sv.stopLimit(true) != 1 {
 		t.Error("not those of the master")
 	}
@@ -752,8 +751,8 @@ func TestUnknownMessageIsDropped(t *testing.T) {
 func TestBlameKeepsTheFirstWord(t *testing.T) {
 	t.Parallel()
 	var a attempt
-	a.blame("first")
-	a.blame("second")
+	a.setReason("first")
+	a.setReason("second")
 	if a.reason != "first" {
 		t.Error(a.reason)
 	}
@@ -776,7 +775,7 @@ func TestDue(t *testing.T) {
 // A process that says no hello, or a wrong one, is told so and let go.
 func TestDoor(t *testing.T) {
 	t.Parallel()
-	sv := newSupervisor(t)
+	sv := testSupervisor(t)
 	sv.onHello(seqpacket.Packet{Frame: hello("x")}) // without a descriptor
 	ours, theirs, err := seqpacket.Pair()
 	if err != nil {
@@ -798,7 +797,7 @@ func TestDoor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sv.starting = &session{pid: os.Getpid(), phase: phaseFirst}
+	sv.starting = &masterConn{pid: os.Getpid(), phase: phaseFirst}
 	first, err := seqpacket.New(ours)
 	if err != nil {
 		t.Fatal(err)
@@ -809,10 +808,10 @@ func TestDoor(t *testing.T) {
 	if err := errors.Join(first.Post(message.Commit{Seen: 1}), first.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-sv.packets; ev.packet == nil || ev.packet.Frame.T != (message.Commit{}).Kind() || ev.from.phase != phaseFirst {
+	if ev := <-sv.events.packets; ev.packet == nil || ev.packet.Frame.T != (message.Commit{}).Kind() || ev.from.phase != phaseFirst {
 		t.Errorf("%+v", ev)
 	}
-	if ev := <-sv.packets; ev.packet != nil {
+	if ev := <-sv.events.packets; ev.packet != nil {
 		t.Errorf("%+v", ev)
 	}
 }

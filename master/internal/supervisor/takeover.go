@@ -2,11 +2,14 @@ package supervisor
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/message"
+	"baton/master/internal/spawn"
+	"baton/master/internal/supervisor/reexec"
 	"baton/worker/seqpacket"
 	"baton/worker/wire"
 )
@@ -14,51 +17,95 @@ import (
 // phase is how far the conversation with a master has come. What an event does in it:
 //
 //	phase       hello             COMMIT asked            deadline            end-of-file             reaped
-//	door        first, restart,   -                       -                   -                       -
+//	new         first, restart,   -                       -                   -                       -
 //	            successor, or
 //	            refuse
 //	first       refuse            current, generation 1   -                   -                       exit with its code
 //	restart     refuse            current, same           kill                -                       restart, with back-off
 //	                              generation
 //	successor   refuse            committed; the old one  kill; the attempt   gone; the attempt       -
-//	                              is superseded           is to fail          is to fail
-//	committed   refuse            refuse                  -                   gone; restart; the      note how it ended
+//	                              is superseded           will fail           will fail
+//	committed   refuse            refuse                  -                   gone; restart; the      note how it exited
 //	                                                                          attempt failed
 //	current     refuse            refuse                  -                   as committed            as committed
-//	superseded  refuse            -                       kill                gone, once reaped       gone; alone
-//	left        refuse            -                       kill                gone, once reaped       gone; alone
+//	superseded  refuse            -                       kill                gone, once reaped       gone; complete
+//	leaving     refuse            -                       kill                gone, once reaped       gone; complete
 //	failed      refuse            refuse                  -                   gone                    -
 //	gone        -                 -                       -                   -                       -
 //
-// The columns are admit, onCommit, tooLate, onEnd and masterReaped. An attempt that fails makes failed of its successor,
-// see [supervisor.failAttempt], and what is staged in a conversation that ends before COMMIT is undone.
+// The columns are admit, onCommit, tooLate, onEnd and onMasterReaped. An attempt that fails makes failed of its
+// successor, see [masters.failAttempt], and what is staged in a conversation that ends before COMMIT is discarded.
 //
 // Five events after COMMIT complete a takeover:
 //
-//	Committed      to the successor     it gives its workers GO and tells its predecessor (tableflip's Ready)
-//	Superseded     to the predecessor   its workers are its successor's
-//	Serving        of the successor     its sockets listen, its workers accept; may come at any time from here on
-//	Left, or exit  of the predecessor   it changes nothing any more; superseded becomes left, or gone
-//	alone          to the successor     committed becomes current: it gets the workers, and what was held back meanwhile
+//	Committed         to the successor     it gives its workers GO and tells its predecessor (tableflip's Ready)
+//	Superseded        to the predecessor   its workers are its successor's
+//	Serving           of the successor     its sockets listen, its workers accept; may come at any time from here on
+//	Leaving, or exit  of the predecessor   it changes nothing any more; superseded becomes leaving, or gone
+//	TakeoverComplete  to the successor     committed becomes current: it gets the workers, and what was held back
 type phase uint8
 
 const (
-	phaseDoor       phase = iota // it has not said hello
+	phaseNew        phase = iota // it has not said hello
 	phaseFirst                   // starts; nothing serves yet
 	phaseRestart                 // starts; the workers of one that died serve
 	phaseSuccessor               // starts beside the current one
 	phaseCommitted               // the master; its predecessor may still be there
-	phaseCurrent                 // the master; nobody else meddles
-	phaseSuperseded              // another one is the master; nothing that it says counts any more, but see onLateWord
-	phaseLeft                    // superseded, and about to exit
-	phaseFailed                  // its attempt has failed; what it puts is undone
+	phaseCurrent                 // the only master
+	phaseSuperseded              // another one is the master; what it says does not count, but see onSuperseded
+	phaseLeaving                 // superseded, and about to exit
+	phaseFailed                  // its attempt has failed; what it puts is discarded
 	phaseGone                    // end-of-file was read
 )
 
 // supersededLimit is how long a master may take to exit after COMMIT.
 const supersededLimit = time.Second
 
-// role is what a master is told that it is.
+// masters are those that start, serve, or are about to exit, and the reloads that make one of the other.
+type masters struct {
+	sv *supervisor
+
+	registration registration
+	current      *masterConn // the master; nil while there is none
+	old          *masterConn // superseded, not gone yet
+	starting     *masterConn // started by this process, has not taken over yet; without a conn until its hello
+	live         int         // conversations whose end has not been read
+	leaving      []int       // PIDs of masters whose conversation has ended, and that have not been reaped yet
+
+	generation int // committed
+	requests   int64
+	served     int64 // requests that an attempt has served
+	attempt    *attempt
+	attempts   int64     // how many there were
+	attemptBy  time.Time // the attempt's deadline
+	oldBy      time.Time // when old is killed
+	moved      time.Time // the last step of a reload or a restart
+
+	held         heldBack
+	restarts     restarts
+	lastTimeouts message.Preparing // of the last master
+}
+
+// all lists those that start, serve, or are about to exit.
+func (m *masters) all() []*masterConn {
+	all := []*masterConn{m.starting, m.current, m.old}
+	if m.attempt != nil {
+		all = append(all, m.attempt.successor)
+	}
+	return slices.DeleteFunc(all, func(c *masterConn) bool { return c == nil })
+}
+
+// of returns the master with a PID; nil: it is none.
+func (m *masters) of(pid int) *masterConn {
+	for _, c := range m.all() {
+		if c.pid == pid {
+			return c
+		}
+	}
+	return nil
+}
+
+// role returns what a master is told that it is.
 func (p phase) role() string {
 	switch p {
 	case phaseFirst:
@@ -67,13 +114,13 @@ func (p phase) role() string {
 		return message.RoleRestart
 	case phaseSuccessor:
 		return message.RoleSuccessor
-	case phaseDoor, phaseCommitted, phaseCurrent, phaseSuperseded, phaseLeft, phaseFailed, phaseGone:
+	case phaseNew, phaseCommitted, phaseCurrent, phaseSuperseded, phaseLeaving, phaseFailed, phaseGone:
 	}
 	return ""
 }
 
-// admit decides what a process at the door is.
-func (sv *supervisor) admit(s *session, f wire.Frame) error {
+// admit decides what a process is that says hello.
+func (m *masters) admit(c *masterConn, f wire.Frame) error {
 	var hello message.Hello
 	if err := f.Check(); err != nil {
 		return err
@@ -81,20 +128,20 @@ func (sv *supervisor) admit(s *session, f wire.Frame) error {
 	if err := f.Into(&hello); err != nil {
 		return err
 	}
-	a := sv.attempt
+	a := m.attempt
 	switch {
-	case sv.stopping:
+	case m.sv.stopping.begun():
 		return fmt.Errorf("stopping")
-	case sv.current == nil && sv.starting != nil && sv.starting.pid == s.pid && sv.starting.conn == nil:
-		s.phase = sv.starting.phase
-		s.seen = sv.seenBy(s, 0)
-		sv.starting = s
+	case m.current == nil && m.starting != nil && m.starting.pid == c.pid && m.starting.conn == nil:
+		c.phase = m.starting.phase
+		c.seen = m.seenBy(c, 0)
+		m.starting = c
 	case a != nil && hello.Attempt == a.id && a.successor == nil && a.phase < attemptKilled:
-		s.phase = phaseSuccessor
-		a.successor = s
-		a.seen = sv.seenBy(s, a.seen)
-		s.seen = a.seen
-		sv.sayReloading()
+		c.phase = phaseSuccessor
+		a.successor = c
+		a.seen = m.seenBy(c, a.seen)
+		c.seen = a.seen
+		m.sv.sayReloading()
 	default:
 		return fmt.Errorf("nobody waits for a master of attempt %q", hello.Attempt)
 	}
@@ -102,322 +149,214 @@ func (sv *supervisor) admit(s *session, f wire.Frame) error {
 }
 
 // seenBy returns how many reload requests a master serves that says hello, when before had come before it was executed.
-func (sv *supervisor) seenBy(s *session, before int64) int64 {
-	return seenAtHello(before, sv.count, statFile(fmt.Sprintf("/proc/%d/exe", s.pid)), statFile(sv.args[0]))
+func (m *masters) seenBy(c *masterConn, before int64) int64 {
+	return seenAtHello(before, m.requests, m.sv.kernel.executable(c.pid), reexec.Stat(m.sv.args[0]))
 }
 
-// seenAtHello returns before or now. The master has not read its config yet, so that it serves what has been asked for until
-// now; but if the executable at its path is not the one that it runs, it was replaced since, perhaps by those who asked, and
-// only what came before the exec is served.
-func seenAtHello(before, now int64, runs, there fileID) int64 {
-	if runs != there || runs == (fileID{}) {
+// seenAtHello returns before or now. The master has not read its config yet, so that it serves what has been asked for
+// until now; but if the executable at its path is not the one that it runs, it was replaced since, perhaps by those
+// who asked, and only what came before the exec is served.
+func seenAtHello(before, now int64, runs, there reexec.FileID) int64 {
+	if runs != there || runs == (reexec.FileID{}) {
 		return before
 	}
 	return now
 }
 
-func (sv *supervisor) welcome(s *session) {
+func (m *masters) welcome(c *masterConn) {
 	w := message.Welcome{
-		Role: s.phase.role(), Generation: sv.generation, Seen: s.seen, SupervisorPID: sv.pid,
-		Started: sv.started.Unix(), Restarts: sv.restarts, FDStore: sv.systemd.store.max > 0,
+		Role: c.phase.role(), Generation: m.generation, Seen: c.seen, SupervisorPID: m.sv.pid,
+		Started: m.sv.started.Unix(), Restarts: m.restarts.Total, FDStore: m.sv.systemd.KeepsSockets(),
 	}
-	if s.phase != phaseRestart {
+	if c.phase != phaseRestart {
 		w.Generation++
 	}
-	_ = s.conn.Post(w)
-	sv.registry.send(s.conn, "")
+	_ = c.Post(w)
+	m.sv.registry.send(c, "")
 }
 
 // onCommit is the one point of truth: before it nothing has happened, after it nothing can be undone by a death.
-func (sv *supervisor) onCommit(s *session, m message.Commit) {
-	refuse := func(why string) { _ = s.conn.Post(message.Refused{Error: why}) }
-	a := sv.attempt
-	switch s.phase {
+func (m *masters) onCommit(c *masterConn, msg message.Commit) {
+	refuse := func(why string) { _ = c.Post(message.Refused{Error: why}) }
+	switch c.phase {
 	case phaseFirst, phaseRestart:
 		switch {
-		case sv.stopping:
+		case m.sv.stopping.begun():
 			refuse("stopping")
-		case sv.starting != s: // it has ended
+		case m.starting != c: // it has exited
 			refuse("another process is the master")
 		default:
-			sv.commitStarted(s, m)
+			m.commitStarted(c, msg)
 		}
 	case phaseSuccessor:
 		switch {
-		case sv.stopping:
+		case m.sv.stopping.begun():
 			refuse("stopping")
-		case a.phase >= attemptKilled || a.sponsor != sv.current:
+		case m.attempt.phase >= attemptKilled || m.attempt.predecessor != m.current:
 			refuse("the reload was given up")
 		default:
-			sv.commitSuccessor(s, m)
+			m.commitSuccessor(c, msg)
 		}
 	case phaseCommitted, phaseCurrent:
 		refuse("another process is the master")
 	case phaseFailed:
 		refuse("the reload was given up")
-	case phaseDoor, phaseSuperseded, phaseLeft, phaseGone:
+	case phaseNew, phaseSuperseded, phaseLeaving, phaseGone:
 	}
 }
 
 // commitStarted: the first master, or a restarted one, is ready.
-func (sv *supervisor) commitStarted(s *session, m message.Commit) {
-	sv.starting = nil
-	sv.dl.restart = time.Time{}
-	if s.phase == phaseFirst {
-		sv.generation++
-		sv.served = m.Seen // a HUP since then came too late for the config that it has read
+func (m *masters) commitStarted(c *masterConn, msg message.Commit) {
+	m.starting = nil
+	m.restarts.at = time.Time{}
+	if c.phase == phaseFirst {
+		m.generation++
+		m.served = msg.Seen // a HUP since then came too late for the config that it has read
 	}
-	sv.masterSince = time.Now()
-	sv.makeCurrent(s)
-	sv.announceAlone()
+	m.restarts.Since = time.Now()
+	m.makeCurrent(c)
+	m.complete()
 }
 
 // commitSuccessor swaps the masters. The one that hands over has not died: its time counts for the next one.
-func (sv *supervisor) commitSuccessor(s *session, m message.Commit) {
-	old := sv.current
-	sv.attempt = nil
-	sv.dl.attempt = time.Time{}
-	sv.generation++
-	sv.makeCurrent(s)
-	sv.noteExe()
-	sv.publish(result{Seen: m.Seen, OK: true})
-	_ = old.conn.Post(message.Superseded{})
+func (m *masters) commitSuccessor(c *masterConn, msg message.Commit) {
+	old := m.current
+	m.attempt, m.attemptBy = nil, time.Time{}
+	m.generation++
+	m.makeCurrent(c)
+	m.sv.reexec.propose()
+	m.publish(result{Seen: msg.Seen, OK: true})
+	_ = old.Post(message.Superseded{})
 	old.phase = phaseSuperseded
-	sv.old = old
-	sv.dl.old = time.Now().Add(supersededLimit)
+	m.old, m.oldBy = old, time.Now().Add(supersededLimit)
 }
 
-func (sv *supervisor) makeCurrent(s *session) {
-	s.phase = phaseCommitted
-	sv.current, sv.moved = s, time.Now()
-	sv.lastTimeouts = s.timeouts
-	sv.applyStaged(s)
-	_ = s.conn.Post(message.Committed{Generation: sv.generation})
+func (m *masters) makeCurrent(c *masterConn) {
+	c.phase = phaseCommitted
+	m.current, m.moved = c, time.Now()
+	m.lastTimeouts = c.timeouts
+	m.sv.applyStaged(c)
+	m.sv.log.Info("supervisor: COMMIT", "generation", m.generation, "master", c.pid)
+	_ = c.Post(message.Committed{Generation: m.generation})
 }
 
-// onLateWord is what a superseded master had still to say: it left, and what it has counted since the COMMIT.
-func (sv *supervisor) onLateWord(s *session, p *seqpacket.Packet) {
-	var m message.Put
+// onSuperseded is what a superseded master has still to say: that it leaves, and what it has counted since the COMMIT.
+func (m *masters) onSuperseded(c *masterConn, p *seqpacket.Packet) {
+	var put message.Put
 	switch p.Frame.T {
 	case message.Leaving{}.Kind():
-		s.phase = phaseLeft
-		sv.announceAlone()
+		c.phase = phaseLeaving
+		m.complete()
 	case message.Cut{}.Kind():
-		_ = wire.On(p.Frame, sv.onWorkerCut)
-	case m.Kind():
-		if len(p.FDs) == 0 && p.Frame.Into(&m) == nil && m.Name == EntryStats {
-			sv.registry.put(m.Name, entry{data: m.Data, fd: -1})
+		_ = wire.On(p.Frame, m.sv.results.addCut)
+	case put.Kind():
+		if len(p.FDs) == 0 && p.Frame.Into(&put) == nil && put.Name == EntryStats {
+			m.sv.registry.put(put.Name, entry{data: put.Data, fd: -1})
 		}
 	}
 }
 
-// announceAlone tells the master that no predecessor meddles any more, and gives it what the predecessor may have
-// changed since the welcome: the workers, and the counts.
-func (sv *supervisor) announceAlone() {
-	s := sv.current
-	if s == nil || s.phase != phaseCommitted || sv.old != nil && sv.old.phase != phaseLeft {
+// complete tells the master that it is the only one, and gives it what the predecessor may have changed since the
+// welcome: the workers, and the counts.
+func (m *masters) complete() {
+	c := m.current
+	if c == nil || c.phase != phaseCommitted || m.old != nil && m.old.phase != phaseLeaving {
 		return
 	}
-	s.phase = phaseCurrent
-	_ = s.conn.Post(message.TakeoverComplete{})
-	sv.registry.send(s.conn, EntryWorker+"/", EntryStats, EntryCount)
-	sv.tellResizes()
-	if sv.reopen {
-		sv.reopen = false
-		sv.tellReopen()
-	}
+	c.phase = phaseCurrent
+	_ = c.Post(message.TakeoverComplete{})
+	m.sv.registry.send(c, EntryWorker+"/", EntryStats, EntryCount)
+	m.releaseHeld()
 }
 
 // tooLate: a master has had the time that it has in its phase.
-func (sv *supervisor) tooLate(s *session) {
-	switch s.phase {
+func (m *masters) tooLate(c *masterConn) {
+	switch c.phase {
 	case phaseRestart:
-		sv.lastDeath = "not ready in time"
-		sv.kill(s)
+		m.restarts.Last = "not ready in time"
+		m.kill(c)
 	case phaseSuccessor:
-		sv.giveUpSuccessor()
-	case phaseSuperseded, phaseLeft:
-		sv.log.Warn("supervisor: the superseded master has not gone, killing it", "pid", s.pid)
-		sv.kill(s)
-	case phaseDoor, phaseFirst, phaseCommitted, phaseCurrent, phaseFailed, phaseGone: // have all the time they want
+		m.giveUpSuccessor()
+	case phaseSuperseded, phaseLeaving:
+		m.sv.log.Warn("supervisor: the superseded master has not exited, killing it", "pid", c.pid)
+		m.kill(c)
+	case phaseNew, phaseFirst, phaseCommitted, phaseCurrent, phaseFailed, phaseGone: // have all the time they want
 	}
 }
 
-// attemptTimeout: the attempt has had its time. If nothing is heard of its end either, it is given up as it is.
-func (sv *supervisor) attemptTimeout() {
-	a := sv.attempt
+// kill kills a master, whoever is its parent.
+func (m *masters) kill(c *masterConn) {
 	switch {
-	case a == nil:
-	case a.phase == attemptAsked:
-		a.blame(sv.silence(a.sponsor))
-		sv.failAttempt()
-	case a.phase >= attemptKilled:
-		sv.failAttempt()
-	case a.successor != nil:
-		sv.tooLate(a.successor)
-	default: // it has not come to the door
-		sv.giveUpSuccessor()
+	case c.pidfd >= 0:
+		m.sv.kernel.kill(c.pidfd)
+	case m.sv.kernel.isChild(c.pid):
+		m.sv.kernel.signal(c.pid, unix.SIGKILL)
 	}
-}
-
-// giveUpSuccessor kills what has not been ready in time, and waits for its end a moment longer.
-func (sv *supervisor) giveUpSuccessor() {
-	sv.attempt.blame(fmt.Sprintf("not ready within %v", sv.attempt.limit))
-	sv.abandonSuccessor()
-	sv.dl.attempt = time.Now().Add(time.Second)
-}
-
-// abandonSuccessor kills the successor, and whatever else carries the attempt's mark.
-func (sv *supervisor) abandonSuccessor() {
-	a := sv.attempt
-	a.phase = attemptKilled
-	if s := a.successor; s != nil {
-		sv.kill(s)
-	}
-	killAttempt(a.id, a.workers)
-}
-
-// failAttempt ends the attempt: nothing of it is left, and the result is known.
-func (sv *supervisor) failAttempt() {
-	a := sv.dropAttempt()
-	a.blame(a.fallback)
-	killAttempt(a.id, a.workers)
-	sv.log.Error("supervisor: reload failed, nothing has changed", "error", a.reason)
-	sv.publish(result{Seen: a.seen, Error: a.reason})
-	sv.moved = time.Now()
-	sv.reopen = sv.reopen && sv.current == nil // else the master has done so
-	sv.tellResizes()
-	sv.sayReady()
-}
-
-// dropAttempt forgets the attempt. Nothing that its successor says counts any more.
-func (sv *supervisor) dropAttempt() *attempt {
-	a := sv.attempt
-	sv.attempt = nil
-	sv.dl.attempt = time.Time{}
-	if s := a.successor; s != nil {
-		s.phase = phaseFailed
-		s.discard()
-	}
-	return a
 }
 
 // onEnd: a master's end of the conversation was closed. The process may live on for a moment.
-func (sv *supervisor) onEnd(s *session) {
-	_ = s.conn.Close()
-	sv.live--
-	if isChild(s.pid) {
-		sv.leaving = append(sv.leaving, s.pid)
+func (m *masters) onEnd(c *masterConn) {
+	_ = c.Close()
+	m.live--
+	isChild := m.sv.kernel.isChild(c.pid)
+	if isChild {
+		m.leaving = append(m.leaving, c.pid)
 	}
-	s.discard()
-	if s.pid == sv.lost && s.lastWord != "" {
-		sv.lastDeath = s.lastWord
-	}
-	switch s.phase {
+	c.discardStaged()
+	m.restarts.note(c.pid, c.exitReason)
+	switch c.phase {
 	case phaseSuccessor:
-		s.phase = phaseGone
-		sv.successorGone()
+		c.phase = phaseGone
+		m.successorGone()
 	case phaseCommitted, phaseCurrent:
-		s.phase = phaseGone
-		sv.masterLost(s)
-	case phaseSuperseded, phaseLeft:
-		if isChild(s.pid) {
+		c.phase = phaseGone
+		m.masterLost(c)
+	case phaseSuperseded, phaseLeaving:
+		if isChild {
 			return // it may still have to be killed
 		}
-		sv.oldGone() // it was reaped before it was superseded
+		m.oldGone() // it was reaped before it was superseded
 	case phaseFailed:
-		s.phase = phaseGone
-	case phaseDoor, phaseFirst, phaseRestart, phaseGone: // those that start are reaped
+		c.phase = phaseGone
+	case phaseNew, phaseFirst, phaseRestart, phaseGone: // those that start are reaped
 	}
-	s.letGo()
+	c.closePidfd()
 }
 
-// successorGone: the sponsor says so as well, and the later of the two fails the attempt.
-func (sv *supervisor) successorGone() {
-	a := sv.attempt
-	a.successor = nil
-	if a.phase == attemptEnded {
-		sv.failAttempt()
+// masterLost: the current master is dead, or as good as dead, for it has closed its conversation.
+func (m *masters) masterLost(c *masterConn) {
+	m.current, m.moved = nil, time.Now()
+	m.held.masterLost(c)
+	m.loseAttempt(c)
+	m.lastTimeouts = c.timeouts
+	m.restarts.begin(c)
+	if m.sv.stopping.begun() {
 		return
 	}
-	a.phase = attemptKilled
+	m.kill(c)
+	m.sv.log.Error("supervisor: the master died, its workers serve on", "pid", c.pid)
+	m.planRestart(time.Since(m.restarts.Since))
 }
 
-// masterLost: the current master is dead, or as good as dead, for it has closed its session.
-func (sv *supervisor) masterLost(s *session) {
-	sv.current = nil
-	sv.deaths, sv.lastDeath, sv.lost = 0, s.end, s.pid
-	sv.moved = time.Now()
-	sv.untellResizes()
-	sv.reopen = sv.reopen || s.reopens > 0
-	sv.loseAttempt(s)
-	sv.lastTimeouts = s.timeouts
-	if sv.stopping {
-		return
-	}
-	sv.kill(s)
-	sv.log.Error("supervisor: the master died, its workers serve on", "pid", s.pid)
-	sv.planRestart(time.Since(sv.masterSince))
-}
-
-// loseAttempt ends the attempt of a master that is dead. One that it has not begun is the next master's.
-func (sv *supervisor) loseAttempt(s *session) {
-	switch a := sv.attempt; {
-	case a == nil:
-	case a.phase == attemptAsked:
-		sv.dropAttempt()
-	default:
-		a.blame(fmt.Sprintf("the master (pid %d) died", s.pid))
-		sv.abandonSuccessor()
-		sv.failAttempt()
-	}
-}
-
-// masterReaped: a master that has a phase has ended.
-func (sv *supervisor) masterReaped(s *session, ws unix.WaitStatus) {
-	switch s.phase {
+// onMasterReaped: a master that has a phase has exited.
+func (m *masters) onMasterReaped(c *masterConn, ws unix.WaitStatus) {
+	switch c.phase {
 	case phaseFirst:
-		sv.startFailed(s, ws)
+		m.startFailed(c, ws)
 	case phaseRestart:
-		sv.restartFailed(s, ws)
+		m.restartFailed(c, ws)
 	case phaseCommitted, phaseCurrent:
-		s.end = describe(ws) // its last words come first
-	case phaseSuperseded, phaseLeft:
-		sv.oldGone()
-	case phaseDoor, phaseSuccessor, phaseFailed, phaseGone: // end-of-file comes, or has come
+		c.exitStatus = spawn.Describe(ws) // its last words come first
+	case phaseSuperseded, phaseLeaving:
+		m.oldGone()
+	case phaseNew, phaseSuccessor, phaseFailed, phaseGone: // end-of-file comes, or has come
 	}
 }
 
-// startFailed: the first master has ended, and that is the end.
-func (sv *supervisor) startFailed(s *session, ws unix.WaitStatus) {
-	if sv.stopping {
-		return
-	}
-	sv.starting = nil
-	sv.exit = exitSystem
-	if ws.Exited() && ws.ExitStatus() != 0 {
-		sv.exit = ws.ExitStatus()
-	} else {
-		sv.log.Error("supervisor: the first master ended before it served", "pid", s.pid, "status", describe(ws))
-	}
-	sv.stopping = true
-	sv.killAll("the first master has failed")
-}
-
-// restartFailed: a master that was started again has ended before it had taken over.
-func (sv *supervisor) restartFailed(s *session, ws unix.WaitStatus) {
-	if sv.stopping {
-		return
-	}
-	sv.log.Error("supervisor: the restarted master died", "pid", s.pid, "status", describe(ws))
-	sv.planRestart(0)
-}
-
-// oldGone: the superseded master has ended.
-func (sv *supervisor) oldGone() {
-	sv.old.letGo()
-	sv.old.phase = phaseGone
-	sv.old = nil
-	sv.dl.old = time.Time{}
-	sv.announceAlone() // unless it had left before
+// oldGone: the superseded master has exited.
+func (m *masters) oldGone() {
+	m.old.closePidfd()
+	m.old.phase = phaseGone
+	m.old, m.oldBy = nil, time.Time{}
+	m.complete() // unless it had left before
 }

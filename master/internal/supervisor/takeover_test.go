@@ -15,8 +15,8 @@ import (
 )
 
 var phaseNames = map[phase]string{
-	phaseDoor: "door", phaseFirst: "first", phaseRestart: "restart", phaseSuccessor: "successor", phaseCommitted: "committed",
-	phaseCurrent: "current", phaseSuperseded: "superseded", phaseLeft: "left", phaseFailed: "failed", phaseGone: "gone",
+	phaseNew: "door", phaseFirst: "first", phaseRestart: "restart", phaseSuccessor: "successor", phaseCommitted: "committed",
+	phaseCurrent: "current", phaseSuperseded: "superseded", phaseLeaving: "left", phaseFailed: "failed", phaseGone: "gone",
 }
 
 // cell is a conversation in a phase that it has come to as a real one does, and the other master, if there is one.
@@ -30,10 +30,10 @@ type cell struct {
 
 func newCell(t *testing.T, p phase) *cell {
 	t.Helper()
-	c := &cell{sv: newSupervisor(t), process: sleeper(t), now: p}
+	c := &cell{sv: testSupervisor(t), process: sleeper(t), now: p}
 	switch p {
-	case phaseDoor:
-		c.a = c.sv.newActor(t, phaseDoor, c.process.Process.Pid)
+	case phaseNew:
+		c.a = c.sv.newActor(t, phaseNew, c.process.Process.Pid)
 	case phaseFirst, phaseRestart:
 		c.start(t, p)
 	case phaseSuccessor:
@@ -46,7 +46,7 @@ func newCell(t *testing.T, p phase) *cell {
 		c.a.says(message.Commit{})
 	case phaseSuperseded:
 		c.supersede(t)
-	case phaseLeft:
+	case phaseLeaving:
 		c.supersede(t)
 		c.a.says(message.Leaving{})
 	case phaseFailed:
@@ -72,7 +72,7 @@ func (c *cell) start(t *testing.T, p phase) {
 	if p == phaseRestart {
 		c.sv.generation = 1
 	}
-	c.sv.starting = &session{pid: c.process.Process.Pid, pidfd: -1, phase: p}
+	c.sv.starting = &masterConn{pid: c.process.Process.Pid, pidfd: -1, phase: p}
 	c.a = c.join(t, c.process.Process.Pid)
 }
 
@@ -113,7 +113,7 @@ func (c *cell) attempt() string {
 // join is a hello that is welcome.
 func (c *cell) join(t *testing.T, pid int) actor {
 	t.Helper()
-	a := c.sv.newActor(t, phaseDoor, pid)
+	a := c.sv.newActor(t, phaseNew, pid)
 	if err := c.sv.admit(a.s, hello(c.attempt())); err != nil {
 		t.Fatal(err)
 	}
@@ -161,17 +161,17 @@ func (c *cell) outcome() string {
 	if c.sv.attempt != nil && c.sv.attempt.phase == attemptKilled && c.now != phaseGone {
 		all = append(all, "attempt to fail")
 	}
-	if n := len(c.sv.results); n > 0 && !c.sv.results[n-1].OK && c.now != phaseFailed {
+	if n := len(c.sv.results.All); n > 0 && !c.sv.results.All[n-1].OK && c.now != phaseFailed {
 		all = append(all, "attempt failed")
 	}
-	if !c.sv.dl.restart.IsZero() && c.now != phaseRestart || c.now == phaseRestart && c.sv.starting == nil && c.sv.current == nil {
+	if !c.sv.restarts.at.IsZero() && c.now != phaseRestart || c.now == phaseRestart && c.sv.starting == nil && c.sv.current == nil {
 		all = append(all, "restart")
 	}
-	if c.a.s.end != "" {
+	if c.a.s.exitStatus != "" {
 		all = append(all, "noted")
 	}
-	if c.sv.stopping {
-		all = append(all, fmt.Sprintf("exit %d", c.sv.exit))
+	if c.sv.stopping.begun() {
+		all = append(all, fmt.Sprintf("exit %d", c.sv.stopping.exit))
 	}
 	return strings.Join(all, ", ")
 }
@@ -181,7 +181,7 @@ func (c *cell) outcome() string {
 func TestTakeoverTable(t *testing.T) {
 	events := map[string]func(c *cell){
 		"hello": func(c *cell) {
-			if again := (&session{pid: c.a.s.pid, pidfd: -1}); c.sv.admit(again, hello(c.attempt())) == nil {
+			if again := (&masterConn{pid: c.a.s.pid, pidfd: -1}); c.sv.admit(again, hello(c.attempt())) == nil {
 				c.a.t.Error("a second hello is welcome")
 			}
 		},
@@ -196,9 +196,9 @@ func TestTakeoverTable(t *testing.T) {
 		"Left":   func(c *cell) { c.a.says(message.Leaving{}) },
 	}
 	const refused = "hears refused"
-	kills := map[phase]bool{phaseRestart: true, phaseSuccessor: true, phaseSuperseded: true, phaseLeft: true} // at the deadline
+	kills := map[phase]bool{phaseRestart: true, phaseSuccessor: true, phaseSuperseded: true, phaseLeaving: true} // at the deadline
 	cells := map[phase]map[string]string{
-		phaseDoor: {},
+		phaseNew: {},
 		phaseFirst: {
 			"COMMIT": "current, hears committed, hears takeover-complete", "reaped": "exit 3",
 		},
@@ -213,11 +213,11 @@ func TestTakeoverTable(t *testing.T) {
 		phaseSuperseded: {
 			"reaped": "gone, other hears takeover-complete", "Left": "left, other hears takeover-complete",
 		},
-		phaseLeft:   {"reaped": "gone"},
-		phaseFailed: {"COMMIT": refused, "end": "gone"},
-		phaseGone:   {},
+		phaseLeaving: {"reaped": "gone"},
+		phaseFailed:  {"COMMIT": refused, "end": "gone"},
+		phaseGone:    {},
 	}
-	for p := phaseDoor; p <= phaseGone; p++ {
+	for p := phaseNew; p <= phaseGone; p++ {
 		if cells[p] == nil {
 			t.Fatalf("no row of %d", p)
 		}
@@ -260,8 +260,8 @@ func TestMasterDiesBeforeItSaysUpgrading(t *testing.T) {
 	sv.attempt.phase = attemptAsked // the hello has come first
 	successor.says(message.Put{Name: "count"})
 	master.dies()
-	if sv.attempt != nil || len(sv.results) != 0 || successor.s.phase != phaseFailed {
-		t.Errorf("%+v, %+v, %d", sv.attempt, sv.results, successor.s.phase)
+	if sv.attempt != nil || len(sv.results.All) != 0 || successor.s.phase != phaseFailed {
+		t.Errorf("%+v, %+v, %d", sv.attempt, sv.results.All, successor.s.phase)
 	}
 	successor.says(message.Commit{Seen: 1})
 	successor.hears(&message.Refused{})

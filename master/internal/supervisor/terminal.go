@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hangupWindow is how soon after the terminal has gone a HUP is taken for its farewell: the kernel sends one, and a shell
-// that ends sends one more. A later HUP comes from somebody.
+// hangupWindow is how soon after the terminal has gone a HUP is taken for its farewell: the kernel sends one, and a
+// shell that ends sends one more. A later HUP comes from somebody.
 const hangupWindow = 2 * time.Second
 
 // terminal tells the HUP of a closed terminal from one that somebody sent. Its nil value is no terminal.
@@ -17,7 +17,8 @@ type terminal struct {
 	gone atomic.Int64 // when it went, Unix nanoseconds
 }
 
-// openTerminal returns the controlling terminal, or nil where there is none, or where nohup asked that its end be ignored.
+// openTerminal returns the controlling terminal, or nil where there is none, or where nohup asked that its end be
+// ignored.
 func openTerminal(nohup bool) *terminal {
 	if nohup {
 		return nil

@@ -102,7 +102,7 @@ func TestSupervisorFollowsLeaksNothing(t *testing.T) {
 			continue
 		}
 		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		if err != nil || strings.Contains(string(env), "BATON_FOLLOW") {
+		if err != nil || strings.Contains(string(env), "BATON_REEXEC") {
 			t.Errorf("the environment of %d: %q, %v", pid, env, err)
 		}
 	}
@@ -250,7 +250,7 @@ func TestSupervisorStays(t *testing.T) {
 	}
 	wantObeyed(t, b)
 	st = b.AwaitSettled()
-	if n := strings.Count(b.Log(), "cannot follow"); n != 1 || len(st.Warnings) != 1 {
+	if n := strings.Count(b.Log(), "cannot re-execute"); n != 1 || len(st.Warnings) != 1 {
 		t.Errorf("%d tries, warnings %q", n, st.Warnings)
 	}
 	b.Reinstall()
@@ -274,7 +274,7 @@ func TestHangupsWhileFollowing(t *testing.T) {
 		s.text = version
 		b.WriteConfig(s.String())
 		b.AwaitLog("the supervisor to follow", from,
-			func(text string) bool { return strings.Contains(text, "following to") })
+			func(text string) bool { return strings.Contains(text, "re-executing itself") })
 		for range 500 {
 			b.Signal(unix.SIGHUP)
 			b.Signal(unix.SIGUSR2)

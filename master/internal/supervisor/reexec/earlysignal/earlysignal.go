@@ -1,6 +1,7 @@
-// Package earlysignal catches the signals of a supervisor that has just executed a new binary, before anything else of the program
-// runs: of what the go command links in, packages are initialised in the order of their paths as soon as what they import
-// is, and this one imports next to nothing. What is not caught yet ends the process (see supervisor.holdSignals).
+// Package earlysignal catches the signals of a supervisor that has just executed a new binary, before anything else of
+// the program runs: of what the go command links in, packages are initialised in the order of their paths as soon as
+// what they import is, and this one imports next to nothing. What is not caught yet ends the process (see
+// supervisor.holdSignals).
 package earlysignal
 
 import (
@@ -12,9 +13,9 @@ import (
 	"unsafe"
 )
 
-// Env tells a process in the role of the supervisor that there is a supervisor's state: "state N" that it is to go on from the
-// one in descriptor N, "check N" that it is to try to read that, and end.
-const Env = "BATON_FOLLOW"
+// Env tells a process in the role of the supervisor that there is a supervisor's state: "state N" that it is to go on
+// from the one in descriptor N, "check N" that it is to try to read that, and end.
+const Env = "BATON_REEXEC"
 
 // Signals are what a supervisor obeys, those first that would end it if nobody caught them.
 var Signals = []os.Signal{

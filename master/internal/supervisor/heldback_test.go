@@ -7,8 +7,8 @@ import (
 	"baton/master/internal/message"
 )
 
-// What is asked of a master in the middle of a reload would be lost with it. It is held back, and given to whoever is the
-// master afterwards.
+// What is asked of a master in the middle of a reload would be lost with it. It is held back, and given to whoever is
+// the master afterwards.
 func TestResizeInTheMiddleOfAReload(t *testing.T) {
 	t.Parallel()
 	t.Run("that goes well", func(t *testing.T) {
@@ -33,7 +33,7 @@ func TestResizeInTheMiddleOfAReload(t *testing.T) {
 		sv := listening(t, s)
 		answered := sv.asks("POST /resize?workers=5")
 		sv.resizeBy(1)
-		if !sv.resizes[0].sent.IsZero() || !sv.resizes[1].sent.IsZero() {
+		if !sv.held.resizes[0].sent.IsZero() || !sv.held.resizes[1].sent.IsZero() {
 			t.Error("the master is told while the reload runs")
 		}
 		master.says(message.UpgradeFailed{Attempt: sv.attempt.id, Error: "no"})
@@ -72,15 +72,15 @@ func hearsResizes(t *testing.T, sv *site, a actor, answered <-chan response) {
 		t.Errorf("%+v", r)
 	}
 	a.says(message.Put{Name: EntryCount, Data: `{"count":6,"config":2}`, Resized: 2})
-	if sv.waitsFor(0); len(sv.resizes) != 0 {
-		t.Errorf("%+v", sv.resizes)
+	if sv.waitsFor(0); len(sv.held.resizes) != 0 {
+		t.Errorf("%+v", sv.held.resizes)
 	}
 }
 
 func (s *site) waitsFor(n int) {
 	s.t.Helper()
-	if s.answer(time.Now()); len(s.questions) != n {
-		s.t.Errorf("%d questions, want %d", len(s.questions), n)
+	if s.front.answer(time.Now()); len(s.front.questions) != n {
+		s.t.Errorf("%d questions, want %d", len(s.front.questions), n)
 	}
 }
 
@@ -113,12 +113,12 @@ func TestResizeThatIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	sv, _ := serving(t)
 	sv.resizeBy(1)
-	sv.answer(time.Now())
-	if len(sv.resizes) != 1 || sv.dl.answer.IsZero() {
-		t.Errorf("%d resizes, to be looked at %v", len(sv.resizes), sv.dl.answer)
+	sv.front.answer(time.Now())
+	if len(sv.held.resizes) != 1 || sv.front.at.IsZero() {
+		t.Errorf("%d resizes, to be looked at %v", len(sv.held.resizes), sv.front.at)
 	}
-	if sv.answer(time.Now().Add(sv.masterLimit())); len(sv.resizes)+len(sv.questions) != 0 {
-		t.Errorf("%d resizes, %d questions", len(sv.resizes), len(sv.questions))
+	if sv.front.answer(time.Now().Add(sv.masterLimit())); len(sv.held.resizes)+len(sv.front.questions) != 0 {
+		t.Errorf("%d resizes, %d questions", len(sv.held.resizes), len(sv.front.questions))
 	}
 }
 
@@ -144,8 +144,8 @@ func TestResizesAreBounded(t *testing.T) {
 	for range maxResizes + 100 {
 		sv.resizeBy(1)
 	}
-	if len(sv.resizes) != maxResizes || len(sv.questions) != maxResizes {
-		t.Errorf("%d resizes, %d questions", len(sv.resizes), len(sv.questions))
+	if len(sv.held.resizes) != maxResizes || len(sv.front.questions) != maxResizes {
+		t.Errorf("%d resizes, %d questions", len(sv.held.resizes), len(sv.front.questions))
 	}
 }
 
@@ -173,12 +173,12 @@ func TestReopenInAReloadThatFails(t *testing.T) {
 	sv.reopenLogs()
 	master.hears(&message.Reopen{})
 	sv.failAttempt()
-	if master.hearsNoMore(); sv.reopen {
+	if master.hearsNoMore(); sv.held.reopen {
 		t.Error("the next master is told, too")
 	}
 	sv, master, _ = reloading(t)
 	sv.reopenLogs()
-	if master.dies(); !sv.reopen {
+	if master.dies(); !sv.held.reopen {
 		t.Error("the master has died in the reload, and the next one is not told")
 	}
 }

@@ -1,54 +1,44 @@
-package supervisor
+package systemd
 
 import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"baton/worker/rawfd"
 )
 
-// notifyEnv names systemd's socket. It stays in the supervisor's environment, and reaches no other process.
-const notifyEnv = "NOTIFY_SOCKET"
-
-// maxNotes is how many messages may wait for a systemd that does not read. Who is that far behind gets no more.
+// maxNotes is how many messages may wait for a systemd that does not read. Beyond that they are dropped.
 const maxNotes = 256
 
-// notifier sends to systemd, in order. The supervisor never waits for it: systemd may be stopped, and its socket full. Its nil
-// value is for a program that runs without systemd.
+// notifier sends to systemd, in order, from a goroutine of its own. Its zero value sends nothing.
 type notifier struct {
-	notes    chan note
 	log      *slog.Logger
+	address  string
+	notes    chan note
 	pending  atomic.Int32
-	dropping bool // of the supervisor's goroutine: the last message was dropped
+	dropping bool // the last message was dropped
 }
 
 // note is a message, of one assignment a line.
 type note struct {
-	text string
-	fd   int // sent along, and closed; -1: none
-	sent chan<- struct{}
-
+	text    string
+	fd      int // sent along, and closed; -1: none
+	sent    chan<- struct{}
 	barrier bool // fd is the end of a pipe whose other end tells when systemd has closed it
 }
 
 // barrierFailed is what comes out of a barrier's pipe before its end if something before it was not sent.
 const barrierFailed = "x"
 
-// newNotifier returns nil where nobody wants to be told.
-func newNotifier(log *slog.Logger) *notifier {
-	if os.Getenv(notifyEnv) == "" {
-		return nil
-	}
-	n := &notifier{notes: make(chan note, maxNotes), log: log}
+func (n *notifier) start(address string) {
+	n.address, n.notes = address, make(chan note, maxNotes)
 	go n.run()
-	return n
 }
 
 func (n *notifier) run() {
@@ -58,7 +48,7 @@ func (n *notifier) run() {
 		if m.barrier && lost {
 			_, _ = unix.Write(m.fd, []byte(barrierFailed))
 		}
-		err := m.send()
+		err := n.send(m)
 		if err != nil && !failed {
 			n.log.Warn("supervisor: systemd was not told", "error", err)
 		}
@@ -71,32 +61,33 @@ func (n *notifier) run() {
 	}
 }
 
-// send may block. Its end is not the end of what it says: systemd reads later.
-func (m note) send() error {
+// send may block. systemd reads later. It is daemon.SdNotify with a descriptor, which that does not have.
+func (n *notifier) send(m note) error {
 	if m.fd >= 0 {
 		defer func() { _ = unix.Close(m.fd) }()
-		err := sendWithFD(os.Getenv(notifyEnv), m.text, m.fd)
-		if err != nil && m.barrier {
-			_, _ = unix.Write(m.fd, []byte(barrierFailed))
-		}
-		return err
 	}
 	if m.text == "" {
 		return nil
 	}
-	_, err := daemon.SdNotify(false, m.text)
+	err := n.sendmsg(m)
+	if err != nil && m.barrier {
+		_, _ = unix.Write(m.fd, []byte(barrierFailed))
+	}
 	return err
 }
 
-// sendWithFD is daemon.SdNotify with a descriptor, which that does not have.
-func sendWithFD(address, text string, fd int) error {
+func (n *notifier) sendmsg(m note) error {
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("notify: socket: %w", err)
 	}
 	defer func() { _ = unix.Close(s) }()
+	var rights []byte
+	if m.fd >= 0 {
+		rights = unix.UnixRights(m.fd)
+	}
 	for {
-		err = unix.Sendmsg(s, []byte(text), unix.UnixRights(fd), &unix.SockaddrUnix{Name: address}, unix.MSG_NOSIGNAL)
+		err = unix.Sendmsg(s, []byte(m.text), rights, &unix.SockaddrUnix{Name: n.address}, unix.MSG_NOSIGNAL)
 		if err != unix.EINTR {
 			break
 		}
@@ -107,35 +98,28 @@ func sendWithFD(address, text string, fd int) error {
 	return nil
 }
 
-// tell sends one message; lines are its assignments. It reports whether the message is on its way.
+// tell sends one message; lines are its assignments. It reports whether the message will be sent.
 func (n *notifier) tell(lines ...string) bool {
-	if n == nil {
-		return false
-	}
-	text := ""
-	for _, l := range lines {
-		text += l + "\n"
-	}
-	return n.post(note{text: text, fd: -1})
+	return n.post(note{text: strings.Join(lines, "\n") + "\n", fd: -1})
 }
 
+var errNotSent = errors.New("notify: systemd does not read")
+
 // give sends a duplicate of fd.
-func (n *notifier) give(fd int, text string) error {
+func (n *notifier) give(fd int, lines ...string) error {
 	dup, err := rawfd.Dup(fd)
 	if err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
-	if !n.post(note{text: text, fd: dup}) {
+	if !n.post(note{text: strings.Join(lines, "\n") + "\n", fd: dup}) {
 		_ = unix.Close(dup)
 		return errNotSent
 	}
 	return nil
 }
 
-var errNotSent = errors.New("notify: systemd does not read")
-
-// barrier calls done, on a goroutine of its own, when systemd has obeyed everything that was told before (sd_notify_barrier(3)),
-// or with false if some of it was not sent. While systemd does not read it is not called.
+// barrier calls done, on a goroutine of its own, when systemd has obeyed everything that was told before
+// (sd_notify_barrier(3)), or with false if some of it was not sent. While systemd does not read it is not called.
 func (n *notifier) barrier(done func(obeyed bool)) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -157,6 +141,9 @@ func (n *notifier) barrier(done func(obeyed bool)) error {
 }
 
 func (n *notifier) post(m note) bool {
+	if n.notes == nil {
+		return false
+	}
 	n.pending.Add(1)
 	select {
 	case n.notes <- m:
@@ -171,14 +158,11 @@ func (n *notifier) post(m note) bool {
 	return !n.dropping
 }
 
-// idle reports whether everything has been sent. Who executes another program loses what has not.
-func (n *notifier) idle() bool { return n == nil || n.pending.Load() == 0 }
+// Idle reports whether everything has been sent. What has not is lost when the process executes another program.
+func (n *notifier) Idle() bool { return n.pending.Load() == 0 }
 
-// flush waits until everything has been sent, for a while.
-func (n *notifier) flush(limit time.Duration) {
-	if n == nil {
-		return
-	}
+// Flush waits until everything has been sent, up to limit.
+func (n *notifier) Flush(limit time.Duration) {
 	sent := make(chan struct{})
 	if !n.post(note{fd: -1, sent: sent}) {
 		return

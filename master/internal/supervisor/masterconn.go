@@ -1,0 +1,168 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/master/internal/message"
+	"baton/worker/seqpacket"
+	"baton/worker/wire"
+)
+
+// conn is a socket to a master, as seqpacket.Conn is one.
+type conn interface {
+	Post(m wire.Message, fds ...int) error
+	Recv() (seqpacket.Packet, error)
+	StopReading()
+	ResumeReading()
+	Flush()
+	Idle() bool
+	HungUp() bool
+	PeerPID() (int, error)
+	FD() (int, error)
+	Close() error
+}
+
+// masterConn is the conversation with one master process.
+type masterConn struct {
+	conn
+	pid   int
+	pidfd int // the process, whatever becomes of its number; -1: none
+	phase phase
+	seen  int64 // reload requests that it serves, see seenAtHello
+
+	staged  staged // before COMMIT
+	paused  bool   // nobody reads what it says, see reexecution.pause
+	serving bool   // its sockets listen and its workers have GO
+
+	reopens  int               // messages that it has not answered
+	timeouts message.Preparing // of the config that it has loaded
+
+	exitReason string // why it is about to exit, in its own words
+	exitStatus string // if it was reaped before all that it said was read
+}
+
+// openPidfd is right about the process as long as that has not hung up.
+func (c *masterConn) openPidfd(k kernel) {
+	c.pidfd = k.open(c.pid)
+	if c.HungUp() {
+		c.closePidfd()
+	}
+}
+
+func (c *masterConn) closePidfd() {
+	if c.pidfd >= 0 {
+		_ = unix.Close(c.pidfd)
+	}
+	c.pidfd = -1
+}
+
+func (c *masterConn) discardStaged() {
+	c.staged.discard()
+	c.staged = nil
+}
+
+// discardPut undoes what a successor has put before it heard, or died, of the end of its attempt.
+func discardPut(p *seqpacket.Packet) {
+	var m message.Put
+	if p.Frame.T == m.Kind() && p.Frame.Into(&m) == nil {
+		entry{fd: p.TakeFD(), unlink: m.Unlink, undo: m.Undo}.discard()
+	}
+}
+
+// attempt is one reload, from the message to the master until it is committed or everything of it has exited.
+type attempt struct {
+	id          string
+	seen        int64       // requests that it serves: all that came before its exec, and perhaps before its hello
+	predecessor *masterConn // which starts the successor
+	successor   *masterConn // nil before its hello, and after its end
+	phase       attemptPhase
+	limit       time.Duration
+	workers     []int  // PIDs that the successor has reported and that have not been reaped
+	reason      string // why it failed, as the successor or the supervisor said; the first word counts
+	fallback    string // what the predecessor said of it
+}
+
+// attemptPhase is how far an attempt has come.
+type attemptPhase uint8
+
+const (
+	attemptAsked   attemptPhase = iota // the predecessor has not said yet that it starts the successor
+	attemptStarted                     // it has
+	attemptKilled                      // the successor has exited, or will
+	attemptEnded                       // it has exited, and what it said last is still to be read
+)
+
+func (a *attempt) forgetWorker(pid int) {
+	a.workers = slices.DeleteFunc(a.workers, func(p int) bool { return p == pid })
+}
+
+func (a *attempt) setReason(reason string) {
+	if a.reason == "" {
+		a.reason = reason
+	}
+}
+
+// packetEvent is a message of a master, or of one that registers. The last of a reader has no packet.
+type packetEvent struct {
+	from   *masterConn // nil: the registration socket
+	packet *seqpacket.Packet
+	cut    bool // a message was lost: see seqpacket.ErrCut
+	paused bool // the reader has stopped for a pause, and not at end-of-file
+}
+
+// read turns what comes on c into events, in order, until the conversation ends. from is nil for the registration
+// socket.
+func read(c conn, from *masterConn, events chan<- packetEvent) {
+	for {
+		p, err := c.Recv()
+		switch {
+		case errors.Is(err, seqpacket.ErrCut):
+			events <- packetEvent{from: from, cut: true}
+		case err != nil:
+			events <- packetEvent{from: from, paused: errors.Is(err, os.ErrDeadlineExceeded)}
+			return
+		default:
+			events <- packetEvent{from: from, packet: &p}
+		}
+	}
+}
+
+// registration is the socket on which masters say hello. Every master gives its end to its successor.
+type registration struct {
+	conn    conn
+	masters int // the masters' end, raw
+	state   registrationState
+}
+
+type registrationState uint8
+
+const (
+	registrationOpen   registrationState = iota
+	registrationPaused                   // nobody reads it, see reexecution.pause
+	registrationBroken                   // and nobody will
+)
+
+func (r *registration) open() error {
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		return fmt.Errorf("registration socket: %w", err)
+	}
+	r.masters = theirs
+	return r.use(ours)
+}
+
+// use takes our end.
+func (r *registration) use(fd int) error {
+	c, err := seqpacket.New(fd)
+	if err != nil {
+		return fmt.Errorf("registration socket: %w", err)
+	}
+	r.conn = c
+	return nil
+}
