@@ -62,7 +62,7 @@ func (w *walk) tell(how string, limit time.Duration) {
 	command := func() {
 		code, out := w.command(limit, "stop")
 		// The first of two may be done already.
-		late := code == 111 && strings.Contains(out, "nobody is at") && strings.Contains(how, " ")
+		late := code == 111 && strings.Contains(out, "nothing listens on") && strings.Contains(how, " ")
 		if code != 0 && !late {
 			w.findf("stop", "baton stop: exit code %d: %s", code, out)
 		}
