@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"baton/worker/conns"
 	"baton/worker/handover"
 	"baton/worker/sock"
 	"baton/worker/wire"
@@ -16,12 +16,8 @@ import (
 
 // Counters is what a worker process counts; `baton status` shows it. A Worker adds to it.
 type Counters struct {
-	Requests    RequestCount // answered
-	Conns       ConnCount    // open
-	Active      atomic.Int64 // requests in progress
-	Shed        atomic.Int64 // closed idle because there was no room for others
-	CutRequests atomic.Int64 // by the drain deadline
-	CutConns    atomic.Int64 // by the drain deadline, or closed idle at a stop
+	Requests RequestCount // answered
+	conns.Counters
 }
 
 // ListenerKey says, in every generation, which listener a connection came by.
@@ -200,3 +196,10 @@ func (e *Env) Ready() { e.readyOnce.Do(func() { close(e.ready) }) }
 
 // Granted is closed by GO: from then on the worker may take work. Listeners wait for it by themselves.
 func (e *Env) Granted() <-chan struct{} { return e.granted }
+
+// ConnConfig adds to what an engine of connections needs what it has of the worker.
+func (e *Env) ConnConfig(c conns.Config) conns.Config {
+	c.Handover, c.Counters, c.Log = e.handover, &e.Counters.Counters, e.Log
+	c.Stop, c.Cut = e.stopping, e.cut
+	return c
+}

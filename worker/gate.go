@@ -85,14 +85,13 @@ func (g *gate) awaitRoom(l *listener, ln acceptor) {
 		return
 	}
 	conns := &g.env.Counters.Conns
-	conns.waiting.Add(1)
-	defer conns.waiting.Add(-1)
+	defer conns.Watch()()
 	g.enter(fmt.Sprintf("%d connections are the limit", g.limit))
 	defer g.leave()
 	q := watchBacklog(ln)
 	defer q.close()
 	for waited := false; ; {
-		changed := conns.changed() // before the look
+		changed := conns.Changed() // before the look
 		if !g.full() {
 			return
 		}
@@ -126,11 +125,10 @@ const (
 // says so also when nobody waits.
 func (g *gate) awaitFiles(l *listener, ln acceptor, lack error, tries int) {
 	conns := &g.env.Counters.Conns
-	conns.waiting.Add(1)
-	defer conns.waiting.Add(-1)
+	defer conns.Watch()()
 	g.enter(lack.Error())
 	defer g.leave()
-	changed := conns.changed()
+	changed := conns.Changed()
 	if ln.Waiting() {
 		g.makeRoom()
 	}

@@ -96,7 +96,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		c, err := l.accept(ln)
 		switch {
 		case err == nil:
-			return l.env.count(c), nil
+			return l.env.Counters.Conns.Track(c), nil
 		case rawfd.Exhausted(err):
 			l.env.gate.awaitFiles(l, ln, err, tries)
 			tries++

@@ -95,13 +95,22 @@ func TestDrainFinishesUpload(t *testing.T) {
 	c.want(200, "/abcd")
 }
 
+// A client that has sent thousands of requests at once is answered for a while, and the last answer arrives.
 func TestDrainPipelinedClientReadsItsAnswer(t *testing.T) {
 	p := start(t, Settings{})
 	c := dial(t, p)
 	accepted(t, p)
 	p.Drain(time.Hour)
 	c.send(get("/1") + strings.Repeat(get("/2"), 5000))
-	c.wantLast(200, "/1")
+	if c.want(200, "/1").Close {
+		t.Error("the second request is not answered")
+	}
+	for n := 2; !c.want(200, "/2").Close; n++ {
+		if n > mostPut {
+			t.Fatal("no answer is the last")
+		}
+	}
+	c.wantEOF()
 }
 
 func TestDrainEndingListenerServesItsQueue(t *testing.T) {
@@ -133,7 +142,7 @@ func TestStopClosesIdleConnectionsAfterASecond(t *testing.T) {
 	p.Stop(time.Hour)
 	idle.wantEOF()
 	silent.wantEOF()
-	if d := time.Since(begin); d < stopWait {
+	if d := time.Since(begin); d < time.Second {
 		t.Errorf("closed after %v", d)
 	}
 	if err := p.Wait(); err != nil || p.Counters.CutConns.Load() != 2 {
@@ -149,7 +158,7 @@ func TestStopServesWhatComesInItsSecond(t *testing.T) {
 	g.Stop(time.Hour)
 	idle.send(get("/idle"))
 	<-g.entered
-	<-time.After(stopWait + 50*time.Millisecond)
+	<-time.After(time.Second + 50*time.Millisecond)
 	g.leave <- struct{}{}
 	g.leave <- struct{}{}
 	busy.want(200, "/busy")

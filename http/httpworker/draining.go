@@ -12,7 +12,7 @@ import (
 // before. In a request that no Worker serves, it is nil, for ever.
 func Draining(ctx context.Context) <-chan struct{} {
 	if s := serverOf(ctx); s != nil {
-		return s.ctx.Done()
+		return s.Context().Done()
 	}
 	return nil
 }
@@ -22,7 +22,7 @@ func Draining(ctx context.Context) <-chan struct{} {
 // in time.
 func OnDrain(ctx context.Context, f func()) (stop func() bool) {
 	if s := serverOf(ctx); s != nil {
-		return context.AfterFunc(s.ctx, f)
+		return context.AfterFunc(s.Context(), f)
 	}
 	return func() bool { return true }
 }

@@ -33,7 +33,7 @@ func (s *server) serveH2(c *conn, first []byte) {
 		Protocols:                    new(http.Protocols),
 	}
 	srv.Protocols.SetUnencryptedHTTP2(true) // over TLS too: net/http gets what is inside
-	h.stop = context.AfterFunc(s.ctx, func() { h.retire(srv) })
+	h.stop = context.AfterFunc(s.Context(), func() { h.retire(srv) })
 	_ = srv.Serve(&oneConn{conn: h}) // fails when the connection is taken
 }
 
@@ -54,7 +54,7 @@ func (h *h2Conn) retire(srv *http.Server) {
 
 // await waits for what comes soon, and not for long.
 func (h *h2Conn) await(what <-chan struct{}, limit time.Duration) {
-	if h.s.stopping.Load() {
+	if h.s.Stopping() {
 		limit /= 4
 	}
 	timer := time.NewTimer(limit)

@@ -4,6 +4,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"baton/worker/conns"
 )
 
 // preface is what an HTTP/2 client sends first.
@@ -15,7 +17,8 @@ const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 // Threading: one goroutine reads and one writes, net/http sees to that. announce may be called by others.
 type h2Conn struct {
 	*conn
-	first []byte // to be read before the conn
+	to    io.Writer // the conn
+	first []byte    // to be read before the conn
 
 	in       frames
 	prefaced int       // bytes of the preface that were read
@@ -36,14 +39,13 @@ type h2Conn struct {
 }
 
 func newH2Conn(c *conn, first []byte) *h2Conn {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.h2 = &h2Conn{
-		conn: c, first: first, requested: make(chan struct{}), returned: make(chan struct{}), closed: make(chan struct{}),
+	h := &h2Conn{
+		conn: c, to: &c.Conn, first: first, requested: make(chan struct{}), returned: make(chan struct{}), closed: make(chan struct{}),
 	}
-	c.hijacked, c.frame.part = true, partOpaque
-	c.out.setLimit(c.s.SendTimeout) // or nobody would end it: net/http does not know it as hijacked
-	return c.h2
+	c.Stopped = h.hurry
+	c.leaveAlone()
+	c.Detach(true) // without the limit of writes nobody would end it: net/http does not know it as hijacked
+	return h
 }
 
 // Read reads, and follows the frames.
@@ -67,7 +69,7 @@ func (h *h2Conn) limit() {
 	var end time.Time
 	switch {
 	case h.prefaced == 0:
-		end = time.Now().Add(h.s.waitLimit())
+		end = time.Now().Add(h.s.WaitLimit())
 	case (h.opened || h.prefaced < len(preface)) && h.deadline.IsZero():
 		end = time.Now().Add(h.s.ReceiveTimeout)
 	case h.opened || h.prefaced < len(preface):
@@ -111,14 +113,12 @@ func closeOnce(ch chan struct{}) {
 	}
 }
 
-// hurry ends a connection on which nothing has come. The conn's lock is held.
+// hurry ends a connection on which nothing has come.
 func (h *h2Conn) hurry() {
-	if !h.mu.TryLock() {
-		return // it is being written to
-	}
+	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.greeted {
-		_ = h.clock.setUser(longAgo, true)
+		_ = h.conn.SetReadDeadline(longAgo)
 	}
 }
 
@@ -142,7 +142,7 @@ func (h *h2Conn) Write(p []byte) (int, error) {
 		if !h.pending {
 			continue
 		}
-		m, err := h.conn.Write(p[done:i])
+		m, err := h.to.Write(p[done:i])
 		if done += m; err != nil {
 			return done, err
 		}
@@ -153,7 +153,7 @@ func (h *h2Conn) Write(p []byte) (int, error) {
 	if done == len(p) {
 		return done, nil
 	}
-	n, err := h.conn.Write(p[done:])
+	n, err := h.to.Write(p[done:])
 	return done + n, err
 }
 
@@ -169,7 +169,7 @@ func (h *h2Conn) announce() {
 
 func (h *h2Conn) sayLastCall() error {
 	h.pending = false
-	_, err := io.WriteString(h.conn, lastCall)
+	_, err := io.WriteString(h.to, lastCall)
 	return err
 }
 
@@ -179,10 +179,10 @@ const h2LingerTime = 30 * time.Second
 
 // lingerPause is how long it waits for the next sign of life.
 func (h *h2Conn) lingerPause() time.Duration {
-	if h.s.stopping.Load() {
-		return lingerTime / 4
+	if h.s.Stopping() {
+		return conns.LingerTime / 4
 	}
-	return lingerTime
+	return conns.LingerTime
 }
 
 // Close closes the connection such that what was written arrives.
@@ -190,23 +190,7 @@ func (h *h2Conn) Close() error {
 	h.closing.Do(func() {
 		h.stop()
 		defer close(h.closed)
-		h.conn.mu.Lock()
-		h.conn.closing = true // nothing is lost any more if this is cut
-		h.conn.mu.Unlock()
-		if h.conn.out.gaveUp() {
-			_ = h.shut()
-			return
-		}
-		_ = h.socket.CloseWrite()
-		end := time.Now().Add(h2LingerTime)
-		b := make([]byte, 4096)
-		for now := time.Now(); now.Before(end); now = time.Now() {
-			_ = h.socket.SetReadDeadline(now.Add(h.lingerPause()))
-			if _, err := h.socket.Read(b); err != nil {
-				break
-			}
-		}
-		_ = h.shut()
+		h.Linger(h.lingerPause(), h2LingerTime)
 	})
 	return nil
 }

@@ -31,7 +31,7 @@ func TestLastCallBetweenFrames(t *testing.T) {
 	stream := strings.Join(all, "")
 	for range 2000 {
 		s := &sink{}
-		h := &h2Conn{conn: &conn{socket: s, out: &sending{sock: s}}}
+		h := &h2Conn{conn: &conn{}, to: s}
 		when := rand.IntN(len(stream))
 		announced := false
 		for rest := stream; rest != ""; {

@@ -3,6 +3,7 @@ package httpworker
 import (
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -22,16 +23,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer h.ended()
 		w = h
 	}
-	last := s.draining() && r.ProtoMajor == 1 && !isUpgrade(r) && !(ours && c.moves())
-	if last {
-		w.Header().Set("Connection", "close")
-	}
-	if ours && r.ProtoMajor == 1 {
-		if why := c.handle(r, last); why != "" {
-			w.Header().Set("Connection", "close")
-			http.Error(w, "400 Bad Request: "+why, http.StatusBadRequest)
-			return
-		}
+	if ours && r.ProtoMajor == 1 && !s.admit(c, w, r) {
+		return
 	}
 	if r.RequestURI == "*" && r.Method == http.MethodOptions {
 		serveOptions(w, r)
@@ -39,9 +32,29 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.handler(c).ServeHTTP(w, r)
 	}
 	s.env.Counters.Requests.Add(1)
-	if ours {
-		c.lastWord(r, last)
+}
+
+// admit reports whether the request goes to a handler, and says in its response whether that is the connection's last.
+func (s *server) admit(c *conn, w http.ResponseWriter, r *http.Request) bool {
+	seen := c.handle()
+	why, status := seen.Refusal(r), http.StatusBadRequest
+	if seen.TooLarge() {
+		why, status = "", http.StatusRequestHeaderFieldsTooLarge
 	}
+	refused := seen.TooLarge() || why != ""
+	if refused || s.Draining() && !isUpgrade(r) && !c.Moves() && c.mayEnd() {
+		c.last()
+		w.Header().Set("Connection", "close")
+	}
+	if !refused {
+		return true
+	}
+	text := strconv.Itoa(status) + " " + http.StatusText(status)
+	if why != "" {
+		text += ": " + why
+	}
+	http.Error(w, text, status)
+	return false
 }
 
 // handler is that of the listener that the connection came by.
@@ -54,10 +67,10 @@ func (s *server) handler(c *conn) http.Handler {
 
 // stream counts a request of HTTP/2, until what it returns is called.
 func (c *conn) stream() (ended func()) {
-	c.streams.Add(1)
+	c.Requests.Add(1)
 	c.s.env.Counters.Active.Add(1)
 	return func() {
-		c.streams.Add(-1)
+		c.Requests.Add(-1)
 		c.s.env.Counters.Active.Add(-1)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"baton/worker"
 	"baton/worker/workertest"
 )
 
@@ -120,15 +119,6 @@ func TestUnixSocket(t *testing.T) {
 	}
 }
 
-// idleEnv is an Env for a server that the test runs itself.
-func idleEnv(t testing.TB) *workertest.Process {
-	return workertest.Start(t, worker.Func(func(ctx context.Context, env *worker.Env) error {
-		env.Ready()
-		<-ctx.Done()
-		return nil
-	}), workertest.Options{})
-}
-
 // net/http copies a file with sendfile if the connection is an io.ReaderFrom that gets the file itself.
 func TestSendfile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "file")
@@ -137,13 +127,13 @@ func TestSendfile(t *testing.T) {
 	}
 	s := newServer(t.Context(), Settings{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, name)
-	})}.withDefaults(), idleEnv(t).Env)
+	})}.withDefaults(), idleProcess(t).Env)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	from := make(chan io.Reader, 1)
-	go func() { _ = s.http.Serve(&spy{listener{Listener: ln, s: s}, from}) }()
+	go func() { _ = s.http.Serve(&spy{listener{Listener: ln, s: s, origin: &origin{}}, from}) }()
 	defer func() { _ = s.http.Close() }()
 	resp, err := http.Get("http://" + ln.Addr().String())
 	if err != nil {
@@ -172,17 +162,17 @@ func (l *spy) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &spyConn{c.(*tcpConn), l.from}, nil
+	return &spyConn{c.(*conn), l.from}, nil
 }
 
 type spyConn struct {
-	*tcpConn
+	*conn
 	from chan io.Reader
 }
 
 func (c *spyConn) ReadFrom(r io.Reader) (int64, error) {
 	c.from <- r
-	return c.tcpConn.ReadFrom(r)
+	return c.conn.ReadFrom(r)
 }
 
 // A hijacker that copies from the connection gets what was held back too.

@@ -85,17 +85,13 @@ func (w *Worker) Serve(ctx context.Context, env *worker.Env) error {
 		}
 	}
 	s := newServer(ctx, settings.withDefaults(), env)
-	listeners, err := s.listen()
-	if err != nil {
+	if err := s.listen(); err != nil {
 		return fmt.Errorf("httpworker: listen: %w", err)
 	}
-	if err := s.openLot(); err != nil {
-		env.Log.Warn("http: connections will not move between generations", "error", err)
-	}
-	env.OnFull(s.shed)
-	env.OnShare(s.share)
+	env.OnFull(s.Evict)
+	env.OnShare(s.Share)
 	env.Ready()
-	return s.serve(listeners)
+	return s.serve()
 }
 
 func (s Settings) withDefaults() Settings {
@@ -120,29 +116,34 @@ func (s Settings) withDefaults() Settings {
 	return s
 }
 
-// listen returns the listeners that are for this worker.
-func (s *server) listen() ([]*listener, error) {
-	var all []*listener
+// listen takes the listeners that are for this worker.
+func (s *server) listen() error {
+	moves := true
+	if err := selfTest(); err != nil {
+		s.env.Log.Warn("http: connections will not move between generations", "error", err)
+		moves = false
+	}
 	for _, sock := range s.env.Sockets() {
 		if !s.serves(sock) {
 			continue
 		}
-		from := origin{key: sock.Key, stays: !sock.Handover, handler: s.Handlers[sock.Process]}
+		o := &origin{handler: s.Handlers[sock.Process]}
+		o.Key, o.Moves = sock.Key, moves && sock.Handover && sock.Transport != "tls"
+		var err error
 		if sock.Transport == "tls" {
-			config, err := s.tlsConfig(s.env, sock)
-			if err != nil {
-				return nil, err
+			if o.TLS, err = s.tlsConfig(s.env, sock); err != nil {
+				return err
 			}
-			from.tls, from.stays = config, true
 		}
-		ln, err := s.env.Listener(listenerName(sock))
-		if err != nil {
-			return nil, err
+		if o.ln, err = s.env.Listener(listenerName(sock)); err != nil {
+			return err
 		}
-		s.origins[sock.Key] = from
-		all = append(all, &listener{Listener: ln, s: s, origin: from})
+		if err := s.Listen(&o.Listener); err != nil {
+			return err
+		}
+		s.origins = append(s.origins, o)
 	}
-	return all, nil
+	return nil
 }
 
 func listenerName(sock worker.Socket) string { return cmp.Or(sock.Name, sock.Address) }

@@ -321,21 +321,3 @@ func TestConnectionsStayWithoutHandover(t *testing.T) {
 		t.Errorf("%d connections were offered", n)
 	}
 }
-
-// TestNewConnectionsAreNotIdleAtOnce: who has just connected may not have come to write a request, and is not closed for
-// others; who has had an answer may be at once.
-func TestNewConnectionsAreNotIdleAtOnce(t *testing.T) {
-	t.Parallel()
-	s := &server{Settings: Settings{IdleTimeout: time.Minute}, conns: map[*conn]struct{}{}}
-	add := func(used bool, silent time.Duration) *conn {
-		c := &conn{s: s, used: used}
-		c.clock.waiting = time.Now().Add(time.Minute - silent)
-		s.conns[c] = struct{}{}
-		return c
-	}
-	add(false, newGrace/10)
-	old, kept := add(false, 2*newGrace), add(true, 0)
-	if idle := s.idle(); len(idle) != 2 || idle[0] != old || idle[1] != kept {
-		t.Errorf("%d of 3 are idle, want the silent one and then the one that was answered", len(idle))
-	}
-}

@@ -1,92 +1,81 @@
 package httpworker
 
 import (
-	"bufio"
 	"context"
-	"io"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker"
+	"baton/worker/conns"
+	"baton/worker/rawfd"
+	"baton/worker/wire"
+	"baton/worker/workertest"
 )
 
-// courier is a mover: it gives connections to another server, as descriptors, the way the next generation gets them.
-type courier struct {
-	to      chan net.Conn
-	refuses bool
-	asked   chan struct{}
-}
-
-func (m *courier) move(c *conn) bool {
-	m.asked <- struct{}{}
-	if m.refuses {
-		return false
-	}
-	nc, err := duplicate(c.socket)
-	if err != nil {
-		return false
-	}
-	m.to <- nc
-	return true
-}
-
-func (m *courier) wants(*conn) bool { return true }
-
-func duplicate(sock syscall.Conn) (net.Conn, error) {
-	raw, err := sock.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd := -1
-	_ = raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 3) })
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), "moved")
-	defer func() { _ = f.Close() }()
-	return net.FileConn(f)
-}
-
-// chanListener accepts what comes through a channel.
-type chanListener struct {
-	net.Listener
-	conns chan net.Conn
-}
-
-func (l *chanListener) Accept() (net.Conn, error) {
-	c, ok := <-l.conns
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	return c, nil
-}
-
-func (l *chanListener) Close() error { return nil }
-
-// generation is a server that the test runs itself, and drains by ending its context.
+// generation is a server that the test runs itself, on a listener of any kind, and drains by ending its context.
 type generation struct {
 	*server
-	drain  context.CancelFunc
-	served chan error
-	addr   string
+	process *workertest.Process
+	drain   context.CancelFunc
+	served  chan error
 }
 
-func newGeneration(t *testing.T, h http.Handler, ln net.Listener, m mover) *generation {
+func newGeneration(t testing.TB, h http.Handler, ln net.Listener) *generation {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	g := &generation{drain: cancel, served: make(chan error, 1), addr: ln.Addr().String()}
-	g.server = newServer(ctx, Settings{Handler: h}.withDefaults(), idleEnv(t).Env)
-	g.mover = m
-	go func() { g.served <- g.serve([]*listener{{Listener: ln, s: g.server}}) }()
+	g := &generation{served: make(chan error, 1), process: idleProcess(t)}
+	g.server = newServer(ctx, Settings{Handler: h}.withDefaults(), g.process.Env)
+	g.drain = func() {
+		g.env.Handover().Stop() // as a worker does: nothing arrives any more
+		cancel()
+	}
+	o := &origin{ln: ln, Listener: conns.Listener{Moves: true, Key: worker.ListenerKey{Group: "g"}}}
+	if err := g.Listen(&o.Listener); err != nil {
+		t.Fatal(err)
+	}
+	g.origins = []*origin{o}
+	if err := g.env.Handover().Open(); err != nil {
+		t.Fatal(err)
+	}
+	g.env.Handover().Start()
+	t.Cleanup(func() {
+		g.env.Handover().Stop()
+		_ = g.env.Handover().SetTakers(wire.Takers{}, nil)
+	})
+	go func() { g.served <- g.serve() }()
 	return g
 }
 
-func tcpListener(t *testing.T) net.Listener {
+// idleProcess has an Env for a server that the test runs itself.
+func idleProcess(t testing.TB) *workertest.Process {
+	return workertest.Start(t, worker.Func(func(ctx context.Context, env *worker.Env) error {
+		env.Ready()
+		<-ctx.Done()
+		return nil
+	}), workertest.Options{})
+}
+
+// gives has the connections of one generation move to another.
+func (g *generation) gives(t testing.TB, next *generation) {
+	t.Helper()
+	takes, inbox := next.env.Handover().Takes()
+	fd, err := rawfd.Dup(inbox[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := wire.Takers{PIDs: []int{1}, Of: []int{0}, Sets: []wire.KeySet{takes.Keys}}
+	if err := g.env.Handover().SetTakers(m, []int{fd}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tcpListener(t testing.TB) net.Listener {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -95,108 +84,64 @@ func tcpListener(t *testing.T) net.Listener {
 	return ln
 }
 
-// end ends accepting too, as the listeners of an Env do by themselves.
-func (g *generation) end(ln net.Listener) {
-	g.drain()
-	_ = ln.Close()
-}
-
-func (g *generation) client(t *testing.T) *client {
-	c, err := net.Dial("tcp", g.addr)
-	if err != nil {
-		t.Fatal(err)
+// A connection that nobody has taken is offered again when others take, and until then its next answer is the last.
+func TestRefusedConnectionIsOfferedAgain(t *testing.T) {
+	l := newLine(t, Settings{})
+	all := l.dial(2)
+	for _, c := range all {
+		l.serve(c)
 	}
-	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetReadDeadline(time.Now().Add(never))
-	return &client{TCPConn: c.(*net.TCPConn), t: t, r: bufio.NewReader(c)}
-}
-
-func says(name string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })
-}
-
-func TestMoverTakesIdleConnections(t *testing.T) {
-	ln := tcpListener(t)
-	m := &courier{to: make(chan net.Conn, 10), asked: make(chan struct{}, 10)}
-	old := newGeneration(t, says("old"), ln, m)
-	newGeneration(t, says("new"), &chanListener{ln, m.to}, nil)
-	silent, idle := old.client(t), old.client(t)
-	idle.send(get("/"))
-	idle.want(200, "old")
-	old.end(ln)
-	if err := <-old.served; err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []*client{silent, idle} {
-		for range 2 {
-			c.send(get("/"))
-			if c.want(200, "new").Close {
-				t.Error("a connection that has moved is closed")
-			}
-		}
-	}
-	close(m.to)
-}
-
-func TestMoverRefuses(t *testing.T) {
-	ln := tcpListener(t)
-	m := &courier{asked: make(chan struct{}, 10), refuses: true}
-	old := newGeneration(t, says("old"), ln, m)
-	c := old.client(t)
-	c.send(get("/"))
-	c.want(200, "old")
-	old.end(ln)
-	<-m.asked
-	for c := range old.conns {
-		c.poke() // asks again
-	}
-	<-m.asked
-	c.send(get("/"))
-	c.wantLast(200, "old")
+	old := l.current
+	l.start(workertest.Options{Process: "other"})
+	old.Drain(time.Hour)
+	all[0].send(get("/"))
+	all[0].wantLast(200, "1")
+	_ = all[0].Close()
+	l.current = l.start(workertest.Options{})
+	l.gone(old)
+	l.serve(all[1])
 }
 
 // What net/http has read of a next request keeps the connection here, be it one byte.
-func TestMoverLeavesWhatHasBegun(t *testing.T) {
-	ln := tcpListener(t)
-	m := &courier{to: make(chan net.Conn, 10), asked: make(chan struct{}, 10)}
+func TestWhatHasBegunStays(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	var requests atomic.Int64
-	old := newGeneration(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	l := newLine(t, Settings{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		if requests.Add(1) == 1 {
 			entered <- struct{}{}
 			<-leave
 		}
-	}), ln, m)
-	c := old.client(t)
+	})})
+	c := l.dial(1)[0]
 	c.send(get("/") + "G")
 	<-entered
-	old.end(ln)
+	old := l.reload()
 	leave <- struct{}{}
 	c.want(200, "")
-	if len(m.asked) != 0 {
-		t.Error("the mover was asked for a connection with a request on it")
+	if n := old.Handover().Counts.Given.Load() + old.Handover().Counts.Kept.Load(); n != 0 {
+		t.Error("a connection with a request on it was offered")
 	}
 	c.send(get("/")[1:])
 	if c.want(200, "").Close {
 		t.Error("a connection that can move now is closed")
 	}
-	<-m.asked
+	l.gone(old)
+	c.send(get("/"))
+	c.want(200, "")
 }
 
 // Connections move between two requests, from generation to generation, and clients notice nothing. A response that
 // was under way may say that it is the last, and then the client dials again.
 func TestMovingUnderLoad(t *testing.T) {
 	const clients, reloads = 8, 20
-	asked := make(chan struct{}, 1e6)
-	ln := newMultiListener(t)
-	m := &courier{to: make(chan net.Conn, 100), asked: asked}
-	gen := newGeneration(t, http.HandlerFunc(echo), ln.listener(nil), m)
+	l := newLine(t, Settings{Handler: http.HandlerFunc(echo)})
 	var requests atomic.Int64
+	var given int64
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	for i := range clients {
 		all.Go(func() {
-			h := hammer{addr: gen.addr, dribble: i%2 == 1}
+			h := hammer{addr: l.ln.Addr().String(), dribble: i%2 == 1}
 			if err := h.until(stop, &requests); err != nil {
 				t.Errorf("client %d: %v", i, err)
 			}
@@ -204,56 +149,64 @@ func TestMovingUnderLoad(t *testing.T) {
 	}
 	await(t, &requests, 500)
 	for range reloads {
-		next := &courier{to: make(chan net.Conn, 100), asked: asked}
-		newer := newGeneration(t, http.HandlerFunc(echo), ln.listener(m.to), next)
-		gen.drain()
+		old := l.reload()
 		await(t, &requests, 500)
-		gen, m = newer, next
+		l.gone(old)
+		given += old.Handover().Counts.Given.Load()
 	}
 	close(stop)
 	all.Wait()
-	if len(asked) == 0 {
+	if given == 0 {
 		t.Error("nothing moved")
 	}
 }
 
-// multiListener is one socket for generations that follow each other.
-type multiListener struct {
-	net.Listener
-	fresh chan net.Conn
-}
-
-func newMultiListener(t *testing.T) *multiListener {
-	l := &multiListener{Listener: tcpListener(t), fresh: make(chan net.Conn)}
-	go func() {
-		for {
-			c, err := l.Listener.Accept()
-			if err != nil {
-				return
+// Requests that a client has pipelined before it was told are answered, though the connection cannot move.
+func TestPipelinedRequestsBeforeTheLast(t *testing.T) {
+	t.Parallel()
+	const n = 5
+	for name, split := range map[string]int{"read together": n, "in the socket": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGate(t, 0)
+			c := dialTo(t, g)
+			send := func(from, to int) {
+				all := ""
+				for range to - from {
+					all += get("/")
+				}
+				c.send(all)
 			}
-			l.fresh <- c
-		}
-	}()
-	return l
-}
-
-// listener accepts new connections, and those that have moved.
-func (l *multiListener) listener(moved chan net.Conn) net.Listener {
-	return &eitherListener{multiListener: l, moved: moved}
-}
-
-type eitherListener struct {
-	*multiListener
-	moved chan net.Conn
-}
-
-func (l *eitherListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.fresh:
-		return c, nil
-	case c := <-l.moved:
-		return c, nil
+			send(0, split)
+			<-g.entered
+			send(split, n)
+			awaitPending(t, c, n > split)
+			g.Drain(time.Hour)
+			for i := range n {
+				g.leave <- struct{}{}
+				if resp := c.want(200, "/"); resp.Close != (i == n-1) {
+					t.Fatalf("answer %d: close %v", i, resp.Close)
+				}
+				if i < n-1 {
+					<-g.entered
+				}
+			}
+			c.wantEOF()
+		})
 	}
 }
 
-func (l *eitherListener) Close() error { return nil }
+// awaitPending waits until what the client has sent was acknowledged, so that it lies in the server's socket.
+func awaitPending(t *testing.T, c *client, any bool) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for begin, queued := time.Now(), 1; any && queued > 0; time.Sleep(time.Millisecond) {
+		_ = raw.Control(func(fd uintptr) { queued, err = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
+		if err != nil || time.Since(begin) > never {
+			t.Fatalf("%d bytes are on their way, %v", queued, err)
+		}
+	}
+}

@@ -3,59 +3,47 @@ package httpworker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime"
-	"slices"
-	"sync"
-	"sync/atomic"
-	"time"
 
+	"baton/http/httpworker/internal/strict"
 	"baton/worker"
+	"baton/worker/conns"
 )
-
-// stopWait is how long an idle connection is kept when the whole program stops.
-const stopWait = time.Second
-
-// A mover takes waiting connections away, to another process.
-type mover interface {
-	// move gives the connection away, and reports whether it did; it may block. If it did not, the connection waits
-	// on as before, until it is poked. It is called only while draining, with a connection of which nothing was read
-	// that is not answered, on the connection's own goroutine: nobody else reads or writes it.
-	move(c *conn) bool
-	// wants reports whether there is somebody to give the connection to.
-	wants(c *conn) bool
-}
 
 // server is one Serve of a Worker.
 type server struct {
 	Settings
-	env   *worker.Env
-	http  *http.Server
-	mover mover // nil: connections stay
-	lot   *lot  // those that came from other workers and wait; nil: none come
+	*conns.Engine
+	env     *worker.Env
+	http    *http.Server
+	origins []*origin
 
 	arrivals chan net.Conn // to net/http: what did not come by a listener, or had to wait
 	ended    chan struct{} // closed when nobody is served any more
-	origins  map[worker.ListenerKey]origin
+}
 
-	ctx      context.Context // ends when the drain begins
-	stopping atomic.Bool
-	shedding atomic.Int64 // connections that are about to close because there is no room
-
-	open  sync.WaitGroup // connections, and listeners that accept
-	mu    sync.Mutex
-	conns map[*conn]struct{}
+// origin is the socket that a connection came by.
+type origin struct {
+	conns.Listener
+	ln      net.Listener
+	handler http.Handler // nil: the usual one
 }
 
 type connKey struct{}
 
 func newServer(ctx context.Context, settings Settings, env *worker.Env) *server {
-	s := &server{
-		Settings: settings, env: env, ctx: ctx, conns: map[*conn]struct{}{}, origins: map[worker.ListenerKey]origin{},
-		arrivals: make(chan net.Conn), ended: make(chan struct{}),
-	}
+	s := &server{Settings: settings, env: env, arrivals: make(chan net.Conn), ended: make(chan struct{})}
+	s.Engine = conns.New(ctx, env.ConnConfig(conns.Config{
+		Limits: conns.Limits{
+			Idle: settings.IdleTimeout, Message: settings.ReceiveTimeout, Body: settings.BodyTimeout, Send: settings.SendTimeout,
+		},
+		FullRead: readerSize,
+		Pool:     true,
+		Serve:    s.arrive,
+	}))
 	s.http = &http.Server{
 		Handler:        s,
 		MaxHeaderBytes: settings.MaxHeaderSize + readerSize, // never reached: the exact limit is the connection's
@@ -72,197 +60,101 @@ func newServer(ctx context.Context, settings Settings, env *worker.Env) *server 
 }
 
 // serve accepts until the drain begins, and returns when no connection is left or all have been cut.
-func (s *server) serve(listeners []*listener) error {
+func (s *server) serve() error {
 	defer func() { _ = s.http.Close() }()
-	failed := make(chan error, len(listeners))
 	defer close(s.ended)
 	go func() { _ = s.http.Serve(&arrivalListener{arrivals: s.arrivals, ended: s.ended}) }()
-	if s.lot != nil {
-		defer s.lot.park.Close()
+	var accept []func() error
+	for _, o := range s.origins {
+		accept = append(accept, func() error { return s.accept(o) })
 	}
-	for _, ln := range listeners {
-		s.open.Add(1)
-		go s.accept(ln, failed)
-	}
-	select {
-	case err := <-failed:
-		s.cutAll()
-		return err
-	case <-s.ctx.Done():
-	}
-	s.drain()
-	return nil
+	return s.Run(accept...)
 }
 
 // accept serves one listener until it ends, as drains make it, or breaks.
-func (s *server) accept(ln *listener, failed chan<- error) {
-	defer s.open.Done()
-	err := s.http.Serve(ln)
+func (s *server) accept(o *origin) error {
+	err := s.http.Serve(&listener{Listener: o.ln, s: s, origin: o})
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
-		return
+		return nil
 	}
-	s.env.Log.Error("http: accept", "address", ln.Addr(), "error", err)
-	failed <- err
+	s.env.Log.Error("http: accept", "address", o.ln.Addr(), "error", err)
+	return err
 }
 
-// drain waits until no connection is left, or cuts what is left when the time has come.
-func (s *server) drain() {
-	stopping := s.env.Stopping()
-	select {
-	case <-stopping:
-		stopping = nil
-		s.stop()
-	default:
-		go s.move()
-	}
-	empty := make(chan struct{})
-	go func() {
-		s.open.Wait()
-		close(empty)
-	}()
+// listener makes what it accepts the engine's, from that moment on: net/http tracks a connection a little later.
+type listener struct {
+	net.Listener
+	s      *server
+	origin *origin
+}
+
+// Accept returns the next connection that net/http is to serve. With TLS there is none before its handshake has ended:
+// then it comes another way.
+func (l *listener) Accept() (net.Conn, error) {
 	for {
-		select {
-		case <-empty:
-			return
-		case <-stopping:
-			stopping = nil
-			s.stop()
-		case <-s.env.Cut():
-			s.cutAll()
-			return
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c, err := l.s.adopt(nc, l.origin)
+		if err != nil {
+			return nil, err
+		}
+		if l.origin.TLS == nil {
+			return c, nil
+		}
+		go l.s.handshake(c)
+	}
+}
+
+// adopt makes nc a connection of the server.
+func (s *server) adopt(nc net.Conn, o *origin) (*conn, error) {
+	c := &conn{s: s, origin: o, scan: strict.Scanner{Max: s.MaxHeaderSize}}
+	if err := s.Add(&c.Conn, nc, &o.Listener, c); err != nil {
+		return nil, fmt.Errorf("accept: %w", err)
+	}
+	return c, nil
+}
+
+// arrive goes on with a connection that has waited elsewhere.
+func (s *server) arrive(nc net.Conn, from *conns.Listener) {
+	for _, o := range s.origins {
+		if &o.Listener != from {
+			continue
+		}
+		if c, err := s.adopt(nc, o); err == nil {
+			s.inject(c)
 		}
 	}
 }
 
-// move has everything moved that can be, and again when others take than before.
-func (s *server) move() {
-	for s.moving() {
-		others := s.env.Handover().Changed()
-		s.moveAll()
-		select {
-		case <-others:
-		case <-s.ended:
-			return
-		}
+// inject gives a connection to net/http's HTTP/1 server.
+func (s *server) inject(c *conn) {
+	select {
+	case s.arrivals <- c:
+	case <-s.ended:
+		c.Abort()
 	}
 }
 
-// share gives some connections to others, those first that wait for a request.
-func (s *server) share(part func(n int) int) {
-	if s.lot == nil || s.draining() {
-		return
-	}
-	s.lot.giveAll(s.lot.park.Take(part(s.lot.park.Len())))
-	all := s.all()
-	n := part(len(all))
-	for _, c := range slices.Concat(s.idle(), all) {
-		if n > 0 && c.sendOff() {
-			n--
-		}
+// arrivalListener is what is injected as net/http's listener.
+type arrivalListener struct {
+	arrivals <-chan net.Conn
+	ended    <-chan struct{}
+}
+
+// Accept returns the next connection that has something to read.
+func (a *arrivalListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-a.arrivals:
+		return c, nil
+	case <-a.ended:
+		return nil, net.ErrClosed
 	}
 }
 
-// moveAll offers what waits to the other workers. It takes its time: a connection that nobody has offered yet is
-// served.
-func (s *server) moveAll() {
-	for chunk := range slices.Chunk(s.all(), moveChunk) {
-		for _, c := range chunk {
-			c.poke()
-		}
-		runtime.Gosched() // they offer themselves
-		if s.lot != nil {
-			s.lot.awaitRoom()
-		}
-	}
-	if s.lot != nil {
-		s.lot.moveAll()
-	}
-}
+// Close does nothing: Accept ends with the server.
+func (a *arrivalListener) Close() error { return nil }
 
-// stop: nobody serves after us, so nothing moves any more, and who is idle is not kept for long.
-func (s *server) stop() {
-	s.stopping.Store(true)
-	s.pokeAll()
-	if s.lot != nil {
-		s.lot.stop()
-	}
-}
-
-// cutAll closes every connection and counts it.
-func (s *server) cutAll() {
-	var requests, connections int64
-	for _, c := range s.all() {
-		r, connection := c.cut()
-		requests += r
-		if connection {
-			connections++
-		}
-	}
-	if s.lot != nil {
-		connections += s.lot.cut()
-	}
-	s.env.Counters.CutRequests.Add(requests)
-	s.env.Counters.CutConns.Add(connections)
-	if connections == 0 {
-		return
-	}
-	s.env.Log.Warn("http: cut", "requests", requests, "connections", connections)
-}
-
-// waitLimit is how long a connection may wait for a request.
-func (s *server) waitLimit() time.Duration {
-	if s.stopping.Load() {
-		return min(stopWait, s.IdleTimeout)
-	}
-	return s.IdleTimeout
-}
-
-// draining is asked for every request: it must be true from the moment that accepting stops.
-func (s *server) draining() bool { return s.ctx.Err() != nil }
-
-// moving reports whether waiting connections are to be taken away.
-func (s *server) moving() bool { return s.mover != nil && s.draining() && !s.stopping.Load() }
-
-// countIdleClose is told of a connection that is closed because no request came. At a stop, and when there is no room,
-// that is earlier than its client could expect. c is nil if net/http has never seen it.
-func (s *server) countIdleClose(c *conn) {
-	switch {
-	case s.stopping.Load():
-		s.env.Counters.CutConns.Add(1)
-	case c != nil && c.isUnwanted():
-		s.env.Counters.Shed.Add(1)
-	}
-}
-
-func (s *server) pokeAll() {
-	for _, c := range s.all() {
-		c.poke()
-	}
-}
-
-func (s *server) all() []*conn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		all = append(all, c)
-	}
-	return all
-}
-
-func (s *server) remember(c *conn) {
-	s.open.Add(1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns[c] = struct{}{}
-}
-
-func (s *server) forget(c *conn) {
-	s.mu.Lock()
-	delete(s.conns, c)
-	s.mu.Unlock()
-	c.mu.Lock()
-	c.wanted()
-	c.mu.Unlock()
-	s.open.Done()
-}
+// Addr is nobody's.
+func (a *arrivalListener) Addr() net.Addr { return &net.UnixAddr{Name: "handover", Net: "unix"} }

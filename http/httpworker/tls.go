@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"time"
 
 	"baton/worker"
+	"baton/worker/conns"
 )
 
 // tlsConfig is what a listener's connections are served with. Its own copy: the ticket keys change.
@@ -35,47 +35,20 @@ const (
 	protoHTTP1 = "http/1.1"
 )
 
-// startTLS begins the handshake with what was accepted. The connection counts from now on.
-func (s *server) startTLS(nc net.Conn, from origin) {
-	sock, ok := nc.(socket)
-	if !ok {
-		_ = nc.Close()
-		return
-	}
-	t := newTLSSocket(sock, from.tls)
-	c := newConn(t, s, &t.below.out)
-	c.tls, c.shaking, c.origin = t, true, from
-	s.remember(c)
-	go s.shake(c)
-}
-
-// shake does the handshake and passes the connection on.
-func (s *server) shake(c *conn) {
-	if err := c.tls.handshake(s.waitLimit()); err != nil {
+// handshake does the handshake and passes the connection on.
+func (s *server) handshake(c *conn) {
+	if err := c.Handshake(); err != nil {
 		s.env.Log.Debug("http: tls handshake", "client", c.RemoteAddr(), "error", err)
 		refusePlain(err)
-		_, _ = c.cut()
+		_, _ = c.Abort()
 		return
 	}
-	state := c.tls.ConnectionState()
-	c.mu.Lock()
-	c.shaking, c.state = false, &state
-	c.mu.Unlock()
-	c.out.setLimit(s.SendTimeout)
-	if state.NegotiatedProtocol == protoH2 {
+	c.state = c.TLS()
+	if c.state.NegotiatedProtocol == protoH2 {
 		s.serveH2(c, nil)
 		return
 	}
-	s.arrive(c)
-}
-
-// arrive gives a connection to net/http's HTTP/1 server.
-func (s *server) arrive(nc net.Conn) {
-	select {
-	case s.arrivals <- nc:
-	case <-s.ended:
-		_, _ = connOf(nc).cut()
-	}
+	s.inject(c)
 }
 
 const notTLS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
@@ -87,11 +60,11 @@ func refusePlain(err error) {
 	if !errors.As(err, &re) || re.Conn == nil || !looksLikeHTTP(re.RecordHeader) {
 		return
 	}
-	_ = re.Conn.SetDeadline(time.Now().Add(lingerTime))
+	_ = re.Conn.SetDeadline(time.Now().Add(conns.LingerTime))
 	_, _ = io.WriteString(re.Conn, notTLS)
-	if below, ok := re.Conn.(*belowTLS); ok {
+	if below, ok := re.Conn.(interface{ CloseWrite() error }); ok {
 		_ = below.CloseWrite()
-		_, _ = io.Copy(io.Discard, below)
+		_, _ = io.Copy(io.Discard, re.Conn)
 	}
 }
 

@@ -1,28 +1,39 @@
-package httpworker
+package conns
 
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
-// sending is the writing side of a socket, below TLS: it ends a write of which the client takes nothing for the limit. What
+// Socket is what a connection is made of. A *net.TCPConn and a *net.UnixConn are one.
+type Socket interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+}
+
+// sender is the writing side of a socket, below TLS: it ends a write of which the client takes nothing for the limit. What
 // a client takes is what its side has acknowledged: the kernel's own buffers may be large, and a client that reads slowly
 // makes room in them rarely.
 //
 // As in [clock] the socket's deadline is armed rarely, and asked what it means when it has fired. The end is found by
 // looks, of which a limit has four: it comes up to a quarter late.
-type sending struct {
-	sock socket
+type sender struct {
+	sock Socket
 
 	mu    sync.Mutex
 	limit time.Duration // 0 or less: there is none
 	armed time.Time     // the socket's deadline
-	user  time.Time     // net/http's or the handler's: as long as there is one it alone counts
+	user  time.Time     // the protocol's: as long as there is one it alone counts
 	end   time.Time     // of waiting for the client to take something
 	acked uint64        // at the last look
 	ended bool          // the client has taken nothing for the limit
@@ -31,8 +42,8 @@ type sending struct {
 // looksPerLimit is how often a write that blocks looks whether the client takes anything.
 const looksPerLimit = 4
 
-// write writes all of p, or what the client takes.
-func (k *sending) write(p []byte) (done int, err error) {
+// Write writes all of p, or what the client takes.
+func (k *sender) Write(p []byte) (done int, err error) {
 	k.begin()
 	for {
 		n, err := k.sock.Write(p[done:])
@@ -43,8 +54,12 @@ func (k *sending) write(p []byte) (done int, err error) {
 	}
 }
 
-// send writes what r, a file, has.
-func (k *sending) send(to stream, r io.Reader) (done int64, err error) {
+// ReadFrom writes what r has, without a copy through this process if it is a file and the kernel can.
+func (k *sender) ReadFrom(r io.Reader) (done int64, err error) {
+	to, ok := k.sock.(io.ReaderFrom)
+	if !ok || k.limits() && !isFile(r) { // of another r a write that has ended early could not go on
+		return io.Copy(struct{ io.Writer }{k}, r)
+	}
 	k.begin()
 	for {
 		n, err := to.ReadFrom(r)
@@ -55,8 +70,22 @@ func (k *sending) send(to stream, r io.Reader) (done int64, err error) {
 	}
 }
 
+// isFile reports whether r is a file with a size, or the beginning of one: what sendfile(2) reads by the file's own offset, so
+// that a write that has ended early can go on.
+func isFile(r io.Reader) bool {
+	if limited, ok := r.(*io.LimitedReader); ok {
+		r = limited.R
+	}
+	file, ok := r.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode().IsRegular() && info.Size() > 0
+}
+
 // begin prepares a write.
-func (k *sending) begin() {
+func (k *sender) begin() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.limit <= 0 || !k.user.IsZero() {
@@ -69,14 +98,14 @@ func (k *sending) begin() {
 	}
 }
 
-func (k *sending) arm(t time.Time) {
+func (k *sender) arm(t time.Time) {
 	k.armed = t
 	_ = k.sock.SetWriteDeadline(t)
 }
 
 // goesOn is asked when a write has failed: whether that was only an early deadline, and the rest is to be written. wrote:
 // it has written something.
-func (k *sending) goesOn(wrote bool, err error) bool {
+func (k *sender) goesOn(wrote bool, err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
@@ -105,8 +134,12 @@ func (k *sending) goesOn(wrote bool, err error) bool {
 
 // took reports whether the client has taken something since the last look. Where the kernel does not tell, as of Unix
 // sockets, it has when there was room to write.
-func (k *sending) took(wrote bool) bool {
-	info, err := tcpInfo(k.sock)
+func (k *sender) took(wrote bool) bool {
+	var info *unix.TCPInfo
+	err := rawfd.Control(k.sock, func(fd int) (err error) {
+		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err
+	})
 	if err != nil {
 		return wrote
 	}
@@ -115,28 +148,22 @@ func (k *sending) took(wrote bool) bool {
 	return k.acked != before
 }
 
-func tcpInfo(sock socket) (info *unix.TCPInfo, err error) {
-	raw, err := sock.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	cerr := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
-	if cerr != nil {
-		return nil, cerr
-	}
-	return info, err
-}
-
 // gaveUp reports that the client does not read, so that there is no use in saying goodbye.
-func (k *sending) gaveUp() bool {
+func (k *sender) gaveUp() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.ended
 }
 
-// setUser sets the deadline that alone counts, or with zero gives the limit back its place. Taking one away is not worth a
-// call.
-func (k *sending) setUser(t time.Time) error {
+func (k *sender) limits() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.limit > 0
+}
+
+// SetWriteDeadline sets the deadline that alone counts, or with zero gives the limit back its place. Taking one away is
+// not worth a call.
+func (k *sender) SetWriteDeadline(t time.Time) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.user = t
@@ -148,7 +175,7 @@ func (k *sending) setUser(t time.Time) error {
 }
 
 // setLimit begins to keep the limit, or with 0 leaves the connection to others, with the deadline that they have set.
-func (k *sending) setLimit(limit time.Duration) {
+func (k *sender) setLimit(limit time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.limit = limit
@@ -157,16 +184,11 @@ func (k *sending) setLimit(limit time.Duration) {
 	}
 }
 
-// isFile reports whether r is a file with a size, or the beginning of one: what sendfile(2) reads by the file's own offset, so
-// that a write that has ended early can go on.
-func isFile(r io.Reader) bool {
-	if limited, ok := r.(*io.LimitedReader); ok {
-		r = limited.R
-	}
-	file, ok := r.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode().IsRegular() && info.Size() > 0
+// poll reads from a socket without waiting, whatever its deadline. It returns 0 if there is nothing.
+func poll(sock syscall.Conn, p []byte) (n int) {
+	_ = rawfd.Control(sock, func(fd int) (err error) {
+		n, _, err = unix.Recvfrom(fd, p, unix.MSG_DONTWAIT)
+		return err
+	})
+	return max(n, 0)
 }

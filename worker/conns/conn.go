@@ -1,0 +1,469 @@
+package conns
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// ErrMoved is what Read and Write return on a connection that goes on in another process.
+var ErrMoved = errors.New("the connection has moved to another process")
+
+// LingerTime bounds how long a closing connection waits for its client to close as well.
+const LingerTime = 2 * time.Second
+
+// A Protocol knows what the bytes on a connection mean.
+//
+// Threading: called with the connection's lock held, from its Read. It must not call the connection.
+type Protocol interface {
+	// Take is told what was read, and returns how many bytes the reader gets: it may take some out, and so may be none.
+	// began reports that a message has begun, of which the rest has a time limit until [Conn.Complete].
+	Take(p []byte) (n int, began bool)
+	// InBody reports that what is read next is the body of the message that is being answered.
+	InBody() bool
+}
+
+// A Conn is a connection of an [Engine]. It keeps the time limits, and its Read decides what becomes of it while it waits
+// for a message: it is given to another worker, closed, or read from.
+//
+// Threading: one goroutine at a time reads. Write and the deadlines are as of any net.Conn.
+type Conn struct {
+	// Stopped, if not nil, is called on a goroutine of its own when the whole program stops and the connection is detached.
+	// It is set before.
+	Stopped func()
+	// Requests are those in progress on a detached connection.
+	Requests atomic.Int64
+
+	e     *Engine
+	from  *Listener
+	proto Protocol // nil: its first byte completes a message
+	sock  Socket   // without encryption
+	tls   *secured // nil: there is no TLS
+	out   sender
+
+	writing sync.RWMutex // held by all who write, and alone while the connection is offered to others
+
+	mu       sync.Mutex
+	phase    phase
+	wish     wish
+	used     bool // a message has begun on it
+	peerGone bool // the client has closed, or is given up: there is nothing to linger for
+	declined declined
+	retry    time.Time // when it is offered again, if it was declined
+	clock    clock
+}
+
+// wish is what is to become of a connection as soon as it waits for a message.
+type wish uint8
+
+const (
+	wishNone  wish = iota
+	wishLeave      // to move, though the worker does not drain
+	wishEnd        // to be closed, unless a message comes: there is no room
+)
+
+// declined is why a connection that was offered is still here.
+type declined uint8
+
+const (
+	declinedNot    declined = iota
+	declinedByAll           // nobody has taken it
+	declinedForNow          // there was no descriptor to offer it with
+)
+
+// step is what Read does next.
+type step uint8
+
+const (
+	stepRead  step = iota
+	stepPoll       // without waiting
+	stepOffer      // to another worker
+	stepMoved
+	stepEnd // nothing came in time
+)
+
+// Read reads from the connection, within the limits of its phase. See [Conn.Idle].
+func (c *Conn) Read(p []byte) (int, error) {
+	for {
+		switch c.next(len(p)) {
+		case stepRead:
+		case stepPoll:
+			if n := c.poll(p); n > 0 {
+				return n, nil
+			}
+			continue
+		case stepOffer:
+			c.offer()
+			continue
+		case stepMoved:
+			return 0, ErrMoved
+		case stepEnd: // a deadline that has passed keeps Read from looking at the socket at all
+			if n := c.poll(p); n > 0 {
+				return n, nil
+			}
+			c.countEnd()
+			return 0, io.EOF
+		}
+		n, err := c.conn().Read(p)
+		if n, again := c.read(p[:n], err); !again {
+			return n, err
+		}
+	}
+}
+
+// conn is what is read and written.
+func (c *Conn) conn() net.Conn {
+	if c.tls != nil {
+		return c.tls
+	}
+	return c.sock
+}
+
+// next decides what a Read of so many bytes does.
+func (c *Conn) next(asked int) step {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.phase == moved:
+		return stepMoved
+	case c.phase == receiving:
+		c.clock.messageRead(c.e.Limits.Message)
+	case c.phase.waits():
+		return c.nextWaiting(asked)
+	default:
+		var limit time.Duration
+		if c.proto != nil && c.proto.InBody() {
+			limit = c.e.Limits.Body
+		}
+		c.clock.read(limit)
+	}
+	return stepRead
+}
+
+// nextWaiting decides about a connection that waits for a message, whenever its Read is about to block.
+func (c *Conn) nextWaiting(asked int) step {
+	switch {
+	case c.offers() && (!c.used || c.e.FullRead == 0 || asked == c.e.FullRead):
+		c.is(offered)
+		return stepOffer
+	case c.phase == fresh: // it mostly has its message with it, and a timer costs more than a look
+		c.is(polled)
+		return stepPoll
+	case c.wish == wishEnd || !c.clock.waitingRead(c.e.WaitLimit(), c.retry):
+		return stepEnd
+	}
+	return stepRead
+}
+
+// is has an event happen, and reports whether it changes the phase.
+func (c *Conn) is(e event) bool {
+	to := transitions[c.phase][e]
+	if to == none {
+		return false
+	}
+	if from := c.phase; (from == active) != (to == active) {
+		d := int64(1)
+		if from == active {
+			d = -1
+		}
+		c.e.Counters.Active.Add(d)
+	}
+	c.phase = to
+	if c.wish == wishEnd && !to.waits() {
+		c.wish = wishNone
+		c.e.ending.Add(-1)
+	}
+	return true
+}
+
+// read accounts for what a Read of the socket gave; again means that it gave nothing and the time is not up.
+func (c *Conn) read(p []byte, err error) (n int, again bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(p) > 0 {
+		n = c.took(p)
+		return n, n == 0
+	}
+	timeout := errors.Is(err, os.ErrDeadlineExceeded)
+	if timeout && !c.expired() {
+		return 0, true
+	}
+	c.peerGone = c.peerGone || err != nil && !(timeout && c.phase == active)
+	return 0, false
+}
+
+// expired reports whether a deadline that has fired is the phase's.
+func (c *Conn) expired() bool {
+	switch {
+	case c.phase.waits():
+		return passed(c.clock.user) // of the others nextWaiting knows
+	case c.phase != receiving:
+		return c.clock.expired()
+	case !passed(c.clock.message):
+		return false
+	}
+	_ = c.closeWrite() // or net/http may answer: it takes the line that breaks off for a complete one
+	return true
+}
+
+func (c *Conn) took(p []byte) int {
+	n, began, event := len(p), true, completes
+	if c.proto != nil {
+		n, began = c.proto.Take(p)
+		event = begins
+	}
+	c.clock.body = time.Time{}
+	if began && c.is(event) {
+		c.used = true
+		c.clock.waiting = time.Time{}
+	}
+	return n
+}
+
+// poll reads without waiting.
+func (c *Conn) poll(p []byte) (n int) {
+	if c.tls != nil {
+		n = c.tls.poll(p)
+	} else {
+		n = poll(c.sock, p)
+	}
+	if n == 0 {
+		return 0
+	}
+	n, _ = c.read(p[:n], nil)
+	return n
+}
+
+// countEnd counts a connection that is closed because no message has come. At a stop, and when there is no room, that is
+// earlier than its client could expect.
+func (c *Conn) countEnd() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.peerGone = true
+	switch {
+	case c.e.Stopping():
+		c.e.Counters.CutConns.Add(1)
+	case c.wish == wishEnd:
+		c.e.Counters.Shed.Add(1)
+	}
+}
+
+// Complete is called when a message is complete, and is going to be answered.
+func (c *Conn) Complete() { c.happens(completes) }
+
+func (c *Conn) happens(e event) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e == completes {
+		c.clock.message = time.Time{}
+	}
+	return c.is(e)
+}
+
+// Greet says that there may be something to be written before the first message: the connection waits for none before
+// [Conn.Idle].
+func (c *Conn) Greet() { c.happens(greets) }
+
+// Idle says that the connection is between two messages: whatever was read is answered, and nobody writes before the next
+// Read has returned. begun says that something of the next message was read already. It reports whether a message was
+// answered.
+//
+// While the worker drains, or when it is to have fewer connections, that Read may give the connection to another worker and
+// return [ErrMoved]: what the client has sent is still in the kernel. If the whole program stops it returns io.EOF after a
+// second.
+func (c *Conn) Idle(begun bool) (answered bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	answered = c.phase == active
+	c.is(done)
+	if begun {
+		c.is(begins)
+	}
+	return answered
+}
+
+// Detach leaves what is read and written to the protocol; limited: but for the limit of writes.
+func (c *Conn) Detach(limited bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.is(detaches)
+	c.clock.arm(c.clock.user)
+	if limited {
+		c.out.setLimit(c.e.Limits.Send)
+	} else {
+		c.out.setLimit(0)
+	}
+}
+
+// Waits reports that the connection has no message that is being answered, and its deadlines are the Engine's.
+func (c *Conn) Waits() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.phase.waits() || c.phase == receiving
+}
+
+// Write writes to the connection, unless it has moved.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.writing.RLock()
+	defer c.writing.RUnlock()
+	if c.hasMoved() {
+		return 0, ErrMoved
+	}
+	if c.tls != nil {
+		return c.tls.Write(p)
+	}
+	return c.out.Write(p)
+}
+
+// ReadFrom writes what it reads from r, without a copy through this process where the kernel can. Others may write
+// meanwhile.
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
+	if c.tls != nil {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	c.writing.RLock()
+	defer c.writing.RUnlock()
+	if c.hasMoved() {
+		return 0, ErrMoved
+	}
+	return c.out.ReadFrom(r)
+}
+
+func (c *Conn) hasMoved() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.phase == moved
+}
+
+// CloseWrite tells the client that nothing more will come.
+func (c *Conn) CloseWrite() error {
+	if c.hasMoved() {
+		return ErrMoved
+	}
+	return c.closeWrite()
+}
+
+func (c *Conn) closeWrite() error {
+	if c.tls != nil {
+		return c.tls.CloseWrite()
+	}
+	return c.sock.CloseWrite()
+}
+
+// SetReadDeadline is that of net.Conn.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clock.setUser(t, c.phase == detached)
+	return nil
+}
+
+// SetWriteDeadline is that of net.Conn. It replaces the limit of writes.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.out.SetWriteDeadline(t) }
+
+// SetDeadline sets both deadlines.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	return c.SetReadDeadline(t)
+}
+
+// LocalAddr is that of the socket.
+func (c *Conn) LocalAddr() net.Addr { return c.sock.LocalAddr() }
+
+// RemoteAddr is the client's.
+func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
+
+// SyscallConn is that of the socket, below TLS.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.sock.SyscallConn() }
+
+// TLS is the state of the connection's TLS, nil without.
+func (c *Conn) TLS() *tls.ConnectionState {
+	if c.tls == nil {
+		return nil
+	}
+	state := c.tls.ConnectionState()
+	return &state
+}
+
+// Handshake does the TLS handshake, if there is TLS.
+func (c *Conn) Handshake() error {
+	if c.tls == nil {
+		return nil
+	}
+	if err := c.tls.handshake(c.handshakeLimit()); err != nil {
+		return err
+	}
+	c.out.setLimit(c.e.Limits.Send)
+	c.happens(handshook)
+	return nil
+}
+
+func (c *Conn) handshakeLimit() time.Duration {
+	if limit := c.e.WaitLimit(); limit > 0 {
+		return min(limit, handshakeTimeout)
+	}
+	return handshakeTimeout
+}
+
+// Linger closes the connection such that what was written arrives. A close with unread bytes sends a reset, which may
+// overtake the last words; so if the client has not closed, it is told, and what it still says is dropped, until it pauses
+// for too long, or most is over.
+func (c *Conn) Linger(pause, most time.Duration) {
+	c.mu.Lock()
+	gone := c.peerGone || c.out.gaveUp()
+	wait := c.is(lingers) && !gone
+	c.mu.Unlock()
+	if wait && c.CloseWrite() == nil {
+		b := make([]byte, 4096)
+		for now, end := time.Now(), time.Now().Add(most); now.Before(end); now = time.Now() {
+			_ = c.sock.SetReadDeadline(earliest(now.Add(pause), end))
+			if _, err := c.conn().Read(b); err != nil {
+				break
+			}
+		}
+	}
+	_ = c.Close()
+}
+
+// Close closes the connection at once. It is counted until then.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	first := c.is(shuts)
+	c.mu.Unlock()
+	if !first {
+		return net.ErrClosed
+	}
+	defer c.e.forget(c)
+	if c.tls != nil && c.out.gaveUp() {
+		c.tls.abort()
+	}
+	return c.conn().Close()
+}
+
+// Abort closes the connection without a word, and reports what that ended.
+func (c *Conn) Abort() (requests int64, connection bool) {
+	c.mu.Lock()
+	switch {
+	case c.phase.ends():
+	case c.phase == detached:
+		requests, connection = c.Requests.Load(), true
+	case c.phase.answering():
+		requests, connection = 1, true
+	default:
+		connection = true
+	}
+	c.mu.Unlock()
+	if c.tls != nil {
+		c.tls.abort()
+	}
+	_ = c.Close()
+	return requests, connection
+}

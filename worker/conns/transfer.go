@@ -1,0 +1,270 @@
+package conns
+
+import (
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/handover"
+	"baton/worker/rawfd"
+)
+
+const (
+	// offerAgain is after how long an idle connection that nobody has taken is offered again.
+	offerAgain = 5 * time.Second
+	// resourcePause is how long a connection waits when the process is out of descriptors.
+	resourcePause = 50 * time.Millisecond
+)
+
+// Connections are moved moveChunk at a time, and no more than maxOffered are between two workers: the others are served
+// meanwhile.
+const (
+	moveChunk  = 199
+	maxOffered = 2 * moveChunk
+)
+
+// move has everything moved that can be, and again when others take than before, until the drain has ended.
+func (e *Engine) move(ended <-chan struct{}) {
+	for e.moving() {
+		others := e.Handover.Changed()
+		e.moveAll()
+		select {
+		case <-others:
+		case <-e.Stop:
+		case <-ended:
+			return
+		}
+	}
+}
+
+// moveAll offers what waits to the other workers. It takes its time: a connection that nobody has offered yet is served.
+func (e *Engine) moveAll() {
+	for chunk := range slices.Chunk(e.all(), moveChunk) {
+		for _, c := range chunk {
+			c.wake()
+		}
+		runtime.Gosched() // they offer themselves
+		e.awaitAnswers()
+	}
+	for e.pool != nil && e.moving() {
+		chunk := e.pool.Take(moveChunk)
+		if len(chunk) == 0 {
+			return
+		}
+		e.giveParked(chunk)
+		e.awaitAnswers()
+	}
+}
+
+// awaitAnswers waits until more may be offered.
+func (e *Engine) awaitAnswers() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.offered > maxOffered {
+		e.answered.Wait()
+	}
+}
+
+// Share gives some connections to others, though the worker serves on, those first that wait; part says how many of n.
+func (e *Engine) Share(part func(n int) int) {
+	if e.Draining() {
+		return
+	}
+	if e.pool != nil {
+		e.giveParked(e.pool.Take(part(e.pool.Len())))
+	}
+	all := e.all()
+	n := part(len(all))
+	for _, c := range slices.Concat(e.idle(), all) {
+		if n > 0 && c.sendOff() {
+			n--
+		}
+	}
+}
+
+// sendOff has the connection move as soon as it waits for a message, and reports whether it may.
+func (c *Conn) sendOff() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wish != wishNone || c.phase == handshaking || c.phase == detached || c.phase.ends() || !c.wanted() {
+		return false
+	}
+	c.wish = wishLeave
+	if c.phase.waits() {
+		c.declined, c.retry = declinedNot, time.Time{}
+		c.clock.expire()
+	}
+	return true
+}
+
+// wanted reports that nothing but a message on it keeps the connection from moving.
+func (c *Conn) wanted() bool { return c.from.Moves && c.e.Handover.HasTaker(c.from.Key) }
+
+// offers reports whether the connection is to be offered to others, now that it waits.
+func (c *Conn) offers() bool {
+	return (c.wish == wishLeave || c.e.moving()) && (c.declined == declinedNot || passed(c.retry)) && c.wanted()
+}
+
+// Moves reports whether the connection will be given to another worker when it waits, so that nothing needs to end it.
+func (c *Conn) Moves() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.e.moving() && c.declined != declinedByAll && c.wanted()
+}
+
+// offer gives a connection away that waits, and waits for the answer; a Write waits for that, too.
+func (c *Conn) offer() {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	gone, err := c.give()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wish == wishLeave && !rawfd.Exhausted(err) {
+		c.wish = wishNone
+	}
+	switch {
+	case gone:
+		c.is(taken)
+		return
+	case rawfd.Exhausted(err): // after a while others have left
+		c.declined, c.retry = declinedForNow, time.Now().Add(resourcePause)
+	default:
+		c.declined, c.retry = declinedByAll, time.Now().Add(offerAgain)
+	}
+	c.is(refused)
+}
+
+func (c *Conn) give() (taken bool, err error) {
+	fd, err := rawfd.Of(c.sock)
+	if err != nil {
+		return false, err
+	}
+	if rawfd.NearLimit(fd) { // what is left is needed to send this one
+		_ = unix.Close(fd)
+		return false, unix.EMFILE
+	}
+	answer := make(chan bool, 1)
+	c.e.give(handover.Conn{FD: fd, Key: c.from.Key, Idle: c.idleLeft()}, func(taken bool) {
+		_ = unix.Close(fd)
+		answer <- taken
+	})
+	return <-answer, nil
+}
+
+func (c *Conn) idleLeft() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.clock.left(c.e.Limits.Idle)
+}
+
+// give offers a connection, whose descriptor is answer's from then on.
+func (e *Engine) give(c handover.Conn, answer func(taken bool)) {
+	e.mu.Lock()
+	e.offered++
+	e.mu.Unlock()
+	e.Handover.Give(handover.Offer{Conn: c, Done: func(taken bool) {
+		e.mu.Lock()
+		e.offered--
+		e.answered.Broadcast()
+		e.mu.Unlock()
+		answer(taken)
+	}})
+}
+
+// take is for connections that come from other workers: they are parked. They count from now on.
+func (e *Engine) take(c handover.Conn) {
+	e.open.Add(1)
+	e.Counters.Conns.Add(1)
+	if e.pool == nil {
+		e.wakeParked(c)
+		return
+	}
+	e.pool.Add(c)
+}
+
+// leave is the end of take's counting.
+func (e *Engine) leave() {
+	e.Counters.Conns.Add(-1)
+	e.open.Done()
+}
+
+// wakeParked goes on with a connection on which something has come. Its Conn is added before it leaves: it is never
+// nobody's.
+func (e *Engine) wakeParked(c handover.Conn) {
+	nc, err := c.Open()
+	if rawfd.Exhausted(err) { // to open it takes one descriptor more
+		time.AfterFunc(resourcePause, func() { e.wakeParked(c) })
+		return
+	}
+	defer e.leave()
+	_ = unix.Close(c.FD)
+	if err != nil {
+		e.Counters.CutConns.Add(1)
+		e.Log.Error("conns: a connection that has moved was lost", "error", err)
+		return
+	}
+	e.Serve(e.Counters.Conns.Track(nc), e.listeners[c.Key])
+}
+
+// closeParked closes a connection whose idle time is up.
+func (e *Engine) closeParked(c handover.Conn) {
+	_ = unix.Close(c.FD)
+	if e.Stopping() {
+		e.Counters.CutConns.Add(1)
+	}
+	e.leave()
+}
+
+// giveParked offers parked connections. What nobody takes goes on here.
+func (e *Engine) giveParked(chunk []handover.Conn) {
+	for _, c := range chunk {
+		e.give(c, func(taken bool) {
+			if !taken {
+				go e.wakeParked(c)
+				return
+			}
+			_ = unix.Close(c.FD)
+			e.leave()
+		})
+	}
+}
+
+func (e *Engine) parked() int {
+	if e.pool == nil {
+		return 0
+	}
+	return e.pool.Len()
+}
+
+// evictParked closes up to n of those that are parked, and returns how many.
+func (e *Engine) evictParked(n int) int {
+	if e.pool == nil {
+		return 0
+	}
+	all := e.pool.Take(n)
+	for _, c := range all {
+		if rawfd.Readable(c.FD) {
+			go e.wakeParked(c)
+			continue
+		}
+		_ = unix.Close(c.FD)
+		e.Counters.Shed.Add(1)
+		e.leave()
+	}
+	return len(all)
+}
+
+// cutParked closes what is parked and returns how many that were.
+func (e *Engine) cutParked() int64 {
+	if e.pool == nil {
+		return 0
+	}
+	all := e.pool.Take(e.pool.Len())
+	for _, c := range all {
+		_ = unix.Close(c.FD)
+		e.leave()
+	}
+	return int64(len(all))
+}
