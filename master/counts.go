@@ -3,60 +3,43 @@ package master
 import (
 	"encoding/json"
 
-	"baton/master/internal/message"
 	"baton/master/internal/supervisor"
 	"baton/worker/wire"
 )
 
-// cuts are what deadlines have cut.
-type cuts struct {
-	CutRequests    int64 `json:"cut_requests"`
-	CutConnections int64 `json:"cut_connections"`
-}
-
-// counts outlive the masters that count, in the supervisor's registry.
+// counts outlive the masters that count, in the registry.
 type counts struct {
-	cuts
-	Crashes  int64 `json:"crashes"`
-	Recycled int64 `json:"recycled"`
-	Hung     int64 `json:"hung"`
+	CutRequests    int64 `json:"cut_requests"` // what deadlines have cut
+	CutConnections int64 `json:"cut_connections"`
+	Crashes        int64 `json:"crashes"`
+	Recycled       int64 `json:"recycled"`
+	Hung           int64 `json:"hung"`
 
-	Handed wire.HandoverCounts `json:"handed"` // by workers that have gone
+	Handed wire.HandoverCounts `json:"handed"` // by workers that have exited
 }
 
-// recallCounts takes over what the predecessors have counted.
-func (m *master) recallCounts() {
-	mine := m.counts
-	if it, ok := m.claim(supervisor.EntryStats); ok {
-		var c counts
-		if json.Unmarshal([]byte(it.data), &c) == nil {
-			m.counts = c
-		}
-	}
-	m.counts.Crashes += mine.Crashes
-	m.counts.Recycled += mine.Recycled
-	m.counts.Hung += mine.Hung
-	m.counts.Handed.Add(mine.Handed)
-	m.counts.CutRequests += mine.CutRequests
-	m.counts.CutConnections += mine.CutConnections
-	m.saveCounts()
-}
-
-func (m *master) saveCounts() {
-	if m.phase.isAlone() {
+// count has add change the counts. Before this is the only master they are not in the registry: the predecessor's are.
+func (m *master) count(add func(*counts)) {
+	before := m.counts
+	add(&m.counts)
+	if m.counts != before && m.phase.isAlone() {
 		m.store(supervisor.EntryStats, m.counts, -1)
 	}
 }
 
-func (m *master) countCut(gen int, b wire.Bye) {
-	if b.CutRequests+b.CutConns == 0 && b.Handed == (wire.HandoverCounts{}) {
+// recallCounts adds what the predecessors have counted.
+func (m *master) recallCounts() {
+	e, _ := m.claim(supervisor.EntryStats)
+	var c counts
+	if json.Unmarshal([]byte(e.data), &c) != nil {
 		return
 	}
-	m.counts.Handed.Add(b.Handed)
-	if b.CutRequests+b.CutConns > 0 {
-		_ = m.supervisor.Post(message.Cut{Generation: gen, Requests: b.CutRequests, Connections: b.CutConns})
-	}
-	m.counts.CutRequests += b.CutRequests
-	m.counts.CutConnections += b.CutConns
-	m.saveCounts()
+	m.count(func(sum *counts) {
+		sum.CutRequests += c.CutRequests
+		sum.CutConnections += c.CutConnections
+		sum.Crashes += c.Crashes
+		sum.Recycled += c.Recycled
+		sum.Hung += c.Hung
+		sum.Handed.Add(c.Handed)
+	})
 }

@@ -295,8 +295,7 @@ func TestHang(t *testing.T) {
 		for range 5 {
 			time.Sleep(time.Second)
 			synctest.Wait()
-			w := watching{v.m, t, v.m.hearts[5]}
-			w.beats(well.pid)
+			(&watching{v.m.heartbeats, v.m.procs, t}).beats(well.pid)
 		}
 		v.ready()
 		if !hung.killed.Load() || well.killed.Load() || len(v.living()) != 2 || v.m.counts.Hung != 1 {
@@ -312,7 +311,7 @@ func TestStatusDoesNotWait(t *testing.T) {
 		v.commit()
 		v.say(message.StatusRequest{ID: 9})
 		v.living()[0].says(wire.Stats{ID: 9, State: "serving"})
-		time.Sleep(silence - 1)
+		time.Sleep(statsTimeout - 1)
 		if _, ok := heard[message.StatusAnswer](v); ok {
 			t.Error("it has not waited for the other one")
 		}

@@ -1,25 +1,20 @@
 package master
 
 import (
-	"baton/master/internal/supervisor"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"baton/master/internal/listen"
 	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/step"
-	"baton/master/internal/watch"
+	"baton/master/internal/supervisor"
 	"baton/worker"
 	"baton/worker/logsink"
 	"baton/worker/seqpacket"
@@ -31,67 +26,56 @@ const flushLimit = 200 * time.Millisecond
 
 // master is owned by the goroutine of loop.
 type master struct {
-	opts       Options
-	log        *slog.Logger
-	sink       *logsink.Sink
-	sys        system
-	upg        upgrader
-	supervisor link
-	welcome    message.Welcome
-	inherited  map[string]entry // of the store, until they are used
-	dir        string           // the user's
-	args       []string         // as typed; os.Args are another's while a successor starts
-	attempt    string           // of which reload this process is the successor
+	opts    Options
+	log     *slog.Logger
+	sink    *logsink.Sink
+	welcome message.Welcome
+	loader  loader
+	origin
+	registry
+	reload
+	inbox
 
-	cfg          Config
-	sum          watch.Sum // of the files of cfg
-	gen          int
-	want         int          // slots
-	grown        map[int]bool // slots that are new in this generation, and had no worker yet
-	resized      int64        // requests of the supervisor's that are in want
-	sockets      listen.Set
-	createdPaths []wire.Path // files, by this process
-	payload      int         // memory file
-	balance      int         // the memory in which workers count what they accept
-	tickets      ticketKeys  // none without a TLS listener
-	logFD        int         // log file; -1: standard error
-	files        files
+	phase  phase
+	cause  error         // in phaseFailed
+	stopAt monotime.Time // the deadline of a stop; 0 before one
 
-	procs     map[int]*proc
-	buried    map[int]bool // workers of ours that ended before known: the registry may still name them
-	crashes   plan.Crashes
-	counts    counts
-	recycling plan.Recycling
-	measureAt monotime.Time // the next look at the memory of the workers; 0: never
-	hearts    map[int]int   // the memory files of the heartbeats, by generation
+	cfg     Config
+	gen     int
+	sockets listen.Set
+	payload int        // memory file
+	balance int        // the memory in which workers count what they accept
+	tickets ticketKeys // none without a TLS listener
+	logFD   int        // log file; -1: standard error
+	files   files
+	size
 
-	listenAt monotime.Time // the next look at the heartbeats; 0: nobody is watched
+	pool
+	heartbeats heartbeats
+	crashes    plan.Crashes
+	recycling  plan.Recycling
+	counts     counts
+	told       int // the generation of the oldest worker, as the supervisor was told
+	queries    queries
+	warnings   warnings
+}
 
-	phase     phase
-	cause     error         // in phaseFailed
-	takersBy  monotime.Time // when a restarted master waits no more for its workers to say what they take
-	upgrading string        // the attempt that runs
-	warnings  warnings
-	stopAt    monotime.Time // the deadline of a stop; 0 before one
-
-	stopWatch context.CancelFunc
-
-	loading sync.Mutex // Options.Load is called by one goroutine at a time, and not while os.Args are the successor's
-	queries []*query
-	oldest  int // the generation of the oldest worker, as the supervisor was told
-
-	events   chan func()    // run on the loop
+// inbox is how the loop hears of events.
+type inbox struct {
+	events   chan func()    // the loop calls them
 	children chan os.Signal // one of them may have exited
 	quit     chan struct{}  // closed when the loop has ended
 }
 
-// entry is an entry of the supervisor's registry.
-type entry struct {
-	data string
-	fd   int
+// send has the loop call f, unless it has ended.
+func (i inbox) send(f func()) {
+	select {
+	case i.events <- f:
+	case <-i.quit:
+	}
 }
 
-// runMaster is a master's life.
+// runMaster is a master's life. It returns the exit code.
 func runMaster(opts Options) int {
 	worker.DropSignals()
 	step.At(step.Started)
@@ -112,19 +96,28 @@ func runMaster(opts Options) int {
 }
 
 func newMaster(opts Options, sys system, sink *logsink.Sink) *master {
-	return &master{
-		opts: opts, sys: sys, sink: sink, log: logsink.Logger(sink, "text"), args: os.Args, phase: phasePreparing,
-		inherited: map[string]entry{}, procs: map[int]*proc{},
-		hearts: map[int]int{}, logFD: -1, payload: -1,
-		events: make(chan func()), children: make(chan os.Signal, 1), quit: make(chan struct{}),
+	m := &master{
+		opts: opts, log: logsink.Logger(sink, "text"), sink: sink, phase: phasePreparing, logFD: -1, payload: -1,
+		origin:     origin{args: os.Args},
+		inbox:      inbox{make(chan func()), make(chan os.Signal, 1), make(chan struct{})},
+		heartbeats: heartbeats{files: map[int]int{}},
 	}
+	m.loader.load = opts.Load
+	m.inherited = map[string]entry{}
+	m.failed = func(entry string, err error) { m.log.Error("master: registry", "entry", entry, "error", err) }
+	m.pool = pool{sys: sys, reg: &m.registry, procs: map[int]*proc{}, gonePIDs: map[int]bool{}}
+	return m
 }
 
 // run returns when the process must exit, with an error if it has not become the master.
-func (m *master) run() error {
+func (m *master) run() (err error) {
 	defer close(m.quit)
-	err := m.connect()
-	if err == nil {
+	m.supervisor, m.upg, err = m.sys.hello(message.Hello{Version: m.opts.Version, Attempt: m.attempt})
+	if err != nil {
+		return fmt.Errorf("master: %w", err)
+	}
+	defer m.supervisor.Flush()
+	if m.welcome, err = m.readWelcome(); err == nil {
 		err = m.prepare()
 	}
 	if err == nil {
@@ -135,136 +128,213 @@ func (m *master) run() error {
 	} else {
 		m.end()
 	}
-	if m.supervisor != nil {
-		m.supervisor.Flush()
-	}
 	return err
 }
 
-// send has the loop call f, unless it has ended.
-func (m *master) send(f func()) {
-	select {
-	case m.events <- f:
-	case <-m.quit:
+// loop owns the state, from when this process has started its workers until it must exit. It returns why this process has
+// not become the master.
+func (m *master) loop() error {
+	go m.readSupervisor()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		m.checkReady()
+		next := m.reconcile(monotime.Now())
+		if m.phase.isOver() {
+			return m.cause
+		}
+		if timer.Stop(); next != 0 {
+			timer.Reset(next.Sub(monotime.Now()))
+		}
+		select {
+		case f := <-m.events:
+			f()
+		case <-m.children:
+			m.reap()
+		case <-timer.C:
+		}
 	}
 }
 
-// connect says hello to the supervisor, and reads the store.
-func (m *master) connect() (err error) {
-	m.supervisor, m.upg, err = m.sys.hello(message.Hello{Version: m.opts.Version, Attempt: m.attempt})
-	if err != nil {
-		m.supervisor = nil
-		return fmt.Errorf("master: %w", err)
+// reconcile does what must be done about the workers, and returns when to do so again if nothing happens before.
+func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
+	m.measure(now)
+	if missed := m.heartbeats.check(now, m.procs); missed > 0 {
+		m.log.Warn("master: was not running, every worker gets a full hang_timeout", "for", missed.Round(time.Millisecond))
 	}
-	return m.readWelcome()
+	next = m.carryOut(now)
+	if err := m.shareOut(m.view(now)); err != nil {
+		m.log.Warn("master: share", "error", err)
+	}
+	if len(m.procs) == 0 {
+		m.enter(eventEmpty)
+	}
+	m.tellOldest()
+	return monotime.Earliest(m.checkTickets(next), m.checkQueries(now), m.measureAt, m.heartbeats.next, m.checkSockets(now))
 }
 
-// readWelcome waits for the supervisor's answer and the whole store.
-func (m *master) readWelcome() error {
+// carryOut does what the plan says until it says nothing more: only then does it know of the deadlines of what was done.
+func (m *master) carryOut(now monotime.Time) (next monotime.Time) {
+	for {
+		todo, next := m.plan(now)
+		m.tellTakers() // before a worker drains that somebody may be giving connections to
+		if len(todo) == 0 {
+			return next
+		}
+		for _, a := range todo {
+			m.apply(a)
+		}
+	}
+}
+
+// plan returns what must be done about the workers, and when to ask again. Before COMMIT that is to be READY in time; and
+// a restarted master does nothing before it was told which workers there are.
+func (m *master) plan(now monotime.Time) (todo []plan.Action, next monotime.Time) {
+	switch {
+	case !m.phase.isMaster():
+		p, next := m.view(now).Late()
+		if p != nil {
+			late := fmt.Errorf("worker %d (pid %d): not ready within %v", p.Slot, p.PID, m.cfg.readyTimeout())
+			m.fails(eventUnready, late)
+		}
+		return nil, next
+	case !m.phase.isAlone() && m.welcome.Role == message.RoleRestart:
+		return nil, 0
+	}
+	return m.view(now).Plan()
+}
+
+// view is what a plan is made from.
+func (m *master) view(now monotime.Time) plan.View {
+	v := plan.View{
+		Now: now, Generation: m.gen, Slots: m.want, StopAt: m.stopAt, Reloading: m.upgrading != "" || !m.phase.isAlone(),
+		DrainTimeout: m.cfg.drainTimeout(), ReadyTimeout: m.cfg.readyTimeout(), MaxAge: m.cfg.MaxAge,
+		DrainFrom: m.drainFrom(m.gen), MaxGenerations: m.cfg.maxGenerations(), Crashes: m.crashes, Recycling: m.recycling,
+	}
+	for _, p := range m.procs {
+		v.Workers = append(v.Workers, p.Worker)
+	}
+	return v
+}
+
+// measure looks at the memory of the workers, if there is a limit.
+func (m *master) measure(now monotime.Time) {
+	if m.cfg.MaxMemory == 0 || !m.phase.isMaster() || m.phase.isStopping() {
+		m.measureAt = 0
+	} else if m.pool.measure(m.gen, m.cfg.MaxMemory, now) {
+		m.recycling.MemorySuffices(now)
+	}
+}
+
+func (m *master) tellTakers() {
+	if m.phase.isStopping() {
+		return
+	}
+	if err := m.pool.tellTakers(m.view(monotime.Now())); err != nil {
+		m.log.Warn("master: takers", "error", err)
+	}
+}
+
+// tellOldest tells the supervisor which generation the oldest worker is of: somebody may wait for older ones to be gone.
+func (m *master) tellOldest() {
+	if !m.phase.isAlone() || m.phase.isOver() {
+		return // the predecessor's workers are not known yet, or not ours any more
+	}
+	if oldest := m.oldest(m.gen); oldest != m.told {
+		m.told = oldest
+		_ = m.supervisor.Post(message.Oldest{Generation: oldest})
+	}
+}
+
+// serving tells the supervisor, and through it systemd, that connections are served from now on.
+func (m *master) serving() { _ = m.supervisor.Post(message.Serving{Workers: m.want}) }
+
+// readSupervisor turns what the supervisor says into events.
+func (m *master) readSupervisor() {
 	for {
 		p, err := m.supervisor.Recv()
-		if err != nil {
-			return fmt.Errorf("master: welcome: %w", err)
-		}
-		done, err := m.onWelcome(&p)
-		p.Close()
-		if done || err != nil {
-			return err
+		switch {
+		case errors.Is(err, seqpacket.ErrCut):
+			m.send(func() { m.outOfFiles(err) })
+		case err != nil:
+			m.send(m.onHungUp)
+			return
+		default:
+			m.send(func() { m.onSupervisor(&p) })
 		}
 	}
 }
 
-func (m *master) onWelcome(p *seqpacket.Packet) (done bool, err error) {
-	if err := p.Frame.Check(); err != nil {
-		return true, err
-	}
-	switch p.Frame.T {
-	case message.Welcome{}.Kind():
-		err = p.Frame.Into(&m.welcome)
-	case message.Refused{}.Kind():
-		var r message.Refused
-		err = errors.Join(p.Frame.Into(&r), fmt.Errorf("master: the supervisor refused: %s", r.Error))
-	case message.Item{}.Kind():
-		m.addInherited(p)
-	case message.End{}.Kind():
-		return true, nil
-	}
-	return false, err
+// handlers are those of the supervisor's messages. A message that is not there is dropped: it may be a newer release's.
+var handlers = map[string]func(*master, *seqpacket.Packet) error{
+	message.Committed{}.Kind():        on((*master).onCommitted),
+	message.Refused{}.Kind():          on((*master).onRefused),
+	message.Superseded{}.Kind():       on((*master).onSuperseded),
+	message.TakeoverComplete{}.Kind(): on((*master).onTakeoverComplete),
+	message.Item{}.Kind():             func(m *master, p *seqpacket.Packet) error { return m.addInherited(p) },
+	message.End{}.Kind():              on((*master).onEnd),
+	message.Stop{}.Kind():             on((*master).onStop),
+	message.Reload{}.Kind():           on((*master).onReload),
+	message.Resize{}.Kind():           on((*master).onResize),
+	message.Reopen{}.Kind():           on((*master).onReopen),
+	message.Compare{}.Kind():          on((*master).onCompare),
+	message.StatusRequest{}.Kind():    on((*master).onStatusRequest),
+	message.Exited{}.Kind():           on((*master).onExited),
 }
 
-func (m *master) addInherited(p *seqpacket.Packet) {
-	var it message.Item
-	if err := p.Frame.Into(&it); err != nil {
-		m.log.Error("master: registry", "error", err)
+// on makes a handler of a method.
+func on[M wire.Message](do func(*master, M)) func(*master, *seqpacket.Packet) error {
+	return func(m *master, p *seqpacket.Packet) error {
+		return wire.On(p.Frame, func(msg M) { do(m, msg) })
+	}
+}
+
+func (m *master) onSupervisor(p *seqpacket.Packet) {
+	defer p.Close()
+	handle := handlers[p.Frame.T]
+	if handle == nil {
 		return
 	}
-	fd := -1
-	if it.HasFD {
-		fd = p.TakeFD()
-	}
-	if old, ok := m.inherited[it.Name]; ok && old.fd >= 0 {
-		_ = unix.Close(old.fd)
-	}
-	m.inherited[it.Name] = entry{data: it.Data, fd: fd}
-}
-
-// claim gives an entry to the caller; fd is -1 where there is none.
-func (m *master) claim(name string) (entry, bool) {
-	it, ok := m.inherited[name]
-	delete(m.inherited, name)
-	if !ok {
-		it.fd = -1
-	}
-	return it, ok
-}
-
-// store puts an entry into the supervisor's registry: v as a line of JSON unless it is a string, and a duplicate of fd unless
-// that is -1.
-func (m *master) store(name string, v any, fd int) { m.put(message.Put{Name: name}, v, fd) }
-
-func (m *master) put(p message.Put, v any, fd int) {
-	if m.phase == phaseOrphaned {
-		return // nobody keeps anything any more
-	}
-	m.createdPaths = append(m.createdPaths, p.Unlink, p.Undo)
-	if s, ok := v.(string); ok {
-		p.Data = s
-	} else if b, err := wire.Marshal(v); err == nil {
-		p.Data = string(b)
-	}
-	var err error
-	if fd >= 0 {
-		err = m.supervisor.Post(p, fd)
-	} else {
-		err = m.supervisor.Post(p)
-	}
-	if err != nil {
-		m.log.Error("master: registry", "entry", p.Name, "error", err)
+	if err := handle(m, p); err != nil {
+		m.log.Error("master: message of the supervisor", "kind", p.Frame.T, "error", err)
 	}
 }
 
-// giveUp ends a master that has not taken over.
+func (m *master) onReopen(message.Reopen) {
+	m.reopenLog()
+	_ = m.supervisor.Post(message.Reopened{})
+}
+
+func (m *master) onStatusRequest(r message.StatusRequest) { m.queries.ask(r.ID, m.procs) }
+
+// giveUp ends a process that has not become the master.
 func (m *master) giveUp(err error) {
-	m.abandon()
-	if m.supervisor == nil {
-		return
-	}
+	m.killOwn()
 	if m.supervisor.HungUp() { // otherwise the supervisor removes them
 		m.removePaths()
 	}
 	_ = m.supervisor.Post(message.Fail{Error: m.opts.reason(err), Code: exitCode(err)})
 }
 
-// abandon ends the workers of a master that gives up. They have accepted nothing.
-func (m *master) abandon() {
+// end is the last act of a process that was the master. A superseded one reads nothing more from its workers, so that its
+// successor misses nothing, and says so: the exit itself may take much longer, for the kernel waits when a change
+// notification is closed.
+func (m *master) end() {
+	if m.phase == phaseStopped {
+		if m.supervisor.HungUp() { // otherwise the supervisor removes them
+			m.removePaths()
+		}
+		return
+	}
 	for _, p := range m.procs {
-		if p.own {
-			m.sys.kill(p.PID)
+		if !p.eof {
+			p.conn.StopReading()
 		}
 	}
 	for _, p := range m.procs {
-		if p.own {
-			m.sys.wait(p.PID, 0)
+		for !p.eof {
+			(<-m.events)()
 		}
 	}
+	_ = m.supervisor.Post(message.Leaving{})
 }

@@ -1,10 +1,8 @@
 package master
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -12,7 +10,6 @@ import (
 	"baton/master/internal/spawn"
 	"baton/master/internal/step"
 	"baton/master/internal/supervisor"
-	"baton/master/internal/watch"
 	"baton/worker"
 	workersock "baton/worker/sock"
 	"baton/worker/wire"
@@ -20,9 +17,8 @@ import (
 
 // Entries of the registry that only masters look at.
 const (
-	entryConfig = "config" // the config of the last COMMIT, and the sum of its files
-	entryPID    = "pidfile"
-
+	entryConfig  = "config" // the config of the last COMMIT, and the sum of its files
+	entryPID     = "pidfile"
 	entryBalance = "balance"
 )
 
@@ -45,14 +41,22 @@ type storedConfig struct {
 }
 
 // prepare does everything that can fail, and nothing that anybody notices. What it puts into the registry is staged.
-func (m *master) prepare() error {
+func (m *master) prepare() (err error) {
 	m.gen = m.welcome.Generation
 	worker.SetTitle(worker.RoleMaster, m.gen)
 	step.At(step.Welcomed)
 	if m.welcome.Role == message.RoleRestart {
-		return m.prepareRestart()
+		if err := m.recallConfig(); err != nil {
+			return fmt.Errorf("master: restart: %w", err)
+		}
+		m.chooseCount()
+		return m.openAll()
 	}
-	if err := m.load(); err != nil {
+	if m.cfg, err = m.loader.settled(m.origin); err != nil {
+		return err
+	}
+	m.chooseCount()
+	if err := m.supervisor.Post(m.cfg.timeouts()); err != nil {
 		return err
 	}
 	step.At(step.Loaded)
@@ -69,101 +73,63 @@ func (m *master) prepare() error {
 	return nil
 }
 
-// prepareRestart: the workers serve, nothing is to be started.
-func (m *master) prepareRestart() error {
-	it, ok := m.inherited[entryConfig]
+// recallConfig takes the config of the last COMMIT from the registry.
+func (m *master) recallConfig() error {
+	e, ok := m.inherited[entryConfig]
 	if !ok {
-		return fmt.Errorf("master: restart: the registry has no config")
+		return fmt.Errorf("the registry has no config")
 	}
-	b, err := spawn.ReadMemory(it.fd)
+	b, err := spawn.ReadMemory(e.fd)
 	if err != nil {
-		return fmt.Errorf("master: restart: %w", err)
-	}
-	var sc storedConfig
-	if err := wire.Unmarshal(b, &sc); err != nil {
-		return fmt.Errorf("master: restart: config: %w", err)
-	}
-	m.cfg = sc.Config
-	copy(m.sum[:], sc.Sum)
-	m.sockets.Resolved = sc.Resolved
-	m.chooseCount()
-	return m.openAll()
-}
-
-// load reads the configuration, and the files once more if they have changed meanwhile.
-func (m *master) load() error {
-	for range 5 {
-		cfg, err := m.loadConfig(context.Background())
-		if err != nil {
-			return err
-		}
-		if len(cfg.Listen) == 0 {
-			return errNoListener
-		}
-		if err := cfg.check(); err != nil {
-			return err
-		}
-		m.cfg = cfg
-		if len(cfg.Watch) == 0 {
-			break
-		}
-		m.sum, err = watch.Read(cfg.Watch)
-		if err != nil {
-			continue
-		}
-		if again, err := m.loadConfig(context.Background()); err == nil && sameJSON(again, cfg) {
-			break
-		}
-	}
-	if err := m.cfg.User.MayStart(); err != nil {
 		return err
 	}
-	m.chooseCount()
-	return m.supervisor.Post(m.timeouts())
+	var stored storedConfig
+	if err := wire.Unmarshal(b, &stored); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	m.cfg, m.sockets.Resolved = stored.Config, stored.Resolved
+	copy(m.loader.sum[:], stored.Sum)
+	return nil
 }
 
-func sameJSON(a, b any) bool {
-	x, err1 := wire.Marshal(a)
-	y, err2 := wire.Marshal(b)
-	return err1 == nil && err2 == nil && string(x) == string(y)
-}
-
-func (m *master) timeouts() message.Preparing {
+func (c *Config) timeouts() message.Preparing {
 	return message.Preparing{
-		ReadyTimeout: int64(m.cfg.readyTimeout()), StopTimeout: int64(m.cfg.stopTimeout()), DrainTimeout: int64(m.cfg.drainTimeout()),
+		ReadyTimeout: int64(c.readyTimeout()), StopTimeout: int64(c.stopTimeout()), DrainTimeout: int64(c.drainTimeout()),
 	}
 }
 
 // chooseCount keeps what somebody has asked for with resize, until the config says another number.
 func (m *master) chooseCount() {
 	m.want = m.cfg.workers()
-	var sc message.Slots
-	if it, ok := m.inherited[supervisor.EntryCount]; ok && json.Unmarshal([]byte(it.data), &sc) == nil && sc.Config == m.cfg.workers() {
-		m.want = sc.Count
+	var s message.Slots
+	e, ok := m.inherited[supervisor.EntryCount]
+	if ok && json.Unmarshal([]byte(e.data), &s) == nil && s.Config == m.cfg.workers() {
+		m.want = s.Count
 	}
 }
 
-// openAll opens what the configuration names: the log, the control socket, the listeners, the memory file for the workers.
-func (m *master) openAll() error {
+// openAll opens what the configuration names: the log, the control socket, the listeners; and what workers share.
+func (m *master) openAll() (err error) {
 	for _, open := range []func() error{
-		m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openBalance, m.openTickets, m.openHeart,
+		m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openBalance, m.openTickets,
 	} {
 		if err := open(); err != nil {
 			return err
 		}
 	}
-	fd, err := spawn.Memory("payload", m.cfg.Payload)
-	if err != nil {
-		return err
+	if m.cfg.HangTimeout > 0 {
+		if err := m.heartbeats.open(&m.registry, m.gen); err != nil {
+			return err
+		}
 	}
-	m.payload = fd
-	return nil
+	m.payload, err = spawn.Memory("payload", m.cfg.Payload)
+	return err
 }
 
 // openBalance takes the memory in which the workers of all generations count what they accept, or makes it.
 func (m *master) openBalance() (err error) {
-	if it, ok := m.claim(entryBalance); ok && it.fd >= 0 {
-		m.balance = it.fd
+	if e, _ := m.claim(entryBalance); e.fd >= 0 {
+		m.balance = e.fd
 		return nil
 	}
 	if m.balance, err = workersock.NewBalance(MaxWorkers); err == nil {
@@ -172,17 +138,24 @@ func (m *master) openBalance() (err error) {
 	return err
 }
 
-// path is p as the user meant it, from where the user was.
-func (m *master) path(p string) string {
-	if filepath.IsAbs(p) {
-		return filepath.Clean(p)
+// stage puts into the registry what a master that takes our place would need: the executable and the config as bytes.
+func (m *master) stage() error {
+	if m.welcome.Role == message.RoleRestart {
+		return m.supervisor.Post(m.cfg.timeouts())
 	}
-	return filepath.Join(m.dir, p)
-}
+	exe, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("executable: %w", err)
+	}
+	m.store(supervisor.EntryExe, m.opts.Version, exe)
+	_ = unix.Close(exe)
 
-// discard closes an inherited entry that is not used.
-func (m *master) discard(name string) {
-	if it, ok := m.claim(name); ok && it.fd >= 0 {
-		_ = unix.Close(it.fd)
+	b, err := wire.Marshal(storedConfig{Config: m.cfg, Sum: m.loader.sum[:], Resolved: m.sockets.Resolved})
+	if err == nil {
+		err = m.storeMemory(entryConfig, b)
 	}
+	if err == nil && m.want == m.cfg.workers() {
+		m.putCount(message.Put{Resized: m.resized})
+	}
+	return err
 }

@@ -7,12 +7,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/message"
+	"baton/master/internal/supervisor"
 )
+
+// size is how many slots there are.
+type size struct {
+	want    int
+	grown   map[int]bool // the slots that are new in this generation, and have had no worker yet
+	resized int64        // the last of the supervisor's requests that is in want
+}
 
 // onResize obeys the supervisor, and answers with the number of slots that there are then.
 func (m *master) onResize(r message.Resize) {
 	n := r.Workers
-	if n == 0 { // TTIN or TTOU, whom nobody would tell that there is a limit
+	if n == 0 { // TTIN or TTOU, and nobody to be told that there is a limit
 		n = min(max(m.want+r.Delta, 1), MaxWorkers)
 	}
 	answer := message.Put{Resized: r.Seq}
@@ -22,6 +30,12 @@ func (m *master) onResize(r message.Resize) {
 	}
 	m.resized = max(m.resized, r.Seq)
 	m.putCount(answer)
+}
+
+// putCount stores the number of slots.
+func (m *master) putCount(p message.Put) {
+	p.Name = supervisor.EntryCount
+	m.put(p, message.Slots{Count: m.want, Config: m.cfg.workers()}, -1)
 }
 
 // resize changes the number of slots of the current generation. It holds until the config says another number. After an

@@ -1,10 +1,8 @@
 package master
 
 import (
-	"log/slog"
 	"testing"
 
-	"baton/worker/logsink"
 	"baton/worker/seqpacket"
 )
 
@@ -22,12 +20,8 @@ func fakeMaster(t *testing.T, cfg Config) (m *master) {
 		}
 		t.Cleanup(func() { _ = ends[i].Close() })
 	}
-	m = &master{
-		cfg: cfg, gen: 1, want: cfg.Workers, phase: phaseCurrent, supervisor: ends[0], log: slog.New(slog.DiscardHandler),
-		sink:      logsink.New(2),
-		inherited: map[string]entry{}, procs: map[int]*proc{},
-		dir: t.TempDir(),
-	}
+	m = newMaster(Options{}, nil, nowhere)
+	m.cfg, m.gen, m.want, m.phase, m.supervisor, m.dir = cfg, 1, cfg.Workers, phaseCurrent, ends[0], t.TempDir()
 	t.Cleanup(m.sockets.Close)
 	return m
 }

@@ -11,6 +11,7 @@ import (
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/step"
+	"baton/master/internal/supervisor"
 )
 
 // phase is how far this process has come in being the master. The table [takeover] says what leads from one to another.
@@ -138,10 +139,7 @@ func (m *master) onCommitted(c message.Committed) {
 	}
 	m.sockets.Listen()
 	m.writePIDFile()
-	todo, _ := m.plan(monotime.Now())
-	for _, a := range todo {
-		m.apply(a)
-	}
+	m.carryOut(monotime.Now())
 	m.serving()
 	step.At(step.Granted)
 	m.upg.Ready()
@@ -155,21 +153,29 @@ func (m *master) onCommitted(c message.Committed) {
 	}
 }
 
+// onSuperseded: the successor is the master.
+func (m *master) onSuperseded(message.Superseded) { m.enter(eventSuperseded) }
+
 func (m *master) onRefused(r message.Refused) {
 	m.fails(eventRefused, errors.New("master: COMMIT refused: "+r.Error))
 }
 
-// onComplete: no predecessor is left. Its workers are ours, and drain.
-func (m *master) onComplete() {
+// onTakeoverComplete: no predecessor is left. Its workers follow, as they are now.
+func (m *master) onTakeoverComplete(message.TakeoverComplete) { m.discardWorkers() }
+
+// onEnd: all workers were told. They are ours, and drain.
+func (m *master) onEnd(message.End) {
 	if !m.enter(eventComplete) {
 		return
 	}
 	m.adoptAll()
 	m.recallCounts()
-	m.dropHearts()
+	m.dropHeartbeats()
 	if m.phase == phaseCurrent {
 		m.serveSockets()
-		m.startWatch()
+		m.loader.watch(m.cfg.Watch, m.log, func() {
+			_ = m.supervisor.Post(message.ReloadRequest{Source: message.SourceWatch})
+		})
 		m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
 	}
 	if m.welcome.Role == message.RoleRestart {
@@ -177,6 +183,30 @@ func (m *master) onComplete() {
 		m.takersBy = monotime.Now().Add(takersWait)
 	}
 	step.At(step.Alone)
+}
+
+// adoptAll takes over the workers of the registry that are not ours.
+func (m *master) adoptAll() {
+	for name := range m.inherited {
+		pid := supervisor.WorkerPID(name)
+		if pid == 0 {
+			continue
+		}
+		e, _ := m.claim(name)
+		if m.procs[pid] != nil || m.gonePIDs[pid] || e.fd < 0 {
+			_ = unix.Close(e.fd)
+			continue
+		}
+		p, err := m.adopt(pid, e.data, e.fd, m.gen)
+		if p != nil {
+			err = errors.Join(err, m.heartbeats.find(&m.registry, p))
+			go m.readWorker(p)
+		}
+		if err != nil {
+			m.log.Error("master: adopt", "pid", pid, "error", err)
+		}
+	}
+	m.forgetReplaced()
 }
 
 // onStop drains everything, up to the deadline that the supervisor has set.
@@ -194,9 +224,7 @@ func (m *master) stop(deadline monotime.Time) {
 		return
 	}
 	m.stopAt = deadline
-	if m.stopWatch != nil {
-		m.stopWatch()
-	}
+	m.loader.unwatch()
 	m.sockets.Close()
 }
 
@@ -207,10 +235,13 @@ func (m *master) onHungUp() {
 	if m.fails(eventHungUp, errors.New("master: the supervisor is gone")) || !m.enter(eventHungUp) {
 		return
 	}
+	m.lost = true
 	if !was.isAlone() { // the predecessor is about to go, or has gone: which workers it had was last told with the welcome
 		m.adoptAll()
 	}
-	m.trackAdopted()
+	for _, p := range m.trackAdopted() {
+		m.gone(p)
+	}
 	m.removePaths()
 	if !was.isStopping() {
 		m.log.Error("master: the supervisor is gone, stopping everything")

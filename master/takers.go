@@ -1,6 +1,7 @@
 package master
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -24,57 +25,55 @@ type takes struct {
 // that does not run says nothing.
 const takersWait = time.Second
 
-// drainFrom is when workers may be told to drain, see [plan.View].
-func (m *master) drainFrom() monotime.Time {
-	for _, p := range m.procs {
-		if p.Generation == m.gen && p.State != plan.Draining && !p.takes.said {
-			return m.takersBy
-		}
-	}
-	return 0
-}
-
 // onTakes notes what a worker takes.
-func (m *master) onTakes(p *proc, packet *seqpacket.Packet) {
-	m.notTaking(p)
+func (p *proc) onTakes(packet *seqpacket.Packet) error {
+	p.stopTaking()
 	p.takes.said = true
-	if packet.Frame.Into(&p.takes.Takes) != nil || len(packet.FDs) == 0 {
-		return
+	if err := packet.Frame.Into(&p.takes.Takes); err != nil || len(packet.FDs) == 0 {
+		return err
 	}
 	p.takes.fd, p.Taker = packet.TakeFD(), true
+	return nil
 }
 
-func (m *master) notTaking(p *proc) {
+func (p *proc) stopTaking() {
 	if p.Taker {
 		_ = unix.Close(p.takes.fd)
 	}
 	p.Taker, p.takes = false, takes{}
 }
 
+// drainFrom is when workers may be told to drain, see [plan.View].
+func (w *pool) drainFrom(gen int) monotime.Time {
+	for _, p := range w.procs {
+		if p.Generation == gen && p.State != plan.Draining && !p.takes.said {
+			return w.takersBy
+		}
+	}
+	return 0
+}
+
 // tellTakers says to every worker that drains who takes its connections, if that is news. Until a restarted master
 // knows of somebody, what its predecessor has said holds.
-func (m *master) tellTakers() {
-	if m.phase.isStopping() {
-		return
-	}
-	v := m.snapshot(monotime.Now())
-	for _, p := range m.procs {
+func (w *pool) tellTakers(v plan.View) (err error) {
+	for _, p := range w.procs {
 		if p.State != plan.Draining || p.eof {
 			continue
 		}
 		pids := v.Takers(p.Worker)
 		if news := fmt.Sprint(pids); news != p.told && (len(pids) > 0 || p.told != "") {
 			p.told = news
-			m.tellTakersTo(p, pids)
+			err = errors.Join(err, w.tellTakersTo(p, pids))
 		}
 	}
+	return err
 }
 
-func (m *master) tellTakersTo(p *proc, pids []int) {
+func (w *pool) tellTakersTo(p *proc, pids []int) error {
 	t := wire.Takers{PIDs: pids}
 	var fds []int
 	for _, pid := range pids {
-		q := m.procs[pid]
+		q := w.procs[pid]
 		i := slices.IndexFunc(t.Sets, func(keys wire.KeySet) bool { return slices.Equal(keys, q.takes.Keys) })
 		if i < 0 {
 			i = len(t.Sets)
@@ -84,20 +83,21 @@ func (m *master) tellTakersTo(p *proc, pids []int) {
 		fds = append(fds, q.takes.fd)
 	}
 	if err := p.conn.Post(t, fds...); err != nil {
-		m.log.Warn("master: takers", "pid", p.PID, "error", err)
+		return fmt.Errorf("worker %d (pid %d): takers: %w", p.Slot, p.PID, err)
 	}
+	return nil
 }
 
 // shareOut gives connections to workers of new slots. They get their share once: a worker that is started in their
 // place after a crash gets none, or one that crashes again and again would take others' connections with it.
-func (m *master) shareOut() {
-	shares, to := m.snapshot(monotime.Now()).Shares()
+func (w *pool) shareOut(v plan.View) (err error) {
+	shares, to := v.Shares()
 	for _, s := range shares {
-		p := m.procs[s.PID]
-		m.tellTakersTo(p, s.Takers)
-		_ = p.conn.Post(wire.Share{Part: s.Part, Of: s.Of})
+		p := w.procs[s.PID]
+		err = errors.Join(err, w.tellTakersTo(p, s.Takers), p.conn.Post(wire.Share{Part: s.Part, Of: s.Of}))
 	}
 	for _, pid := range to {
-		m.procs[pid].Grown = false
+		w.procs[pid].Grown = false
 	}
+	return err
 }

@@ -150,6 +150,21 @@ func (v View) Plan() (todo []Action, next monotime.Time) {
 	return d.todo, d.next
 }
 
+// Late returns a worker that was not READY in time, if there is one, and otherwise when to look again.
+func (v View) Late() (late *Worker, next monotime.Time) {
+	for _, p := range v.Workers {
+		if p.State != Starting {
+			continue
+		}
+		end := p.Started.Add(v.ReadyTimeout)
+		if end <= v.Now {
+			return &p, 0
+		}
+		next = monotime.Earliest(next, end)
+	}
+	return nil, next
+}
+
 type decision struct {
 	View
 	todo []Action

@@ -138,7 +138,7 @@ func TestMaxGenerations(t *testing.T) {
 	}
 	b.AwaitStatus("the cuts to be counted", func(st mastertest.Status) bool {
 		// One that does not end within a second behind its deadline is killed, and says nothing.
-		silent := strings.Count(b.Log(), "worker ended without a word")
+		silent := strings.Count(b.Log(), "worker exited without reporting")
 		return st.CutRequests == int64(reloads-limit-silent) && st.CutConnections == st.CutRequests
 	})
 	for _, what := range []string{"too many generations drain, cutting the oldest", "worker: drain deadline cut"} {

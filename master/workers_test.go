@@ -1,13 +1,22 @@
 package master
 
 import (
-	"log/slog"
 	"slices"
 	"testing"
 
 	"baton/master/internal/message"
 	"baton/master/internal/plan"
 )
+
+// masterOf is one of generation 5, that has workers and nobody to talk to.
+func masterOf(p phase, slots int, workers ...*proc) *master {
+	m := newMaster(Options{}, nil, nowhere)
+	m.gen, m.phase, m.want = 5, p, slots
+	for _, w := range workers {
+		m.procs[w.PID] = w
+	}
+	return m
+}
 
 // TestAdopted: what a master makes of another one's worker.
 func TestAdopted(t *testing.T) {
@@ -50,10 +59,7 @@ func TestGone(t *testing.T) {
 		{"before COMMIT", plan.Worker{Generation: 5, Slot: 1, PID: 50}, phasePreparing, 0, 0, "worker 1 (pid 50): ended before it was ready: late, exit status 3"},
 	} {
 		p := &proc{Worker: tt.p, why: "late", status: 3 << 8}
-		m := &master{
-			gen: 5, want: 2, log: slog.New(slog.DiscardHandler), procs: map[int]*proc{tt.p.PID: p},
-			phase: tt.phase,
-		}
+		m := masterOf(tt.phase, 2, p)
 		m.gone(p)
 		m.gone(p) // that was all
 		if m.counts.Crashes != tt.crashes || m.crashes.Count(1) != tt.inSlot || len(m.procs) != 0 {
@@ -71,9 +77,7 @@ func TestGoneAfterADrain(t *testing.T) {
 	t.Parallel()
 	for gen, stops := range map[int]bool{4: false, 5: true} {
 		p := &proc{Worker: plan.Worker{PID: 50, Generation: gen, State: plan.Serving}, bye: true}
-		m := &master{
-			gen: 5, want: 2, log: slog.New(slog.DiscardHandler), procs: map[int]*proc{50: p}, phase: phaseCommitted,
-		}
+		m := masterOf(phaseCommitted, 2, p)
 		m.gone(p)
 		if m.phase.isStopping() != stops || m.counts.Crashes != 0 || len(m.procs) != 0 {
 			t.Errorf("generation %d: stopping %t, %d crashes", gen, m.phase.isStopping(), m.counts.Crashes)
@@ -98,10 +102,10 @@ func TestServingSlots(t *testing.T) {
 		{"one of another generation", []*proc{serving(0), {Worker: plan.Worker{Generation: 4, Slot: 1, State: plan.Serving}}}, nil, 1},
 		{"one that drains", []*proc{serving(0), {Worker: plan.Worker{Generation: 5, Slot: 1, State: plan.Draining}}}, nil, 1},
 	} {
-		m := &master{gen: 5, want: 3, procs: map[int]*proc{}}
 		for pid, p := range tt.procs {
-			m.procs[pid] = p
+			p.PID = pid
 		}
+		m := masterOf(phaseCurrent, 3, tt.procs...)
 		for _, slot := range tt.crashed {
 			m.crashes.Add(slot, 3, 0, "", now)
 		}

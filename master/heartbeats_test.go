@@ -2,7 +2,6 @@ package master
 
 import (
 	"encoding/binary"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -18,40 +17,41 @@ const (
 	sec = monotime.Time(time.Second)
 )
 
-// watching is a master that watches workers, whose hearts the test is.
+// watching watches workers, whose hearts the test is.
 type watching struct {
-	*master
-	t  *testing.T
-	fd int
+	heartbeats
+	procs map[int]*proc
+	t     *testing.T
 }
 
-func watchWorkers(t *testing.T, timeouts ...time.Duration) watching {
+func watchWorkers(t *testing.T, timeouts ...time.Duration) *watching {
 	t.Helper()
 	fd, err := unix.MemfdCreate("heart", unix.MFD_CLOEXEC)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Close(fd) })
-	m := &master{gen: 5, procs: map[int]*proc{}, hearts: map[int]int{5: fd}, log: slog.New(slog.DiscardHandler)}
+	w := &watching{heartbeats{files: map[int]int{5: fd}}, map[int]*proc{}, t}
 	for i, timeout := range timeouts {
-		m.cfg.HangTimeout = timeout
 		p := &proc{Worker: plan.Worker{PID: i + 1, Generation: 5, State: plan.Serving}}
-		m.assignHeartbeat(p)
-		m.procs[p.PID] = p
+		w.assign(p, timeout, w.procs)
+		w.procs[p.PID] = p
 	}
-	return watching{m, t, fd}
+	return w
 }
 
-func (w watching) beats(pid int) {
+func (w *watching) look(at monotime.Time) { w.check(at, w.procs) }
+
+func (w *watching) beats(pid int) {
 	w.t.Helper()
-	var b [cell]byte
+	var b [beatSize]byte
 	binary.NativeEndian.PutUint64(b[:], w.procs[pid].beat+1)
-	if _, err := unix.Pwrite(w.fd, b[:], w.procs[pid].record.Heart); err != nil {
+	if _, err := unix.Pwrite(w.files[5], b[:], w.procs[pid].record.Heart); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w watching) wantSilent(pid int, d time.Duration, at monotime.Time) {
+func (w *watching) wantSilent(pid int, d time.Duration, at monotime.Time) {
 	w.t.Helper()
 	if got := time.Duration(at - w.procs[pid].LastBeat); got != d {
 		w.t.Errorf("worker %d has been silent for %v, want %v", pid, got, d)
@@ -66,9 +66,9 @@ func TestListen(t *testing.T) {
 		if i >= 5 {
 			w.beats(1)
 		}
-		w.checkHeartbeats(at)
-		if w.listenAt != at+sec {
-			t.Errorf("the next look is in %v", time.Duration(w.listenAt-at))
+		w.look(at)
+		if w.next != at+sec {
+			t.Errorf("the next look is in %v", time.Duration(w.next-at))
 		}
 		at += sec
 	}
@@ -77,29 +77,29 @@ func TestListen(t *testing.T) {
 	w.wantSilent(2, 19*time.Second, at)
 
 	// A look that is a little late is nobody's fault either.
-	w.checkHeartbeats(at + 2*sec - 1)
+	w.look(at + 2*sec - 1)
 	w.wantSilent(1, 2*time.Second-1, at+2*sec-1)
 	w.wantSilent(2, 21*time.Second-1, at+2*sec-1)
 
 	// The master itself did not run: everybody has a full timeout from now on.
 	at += 10 * sec
-	w.checkHeartbeats(at)
+	w.look(at)
 	w.wantSilent(1, 0, at)
 	w.wantSilent(2, 0, at)
-	w.checkHeartbeats(at + sec)
+	w.look(at + sec)
 	w.wantSilent(2, time.Second, at+sec)
 }
 
 func TestListenToNobody(t *testing.T) {
 	t.Parallel()
 	w := watchWorkers(t, 0, 0)
-	if w.checkHeartbeats(now); w.listenAt != 0 {
-		t.Errorf("the next look is in %v", time.Duration(w.listenAt-now))
+	if w.look(now); w.next != 0 {
+		t.Errorf("the next look is in %v", time.Duration(w.next-now))
 	}
 	w = watchWorkers(t, time.Second)
 	w.procs[1].State = plan.Ready // is watched from GO on
-	w.checkHeartbeats(now)
-	w.checkHeartbeats(now + sec/4)
+	w.look(now)
+	w.look(now + sec/4)
 	w.wantSilent(1, 0, now+sec/4)
 }
 
@@ -110,7 +110,7 @@ func TestHeartsHavePlacesOfTheirOwn(t *testing.T) {
 	w.procs[9] = &proc{Worker: plan.Worker{PID: 9, Generation: 4}, record: message.WorkerRecord{Heart: 24, HangTimeout: 1}} // in another file
 	for pid := 10; pid < 14; pid++ {
 		p := &proc{Worker: plan.Worker{PID: pid, Generation: 5}}
-		w.assignHeartbeat(p)
+		w.assign(p, time.Second, w.procs)
 		w.procs[pid] = p
 	}
 	places := map[int64]int{}
@@ -119,7 +119,7 @@ func TestHeartsHavePlacesOfTheirOwn(t *testing.T) {
 			t.Errorf("workers %d and %d are both at %d", pid, other, p.record.Heart)
 		}
 		places[p.record.Heart] = pid
-		if p.record.Heart > 6*cell {
+		if p.record.Heart > 6*beatSize {
 			t.Errorf("worker %d is at %d, and there is room before", pid, p.record.Heart)
 		}
 	}
