@@ -1,11 +1,12 @@
 package master
 
 import (
-	"baton/master/internal/message"
 	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"baton/master/internal/message"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +32,7 @@ func TestFailsBeforeCommit(t *testing.T) {
 			if v.ended() {
 				v.t.Error("it was not given its time")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 		}, "worker 0 (pid 4194304): not ready within 10s"},
 		{"the sponsor has died", func(v *virtual) {
 			v.ready()
@@ -134,7 +135,7 @@ func TestDrainDeadline(t *testing.T) {
 		if k, ok := heard[message.Kill](v); ok {
 			t.Errorf("%+v was asked for too early", k)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if k, ok := heard[message.Kill](v); !ok || k.PID != old.pid {
 			t.Errorf("after the deadline: %+v", k)
 		}
@@ -254,7 +255,7 @@ func TestSupervisorDiesWithOldWorkers(t *testing.T) {
 		if v.ended() || old.killed.Load() {
 			t.Errorf("before the deadline: ended %t, killed %t", v.ended(), old.killed.Load())
 		}
-		if time.Sleep(1); !v.ended() || !old.killed.Load() {
+		if time.Sleep(time.Nanosecond); !v.ended() || !old.killed.Load() {
 			t.Errorf("after the deadline: ended %t, killed %t", v.ended(), old.killed.Load())
 		}
 	})
@@ -315,7 +316,7 @@ func TestStatusDoesNotWait(t *testing.T) {
 		if _, ok := heard[message.StatusAnswer](v); ok {
 			t.Error("it has not waited for the other one")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if a, ok := heard[message.StatusAnswer](v); !ok || a.ID != 9 {
 			t.Errorf("%+v", a)
 		}

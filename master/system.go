@@ -1,9 +1,9 @@
 package master
 
 import (
-	"baton/master/internal/message"
 	"fmt"
-	"os"
+
+	"baton/master/internal/message"
 
 	"golang.org/x/sys/unix"
 
@@ -118,6 +118,3 @@ func (linux) kill(pid int) { _ = unix.Kill(pid, unix.SIGKILL) }
 func (linux) handle(pid int) (pidfd int, err error) { return unix.PidfdOpen(pid, 0) }
 
 func (linux) killHandle(pidfd int) { _ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) }
-
-// dieUnheard ends this process as a crash would.
-func dieUnheard() { _ = unix.Kill(os.Getpid(), unix.SIGKILL) }

@@ -1,12 +1,13 @@
 package master
 
 import (
-	"baton/master/internal/message"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"baton/master/internal/message"
 
 	"baton/master/internal/monotime"
 	"baton/worker/wire"

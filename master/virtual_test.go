@@ -1,7 +1,6 @@
 package master
 
 import (
-	"baton/master/internal/message"
 	"context"
 	"io"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"baton/master/internal/message"
 
 	"golang.org/x/sys/unix"
 
