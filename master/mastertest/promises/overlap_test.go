@@ -118,7 +118,7 @@ func TestSameAddressTwice(t *testing.T) {
 
 // TestPortTakenAfterBind: somebody else listens on a new address in the moment between bind and listen. That costs this
 // listener alone, the reload says so, and it is served as soon as the other one has gone; a worker that was started
-// meanwhile, and one of a restarted master, wait as well.
+// meanwhile, one of a new slot, and one of a restarted master, wait as well.
 func TestPortTakenAfterBind(t *testing.T) {
 	for name, socket := range map[string]string{"one socket": "", "a socket for each worker": "reuse_port = true"} {
 		t.Run(name, func(t *testing.T) {
@@ -159,6 +159,8 @@ func TestPortTakenAfterBind(t *testing.T) {
 					t.Errorf("%+v", st)
 				}
 			}
+			serveOthers()
+			resize(t, b, b.Status().WorkersWanted+2)
 			serveOthers()
 			b.Kill(b.Status().Workers[0].PID)
 			b.AwaitStatus("the crash", func(st mastertest.Status) bool { return st.Crashes == 1 && st.Settled() })
