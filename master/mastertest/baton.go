@@ -1,9 +1,11 @@
 package mastertest
 
 import (
-	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -380,7 +382,7 @@ func (b *Baton) PIDOrStarted() int {
 	if pid := b.first(); b.inside && pid > 0 {
 		return pid
 	}
-	if s, err := askStatus(b.Path("baton.sock")); err == nil && s.SupervisorPID > 0 && !b.inside {
+	if s, err := AskStatus(b.Path("baton.sock")); err == nil && s.SupervisorPID > 0 && !b.inside {
 		return s.SupervisorPID
 	}
 	return b.cmd.Process.Pid
@@ -428,7 +430,7 @@ func (b *Baton) Status() Status {
 
 // TryStatus asks the control socket once.
 func (b *Baton) TryStatus() (Status, error) {
-	s, err := askStatus(b.Path("baton.sock"))
+	s, err := AskStatus(b.Path("baton.sock"))
 	if err == nil {
 		b.mu.Lock()
 		if b.supervisor = s.SupervisorPID; b.inside {
@@ -440,11 +442,6 @@ func (b *Baton) TryStatus() (Status, error) {
 		b.mu.Unlock()
 	}
 	return s, err
-}
-
-// Control asks the control socket for a path, once. An answer that is not 200 is an error with its text.
-func (b *Baton) Control(ctx context.Context, path string) ([]byte, error) {
-	return get(ctx, "unix", b.Path("baton.sock"), path)
 }
 
 // noteAddresses remembers what must be free in the end.
@@ -491,19 +488,26 @@ type Whoami struct {
 }
 
 // Whoami asks a listener who serves, on a new connection.
-func (b *Baton) Whoami(address string) (Whoami, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	var w Whoami
-	err := getJSON(ctx, "tcp", address, "/", &w)
+func (b *Baton) Whoami(address string) (w Whoami, err error) {
+	body, err := b.Get(address, "/")
+	if err == nil {
+		err = json.Unmarshal([]byte(body), &w)
+	}
 	return w, err
 }
 
-// Get asks a listener for a path, on a new connection, and returns the body of the answer.
+// Get asks a listener for a path, once and on a new connection, and returns the body of the answer, which is to be 200.
 func (b *Baton) Get(address, path string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
-	defer cancel()
-	body, err := get(ctx, "tcp", address, path)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: Timeout}
+	resp, err := client.Get("http://" + address + path)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s: %s", path, resp.Status, body)
+	}
 	return string(body), err
 }
 

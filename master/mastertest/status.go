@@ -3,12 +3,11 @@ package mastertest
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
-	"net"
+	"errors"
 	"net/http"
 	"time"
 
+	"baton/master/internal/control"
 	"baton/master/internal/status"
 )
 
@@ -36,50 +35,18 @@ func (s Status) Settled() bool {
 	return s.Generation > 0 && s.State == "serving" && len(s.Workers) == s.WorkersWanted
 }
 
-// askStatus asks once.
-func askStatus(socket string) (Status, error) {
-	var s Status
+// AskStatus asks a control socket. An answer that is no status is a [NoStatusError].
+func AskStatus(socket string) (st Status, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	err := getJSON(ctx, "unix", socket, "/status", &s)
-	return s, err
+	err = control.NewClient(socket).Ask(ctx, http.MethodGet, "/status", &st)
+	var refused *control.Error
+	var syntax *json.SyntaxError
+	if errors.As(err, &refused) || errors.As(err, &syntax) {
+		err = &NoStatusError{err}
+	}
+	return st, err
 }
 
-// getJSON asks once.
-func getJSON(ctx context.Context, network, address, path string, v any) error {
-	body, err := get(ctx, network, address, path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("GET %s: %w: %s", path, err, body)
-	}
-	return nil
-}
-
-// get asks once, on a connection of its own.
-func get(ctx context.Context, network, address, path string) ([]byte, error) {
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, address)
-		},
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://baton"+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("GET %s: %s: %s", path, resp.Status, body)
-	}
-	return body, nil
-}
+// NoStatusError is an answer that is no status.
+type NoStatusError struct{ error }

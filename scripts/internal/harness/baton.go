@@ -3,12 +3,8 @@ package harness
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,38 +136,9 @@ func (b *Baton) Command(tool string, args ...string) (output string, err error) 
 
 // Status asks the control socket once.
 func (b *Baton) Status() (master.Status, error) {
-	var st master.Status
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", b.Path("baton.sock"))
-		},
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://baton/status", nil)
-	if err != nil {
-		return st, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return st, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return st, err
-	}
-	if err := json.Unmarshal(body, &st); err != nil || resp.StatusCode != http.StatusOK {
-		return st, &NoStatusError{fmt.Sprintf("%s: %.300q", resp.Status, body)}
-	}
-	return st, nil
+	st, err := mastertest.AskStatus(b.Path("baton.sock"))
+	return st.Status, err
 }
-
-// NoStatusError is an answer that is no status.
-type NoStatusError struct{ Answer string }
-
-func (e *NoStatusError) Error() string { return "GET /status: " + e.Answer }
 
 // Settled is nil when nothing is going on: every slot has a worker that serves, and no other processes are there.
 func (b *Baton) Settled() error {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"baton/master"
-	"baton/scripts/internal/harness"
+	"baton/master/mastertest"
 	"baton/scripts/load"
 )
 
@@ -43,7 +43,7 @@ func (w *walk) settle() {
 func (w *walk) status() (st master.Status, err error) {
 	err = w.until(5*time.Second, func() error {
 		st, err = w.baton.Status()
-		if no := (*harness.NoStatusError)(nil); errors.As(err, &no) {
+		if no := (*mastertest.NoStatusError)(nil); errors.As(err, &no) {
 			w.findf("status", "%v", err)
 		}
 		return err
