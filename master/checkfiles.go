@@ -24,8 +24,8 @@ type FileError struct {
 func (e *FileError) Error() string { return fmt.Sprintf("config: %s: %v", e.Field, e.Err) }
 func (e *FileError) Unwrap() error { return e.Err }
 
-// CheckFiles says which files of a configuration cannot be made, whichever process is running, as far as it can be said
-// without making them: a start and a reload would fail.
+// CheckFiles says which files of a configuration cannot be made, whatever is running, as far as that can be known without
+// making them: a start and a reload would fail.
 func CheckFiles(c Config) []*FileError {
 	var errs []*FileError
 	add := func(field string, i int, path string, check func(string) error) {
@@ -33,7 +33,7 @@ func CheckFiles(c Config) []*FileError {
 			return
 		}
 		if err := check(path); err != nil {
-			errs = append(errs, &FileError{field, i, fmt.Errorf("%s: %w", path, plain(err))})
+			errs = append(errs, &FileError{field, i, fmt.Errorf("%s: %w", path, withoutPath(err))})
 		}
 	}
 	add("Control", 0, c.Control, socketFits)
@@ -47,11 +47,15 @@ func CheckFiles(c Config) []*FileError {
 	return errs
 }
 
-// plain takes the path out of an error: it is named already.
-func plain(err error) error {
+// withoutPath takes the path out of an error: it is named already.
+func withoutPath(err error) error {
 	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	var le *os.LinkError
+	switch {
+	case errors.As(err, &pe):
 		return pe.Err
+	case errors.As(err, &le):
+		return le.Err
 	}
 	return err
 }
@@ -69,14 +73,11 @@ func socketFits(path string) error {
 	return nil
 }
 
+// pidFileFits does not mind a file that is in use: perhaps by the baton that is asked.
 func pidFileFits(path string) error {
-	p, _, err := lookAtPIDFile(path, wire.Path{})
+	_, err := readPIDFile(path, wire.Path{})
 	if errors.Is(err, fs.ErrNotExist) {
 		return dirFits(path)
-	}
-	if err == nil {
-		p.locked, p.running = false, false // perhaps it is this program that runs
-		err = p.refuse(0)
 	}
 	return err
 }
@@ -105,7 +106,7 @@ func dirFits(path string) error {
 		err = unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 	}
 	if err != nil {
-		return fmt.Errorf("its directory: %w", plain(err))
+		return fmt.Errorf("its directory: %w", withoutPath(err))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,75 +19,65 @@ import (
 	"baton/worker/wire"
 )
 
-// The PID file is locked (flock) as long as the supervisor has it open: so it is for sure that a baton runs which has
-// written it, or that none does, whatever the number is by now.
+// The PID file is locked (flock) as long as the supervisor has it open: so it is certain that the baton which has written it
+// runs, or that it does not, whatever process has its PID by now.
 
-// pidFile is what is found at the path of a PID file.
+// pidFile is the file that is at the path of a PID file, and that another one may replace unless it is in use.
 type pidFile struct {
-	mode    fs.FileMode // type bits
-	text    string      // its beginning
-	ours    bool        // this program has made it, and somebody else has changed it
-	locked  bool        // by a baton
-	running bool        // the process whose number it has, since before the file was written
+	file    wire.Path
+	pid     int  // that is in it; 0: none, or the file is ours and somebody has changed it
+	locked  bool // by a baton
+	running bool // the process with that PID, since before the file was written
 }
 
-// refuse says why the file may not be replaced by one with pid in it; nil: nobody misses it.
-func (p pidFile) refuse(pid int) error {
-	if p.ours {
-		return nil
-	}
-	if p.mode.Type() != 0 {
-		return fmt.Errorf("there is a %s already", ownfile.Kind(p.mode))
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(p.text))
-	switch {
-	case p.text == "":
-		return nil
-	case err != nil || n <= 0:
-		return errors.New("there is a file already, and it is no PID file")
-	case p.locked, p.running && n != pid:
-		return fmt.Errorf("process %d is running", n)
+// inUse returns an error if the file may not be replaced by one with pid in it.
+func (p pidFile) inUse(pid int) error {
+	if p.locked || p.running && p.pid != pid {
+		return fmt.Errorf("process %d is running", p.pid)
 	}
 	return nil
 }
 
-// maxPIDText is more than a number has.
+// maxPIDText is more bytes than a number has.
 const maxPIDText = 32
 
-// lookAtPIDFile returns what is at the path, and which file that is. There is none: an error that is fs.ErrNotExist.
-func lookAtPIDFile(path string, own wire.Path) (p pidFile, f wire.Path, err error) {
+// readPIDFile returns the file at path; own is the one that this program has made there before. The error is
+// fs.ErrNotExist if there is none, and says so if it is no PID file.
+func readPIDFile(path string, own wire.Path) (p pidFile, err error) {
 	fi, err := os.Lstat(path)
 	if err != nil {
-		return p, f, err
+		return p, err
 	}
-	if f, err = ownfile.At(path); err != nil || fi.Mode().Type() != 0 {
-		return pidFile{mode: fi.Mode()}, f, err
+	if p.file, err = ownfile.At(path); err != nil {
+		return p, err
 	}
-	if own.Text = ""; f == own {
-		return pidFile{ours: true}, f, nil
+	if fi.Mode().Type() != 0 {
+		return p, fmt.Errorf("there is a %s already", ownfile.Kind(fi.Mode()))
 	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if own.Text = ""; p.file == own {
+		return p, nil
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return p, f, &os.PathError{Op: "open", Path: path, Err: err}
+		return p, err
 	}
-	defer func() { _ = unix.Close(fd) }()
-	b := make([]byte, maxPIDText)
-	n, err := unix.Read(fd, b)
-	if err != nil {
-		return p, f, &os.PathError{Op: "read", Path: path, Err: err}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxPIDText))
+	if err != nil || len(text) == 0 {
+		return p, err
 	}
-	p.text = string(b[:n])
-	p.locked = errors.Is(unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
-	if pid, err := strconv.Atoi(strings.TrimSpace(p.text)); err == nil {
-		p.running = running(pid, fi.ModTime())
+	if p.pid, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil || p.pid <= 0 {
+		return p, errors.New("there is a file already, and it is no PID file")
 	}
-	return p, f, nil
+	p.locked = errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	p.running = running(p.pid, fi.ModTime())
+	return p, nil
 }
 
-// running reports whether there is a process of that number which is as old as the file that has it: after the machine has
-// started anew the number is often another one's.
+// running reports whether there is a process with that PID which is as old as the file that has it: after a boot the PID is
+// often another process's.
 func running(pid int, written time.Time) bool {
-	if pid <= 0 || errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+	if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 		return false
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -107,14 +98,14 @@ func running(pid int, written time.Time) bool {
 	return !time.Now().Add(-age).After(written.Add(time.Second))
 }
 
-// checkPIDFile returns an error if a PID file cannot be written, or may not. own is what this program has made there
-// before.
+// checkPIDFile returns an error if a PID file cannot be written, or may not. own is the file that this program has made
+// there before.
 func checkPIDFile(path string, pid int, own wire.Path) error {
-	p, _, err := lookAtPIDFile(path, own)
-	if err == nil {
-		err = p.refuse(pid)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	p, err := readPIDFile(path, own)
+	switch {
+	case err == nil:
+		err = p.inUse(pid)
+	case errors.Is(err, fs.ErrNotExist):
 		err = unix.Access(filepath.Dir(path), unix.W_OK)
 	}
 	return pidFileError(path, err)
@@ -122,25 +113,18 @@ func checkPIDFile(path string, pid int, own wire.Path) error {
 
 // pidFileError names the path that the user has named, and no other.
 func pidFileError(path string, err error) error {
-	var pe *fs.PathError
-	var le *os.LinkError
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.As(err, &pe):
-		err = pe.Err
-	case errors.As(err, &le):
-		err = le.Err
 	}
-	return fmt.Errorf("pid_file %s: %w", path, err)
+	return fmt.Errorf("pid_file %s: %w", path, withoutPath(err))
 }
 
-// writePIDFile writes a new file, in one step, and returns it, open and locked. It follows no link, and replaces nothing
-// but what nobody misses.
+// writePIDFile writes a new file, in one step, and returns it, open and locked. It follows no link, and replaces only a PID
+// file that is not in use.
 func writePIDFile(path string, pid int, own wire.Path) (fd int, f wire.Path, err error) {
-	p, old, err := lookAtPIDFile(path, own)
+	p, err := readPIDFile(path, own)
 	if err == nil {
-		err = p.refuse(pid)
+		err = p.inUse(pid)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return -1, f, pidFileError(path, err)
@@ -162,7 +146,7 @@ func writePIDFile(path string, pid int, own wire.Path) (fd int, f wire.Path, err
 		return -1, f, pidFileError(path, err)
 	}
 	_ = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) // nobody else has it
-	ownfile.Remove(old)
+	ownfile.Remove(p.file)
 	if err = os.Link(tmp.Name(), path); err == nil {
 		f, err = ownfile.Of(fd, path)
 	}

@@ -2,7 +2,6 @@ package master
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,8 +16,8 @@ import (
 	"baton/worker/wire"
 )
 
-// TestPIDFileRefuse: only what nobody misses is replaced. Our PID is 7.
-func TestPIDFileRefuse(t *testing.T) {
+// TestPIDFileInUse: our PID is 7.
+func TestPIDFileInUse(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
@@ -26,21 +25,13 @@ func TestPIDFileRefuse(t *testing.T) {
 		want string // in the reason; "": it is replaced
 	}{
 		{"empty", pidFile{}, ""},
-		{"of a process that is gone", pidFile{text: "12\n"}, ""},
-		{"without a newline, with spaces", pidFile{text: " 12"}, ""},
-		{"of a process that runs", pidFile{text: "12\n", running: true}, "process 12 is running"},
-		{"of another baton, whose number is not known here", pidFile{text: "12\n", locked: true}, "process 12 is running"},
-		{"of another baton in a container", pidFile{text: "7\n", locked: true, running: true}, "process 7 is running"},
-		{"of this container's last start", pidFile{text: "7\n", running: true}, ""},
-		{"a config file", pidFile{text: "workers = 2\n"}, "no PID file"},
-		{"a number and more", pidFile{text: "12\n13\n"}, "no PID file"},
-		{"below 1", pidFile{text: "-1\n"}, "no PID file"},
-		{"a directory", pidFile{mode: fs.ModeDir}, "a directory"},
-		{"a link", pidFile{mode: fs.ModeSymlink}, "a symbolic link"},
-		{"a socket", pidFile{mode: fs.ModeSocket}, "a socket"},
-		{"our own, written to", pidFile{ours: true}, ""},
+		{"of a process that has exited", pidFile{pid: 12}, ""},
+		{"of a process that runs", pidFile{pid: 12, running: true}, "process 12 is running"},
+		{"of another baton, whose PID is not known here", pidFile{pid: 12, locked: true}, "process 12 is running"},
+		{"of another baton in a container", pidFile{pid: 7, locked: true, running: true}, "process 7 is running"},
+		{"of this container's last start", pidFile{pid: 7, running: true}, ""},
 	} {
-		err := tt.p.refuse(7)
+		err := tt.p.inUse(7)
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
@@ -79,7 +70,21 @@ func TestPIDFile(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, ""},
+		{"without a newline, with spaces", put(" " + strings.TrimSpace(number(dead))), ""},
 		{"a text", put("precious"), "no PID file"},
+		{"a config file", put("workers = 2\n"), "no PID file"},
+		{"a number and more", put("12\n13\n"), "no PID file"},
+		{"below 1", put("-1\n"), "no PID file"},
+		{"a directory", func(t *testing.T, path string) {
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, "a directory"},
+		{"a socket", func(t *testing.T, path string) {
+			if err := unix.Mknod(path, unix.S_IFSOCK|0o600, 0); err != nil {
+				t.Fatal(err)
+			}
+		}, "a socket"},
 		{"a link", func(t *testing.T, path string) {
 			put("12\n")(t, path+".secret")
 			if err := os.Symlink(path+".secret", path); err != nil {

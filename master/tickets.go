@@ -18,12 +18,12 @@ const (
 	ticketLife     = 7 * 24 * time.Hour
 )
 
-// ticketKeys are the keys, the newest first.
+// ticketKeys are the keys of TLS session tickets, the newest first.
 type ticketKeys []ticketKey
 
 type ticketKey struct {
-	Key  []byte `json:"key"`
-	Made int64  `json:"made"` // Unix seconds
+	Key     []byte `json:"key"`
+	Created int64  `json:"created"` // Unix seconds
 }
 
 // rotate makes a new key if it is time, drops those that are too old, and reports whether it did.
@@ -33,9 +33,9 @@ func (t *ticketKeys) rotate(now time.Time) bool {
 	}
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // it never fails
-	kept := ticketKeys{{Key: key, Made: now.Unix()}}
+	kept := ticketKeys{{Key: key, Created: now.Unix()}}
 	for _, k := range *t {
-		if now.Sub(time.Unix(k.Made, 0)) < ticketLife+ticketRotation {
+		if now.Sub(time.Unix(k.Created, 0)) < ticketLife+ticketRotation {
 			kept = append(kept, k)
 		}
 	}
@@ -43,12 +43,12 @@ func (t *ticketKeys) rotate(now time.Time) bool {
 	return true
 }
 
-// due is how long the newest key is still good. A clock that was set back makes that no longer.
+// due returns when the next key is due. A clock that was set back does not postpone it.
 func (t ticketKeys) due(now time.Time) time.Duration {
 	if len(t) == 0 {
 		return 0
 	}
-	return min(ticketRotation, time.Unix(t[0].Made, 0).Add(ticketRotation).Sub(now))
+	return min(ticketRotation, time.Unix(t[0].Created, 0).Add(ticketRotation).Sub(now))
 }
 
 func (t ticketKeys) bytes() [][]byte {
@@ -82,8 +82,8 @@ func (m *master) hasTLS() bool {
 	return false
 }
 
-// checkTickets gives all workers a new key when it is time, and returns when to look again. While a successor starts
-// there is none: it would not know of it.
+// checkTickets gives all workers a new key when it is due, and returns when the next check is. There is none while a
+// successor starts, which would not know of it.
 func (m *master) checkTickets(next monotime.Time) monotime.Time {
 	if len(m.tickets) == 0 || !m.phase.isMaster() || m.phase.isStopping() || m.upgrading != "" {
 		return next

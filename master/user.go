@@ -9,10 +9,10 @@ import (
 	"baton/master/internal/spawn"
 )
 
-// User is whom workers run as: in numbers, because no process of the tree looks names up. They have no capabilities,
-// and no_new_privs: nothing that they execute gives them more.
+// User is the user of the workers: in numbers, because no process of the tree looks names up. The workers have no
+// capabilities, and no_new_privs: nothing that they execute gives them more.
 //
-// Only root, which needs the capabilities SETUID and SETGID for it, can set somebody else. Root itself is not a User.
+// Only root, with the capabilities SETUID and SETGID, can set another user. Root itself cannot be set.
 type User struct {
 	UID, GID int
 
@@ -24,15 +24,15 @@ type User struct {
 }
 
 // LookupUser finds a user and a group by their names, or by numbers. An empty group is the user's own. The supplementary
-// groups are those of initgroups(3): the group, and those whose member the user is. A number that stands for nobody needs a
-// group, and has no other. An error is a [*LookupError].
+// groups are those of initgroups(3): the group, and those of which the user is a member. A number without an entry in the
+// user database needs a group, and has no other. An error is a [*LookupError].
 func LookupUser(name, group string) (*User, error) {
 	known, err := findUser(name)
 	if err != nil {
 		return nil, &LookupError{Err: err}
 	}
 	if known.Uid == "0" {
-		return nil, &LookupError{Err: fmt.Errorf("%q is root; without a user, the workers are whoever started the program", name)}
+		return nil, &LookupError{Err: fmt.Errorf("%q is root; without a user, workers run as the user who starts the program", name)}
 	}
 	if group != "" {
 		if known.Gid, err = findGroup(group); err != nil {
@@ -40,7 +40,7 @@ func LookupUser(name, group string) (*User, error) {
 		}
 	}
 	if known.Gid == "" {
-		return nil, &LookupError{Err: fmt.Errorf("%s is nobody's number; it needs a group", name)}
+		return nil, &LookupError{Err: fmt.Errorf("%s is no user's number; it needs a group", name)}
 	}
 	ids := []string{known.Gid}
 	if known.Username != "" {
@@ -51,7 +51,7 @@ func LookupUser(name, group string) (*User, error) {
 	return newUser(known, name, ids)
 }
 
-// LookupError says which of the two names means nobody.
+// LookupError says which of the two names does not exist.
 type LookupError struct {
 	Group bool
 	Err   error
@@ -65,13 +65,13 @@ func (e *LookupError) Error() string {
 	return "user: " + e.Err.Error()
 }
 
-// Unwrap is the reason.
+// Unwrap returns the reason.
 func (e *LookupError) Unwrap() error { return e.Err }
 
-// ExitCode is that of a user's mistake.
+// ExitCode returns that of a user's mistake.
 func (e *LookupError) ExitCode() int { return exitUser }
 
-// findUser takes a name before a number, as chown(1) does. Of a number that stands for nobody only Uid is set.
+// findUser prefers a name to a number, as chown(1) does. Of a number without an entry only Uid is set.
 func findUser(name string) (*user.User, error) {
 	u, err := user.Lookup(name)
 	if err == nil {
@@ -97,7 +97,7 @@ func findGroup(name string) (gid string, err error) {
 	return "", notFound("group", name, err)
 }
 
-// notFound tells a name that is not there from a failure to look.
+// notFound tells a name that does not exist from a failure to look it up.
 func notFound(what, name string, err error) error {
 	var u user.UnknownUserError
 	var g user.UnknownGroupError
@@ -107,7 +107,7 @@ func notFound(what, name string, err error) error {
 	return fmt.Errorf("look up %q: %w", name, err)
 }
 
-// isID: -1 in 32 bits means "unchanged" to the kernel.
+// isID reports whether s is a user's number. -1 in 32 bits means "unchanged" to the kernel.
 func isID(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 32)
 	return err == nil && n < 1<<32-1
@@ -140,7 +140,7 @@ func (u *User) MayStart() error {
 	return nil
 }
 
-// As calls f with what workers may do with files. If u is nil, or this process may not become u, it just calls f.
+// As calls f with the workers' access to files. If u is nil, or this process may not become u, it just calls f.
 func (u *User) As(f func() error) error {
 	if u == nil {
 		return f()

@@ -2,8 +2,8 @@ package master
 
 import "slices"
 
-// warnings are conditions that somebody should look at. Each stands under a key, and a later one takes the place of an
-// earlier one of the same key: there are as many as there are things that can be wrong, however often that is noticed.
+// warnings are conditions that the admin should look at. A later one replaces an earlier one with the same key: there are as
+// many as there are things that can be wrong, however often that is noticed.
 type warnings struct {
 	keys  []string // in the order in which they were first said
 	texts map[string]string
@@ -44,7 +44,7 @@ func (w *warnings) list() []string {
 // warn says once what lasts until the next generation.
 func (m *master) warn(text string) { m.warnOf(text, text) }
 
-// warnOf says that something is wrong with what key stands for.
+// warnOf says that something is wrong, once, and replaces what was said under that key.
 func (m *master) warnOf(key, text string) {
 	if m.warnings.set(key, text) {
 		m.log.Warn("master: " + text)
