@@ -99,8 +99,8 @@ func (w *walk) tell(how string, limit time.Duration) {
 	}
 }
 
-// old reports whether the supervisor has still to follow to the binary that serves: a signal that meets it then has its
-// own exit code.
+// old reports whether the supervisor has still to follow to the binary that serves: a signal that meets it as it does so
+// has its own exit code.
 func (w *walk) old() bool {
 	st, err := w.status()
 	if err != nil {
@@ -108,7 +108,11 @@ func (w *walk) old() bool {
 	}
 	supervisor, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", st.SupervisorPID))
 	master, err2 := os.Stat(fmt.Sprintf("/proc/%d/exe", st.MasterPID))
-	return err1 != nil || err2 != nil || !os.SameFile(supervisor, master)
+	if err1 != nil || err2 != nil || !os.SameFile(supervisor, master) {
+		return true
+	}
+	_, err = w.status() // one that has just followed answers again when it obeys signals again
+	return err != nil
 }
 
 func (w *walk) nobodyLeft(within time.Duration) {
