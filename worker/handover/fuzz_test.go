@@ -61,10 +61,7 @@ func FuzzTake(f *testing.F) {
 // wantAnswer waits for an ack, or for the end of its socket, and returns how many were taken.
 func wantAnswer(t *testing.T, fd, conns int) (taken int) {
 	t.Helper()
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	if n, err := unix.Poll(p, int(patience/time.Millisecond)); n != 1 {
-		t.Fatalf("no answer: %v", err)
-	}
+	awaitReadable(t, fd)
 	buf := make([]byte, wire.MaxFrame)
 	n, err := unix.Read(fd, buf)
 	if err != nil || n == 0 {

@@ -130,10 +130,7 @@ func TestMalformedMessages(t *testing.T) {
 		fds := slices.Repeat(c.fds, tt.fds)
 		putParcel(t, q.give, []byte(tt.data), fds, theirs)
 		_ = unix.Close(theirs)
-		p := []unix.PollFd{{Fd: int32(ours), Events: unix.POLLIN}}
-		if n, err := unix.Poll(p, int(patience/time.Millisecond)); n != 1 {
-			t.Fatalf("%s: no end of the ack socket: %v", name, err)
-		}
+		awaitReadable(t, ours)
 		if n, err := unix.Read(ours, make([]byte, 1)); n != 0 || err != nil {
 			t.Errorf("%s: %d bytes of an answer, %v", name, n, err)
 		}
