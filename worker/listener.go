@@ -58,17 +58,8 @@ func newListener(env *Env, fd int, balance *sock.Balance) *listener {
 }
 
 func localAddr(fd int) net.Addr {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return &net.TCPAddr{}
-	}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
-	case *unix.SockaddrInet6:
-		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
-	case *unix.SockaddrUnix:
-		return &net.UnixAddr{Name: sa.Name, Net: "unix"}
+	if sa, err := unix.Getsockname(fd); err == nil {
+		return rawfd.Addr(sa, "tcp")
 	}
 	return &net.TCPAddr{}
 }
@@ -139,14 +130,15 @@ func (l *listener) listens() bool {
 		return true
 	}
 	listens := true
-	look := func(fd uintptr) {
-		v, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	look := func(fd int) error {
+		v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 		listens = err != nil || v != 0
+		return err
 	}
 	if l.ln == nil {
-		look(uintptr(l.fd))
+		_ = look(l.fd)
 	} else {
-		backlogWatcher{ln: l.ln}.control(look)
+		_ = rawfd.Control(l.ln, look)
 	}
 	return listens
 }

@@ -29,23 +29,24 @@ type Sink struct {
 }
 
 // New starts a Sink on a descriptor, for the life of the process.
-func New(fd int) *Sink {
-	s := &Sink{lines: make(chan []byte, backlog), flush: make(chan chan struct{})}
-	s.fd.Store(int64(fd))
-	go s.writeLines()
-	return s
-}
+func New(fd int) *Sink { return start(fd, func() {}) }
 
 // NewForeground is New for a process that may be in a terminal's background and obeys SIGTTOU: the writing thread blocks
 // the signal, else `stty tostop` would turn every line into one.
 func NewForeground(fd int) *Sink {
-	s := &Sink{lines: make(chan []byte, backlog), flush: make(chan chan struct{})}
-	s.fd.Store(int64(fd))
-	go func() {
+	return start(fd, func() {
 		runtime.LockOSThread()
 		var set unix.Sigset_t
 		set.Val[0] = 1 << (unix.SIGTTOU - 1)
 		_ = unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil)
+	})
+}
+
+func start(fd int, prepare func()) *Sink {
+	s := &Sink{lines: make(chan []byte, backlog), flush: make(chan chan struct{})}
+	s.fd.Store(int64(fd))
+	go func() {
+		prepare()
 		s.writeLines()
 	}()
 	return s
@@ -65,7 +66,7 @@ func (s *Sink) Write(p []byte) (int, error) {
 // number and becomes a duplicate of fd: a line that is being written finds the old file or the new one there, and never
 // a connection that got the number meanwhile.
 //
-// Threading: for one goroutine.
+// It is for one goroutine.
 func (s *Sink) SetFD(fd int) {
 	old := s.FD()
 	if old <= 2 {
@@ -97,17 +98,16 @@ func (s *Sink) Missing() (n int64, why string) {
 
 // Flush waits until what was written is out, or for the given time.
 func (s *Sink) Flush(limit time.Duration) {
-	t := time.NewTimer(limit)
-	defer t.Stop()
+	over := time.After(limit)
 	done := make(chan struct{})
 	select {
 	case s.flush <- done:
-	case <-t.C:
+	case <-over:
 		return
 	}
 	select {
 	case <-done:
-	case <-t.C:
+	case <-over:
 	}
 }
 
@@ -156,8 +156,8 @@ func (f *failures) out(s *Sink, line []byte) {
 	s.why.Store(err)
 }
 
-// write uses the raw call: an os.File would put a pipe into the poller, and into non-blocking mode for everybody who
-// shares it.
+// write uses the raw call: an os.File would put a pipe into the poller, and into non-blocking mode for all processes that
+// share it.
 func (s *Sink) write(line []byte) (written int, err error) {
 	for written < len(line) {
 		n, err := unix.Write(s.FD(), line[written:])

@@ -60,7 +60,7 @@ func (p *Packet) TakeFDs() []int {
 const maxQueue = 4096
 
 // ErrBacklog is what Post returns when the peer has not read for maxQueue messages.
-var ErrBacklog = errors.New("peer does not read")
+var ErrBacklog = errors.New("seqpacket: send queue full")
 
 type outgoing struct {
 	data []byte
@@ -72,19 +72,19 @@ type Conn struct {
 	uc  *net.UnixConn
 	buf []byte // of Recv
 
-	mu      sync.Mutex
-	queue   []outgoing
-	writing bool          // writeQueue runs
-	lost    error         // what ended the conversation for a message that was queued
-	closed  chan struct{} // by Close
-	drained *sync.Cond    // the queue has become empty
+	closed chan struct{} // by Close
+
+	mu    sync.Mutex
+	queue []outgoing // sendQueue runs if there are any
+	lost  error      // what ended the conversation for a message that was queued, or Close
+	empty *sync.Cond // the queue is
 }
 
 // New makes a Conn of a raw descriptor, which it owns from then on, also when it fails.
 func New(fd int) (*Conn, error) {
 	f := os.NewFile(uintptr(fd), "seqpacket")
 	if f == nil {
-		return nil, fmt.Errorf("seqpacket: descriptor %d is none", fd)
+		return nil, fmt.Errorf("seqpacket: fd %d is not open", fd)
 	}
 	defer func() { _ = f.Close() }()
 	c, err := net.FileConn(f)
@@ -94,10 +94,10 @@ func New(fd int) (*Conn, error) {
 	uc, ok := c.(*net.UnixConn)
 	if !ok {
 		_ = c.Close()
-		return nil, fmt.Errorf("seqpacket: descriptor %d is a %T", fd, c)
+		return nil, fmt.Errorf("seqpacket: fd %d is a %T", fd, c)
 	}
 	conn := &Conn{uc: uc, closed: make(chan struct{})}
-	conn.drained = sync.NewCond(&conn.mu)
+	conn.empty = sync.NewCond(&conn.mu)
 	return conn, nil
 }
 
@@ -133,7 +133,7 @@ func Receive(fd int) (Packet, error) {
 	return parse(buf[:n], oob[:oobn], flags)
 }
 
-// rightsSpace is the room for the descriptors of a message, and one more, so that nobody sends too many unnoticed.
+// rightsSpace is the room for the descriptors of a message, and for one more: too many are noticed.
 var rightsSpace = unix.CmsgSpace(4 * (wire.MaxFDs + 1))
 
 // parse makes a Packet of what was received.
@@ -186,20 +186,16 @@ func (c *Conn) Post(m wire.Message, fds ...int) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.isClosed() {
-		return net.ErrClosed
-	}
-	if c.lost != nil {
+	switch {
+	case c.lost != nil:
 		return c.lost
-	}
-	if len(c.queue) == 0 && !c.writing {
-		done, err := c.try(data, fds)
-		if done {
+	case len(c.queue) >= maxQueue:
+		return ErrBacklog
+	case len(c.queue) == 0:
+		err := rawfd.Control(c.uc, func(fd int) error { return rawfd.Send(fd, data, rightsOf(fds)) })
+		if !errors.Is(err, unix.EAGAIN) && !scarce(err) {
 			return err
 		}
-	}
-	if len(c.queue) >= maxQueue {
-		return ErrBacklog
 	}
 	out := outgoing{data: data}
 	for _, fd := range fds {
@@ -210,10 +206,8 @@ func (c *Conn) Post(m wire.Message, fds ...int) error {
 		}
 		out.fds = append(out.fds, d)
 	}
-	c.queue = append(c.queue, out)
-	if !c.writing {
-		c.writing = true
-		go c.writeQueue()
+	if c.queue = append(c.queue, out); len(c.queue) == 1 {
+		go c.sendQueue()
 	}
 	return nil
 }
@@ -224,15 +218,6 @@ func scarce(err error) bool {
 	return errors.Is(err, unix.ETOOMANYREFS) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
 
-// try sends without waiting; done is false if the message has to wait.
-func (c *Conn) try(data []byte, fds []int) (done bool, err error) {
-	err = rawfd.Control(c.uc, func(fd int) error { return rawfd.Send(fd, data, rightsOf(fds)) })
-	if errors.Is(err, unix.EAGAIN) || scarce(err) {
-		return false, nil
-	}
-	return true, err
-}
-
 func rightsOf(fds []int) []byte {
 	if len(fds) == 0 {
 		return nil
@@ -240,37 +225,26 @@ func rightsOf(fds []int) []byte {
 	return unix.UnixRights(fds...)
 }
 
-// writeQueue sends what is queued, in order, and ends when the queue is empty.
-func (c *Conn) writeQueue() {
-	for {
-		out, ok := c.next()
-		if !ok {
-			return
-		}
-		err := c.write(out.data, rightsOf(out.fds))
-		rawfd.CloseAll(out.fds)
-		if err != nil {
-			c.mu.Lock()
-			c.lost = err
-			c.dropQueue()
-			c.mu.Unlock()
-		}
-	}
-}
-
-// next is the message to be sent; not ok: there is none, and writeQueue has ended.
-func (c *Conn) next() (out outgoing, ok bool) {
+// sendQueue sends what is queued, in order, and ends when the queue is empty.
+func (c *Conn) sendQueue() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) == 0 || c.isClosed() {
-		c.dropQueue()
-		c.writing = false
-		c.drained.Broadcast()
-		return out, false
+	for len(c.queue) > 0 {
+		out := c.queue[0]
+		err := c.lost
+		if err == nil {
+			c.mu.Unlock()
+			err = c.send(out)
+			c.mu.Lock()
+		}
+		if c.lost == nil {
+			c.lost = err
+		}
+		rawfd.CloseAll(out.fds)
+		c.queue = c.queue[1:]
 	}
-	out = c.queue[0]
-	c.queue = c.queue[1:]
-	return out, true
+	c.queue = nil
+	c.empty.Broadcast()
 }
 
 // Pauses after the kernel had no room: nothing tells when it has. The first one doubles up to the last.
@@ -279,10 +253,10 @@ const (
 	lastPause  = 100 * time.Millisecond
 )
 
-// write waits for the peer, and for the kernel, until the peer is gone or Close.
-func (c *Conn) write(data, oob []byte) error {
+// send waits for the peer, and for the kernel, until the peer is gone or Close.
+func (c *Conn) send(out outgoing) error {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		_, _, err := c.uc.WriteMsgUnix(data, oob, nil)
+		_, _, err := c.uc.WriteMsgUnix(out.data, rightsOf(out.fds), nil)
 		if !scarce(err) || c.HungUp() {
 			return err
 		}
@@ -294,26 +268,18 @@ func (c *Conn) write(data, oob []byte) error {
 	}
 }
 
-// dropQueue is called with the lock held.
-func (c *Conn) dropQueue() {
-	for _, out := range c.queue {
-		rawfd.CloseAll(out.fds)
-	}
-	c.queue = nil
-}
-
 // Flush waits until what was posted has been handed to the kernel or is lost with the peer. It is for a process
 // that is about to exit.
 func (c *Conn) Flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.writing {
-		c.drained.Wait()
+	for len(c.queue) > 0 {
+		c.empty.Wait()
 	}
 }
 
 // StopReading makes a Recv that waits, and every later one, return os.ErrDeadlineExceeded, in this process only. What
-// the peer sends from then on is for whoever else holds the socket.
+// the peer sends from then on is for other processes that hold the socket.
 func (c *Conn) StopReading() { _ = c.uc.SetReadDeadline(time.Unix(1, 0)) }
 
 // ResumeReading undoes StopReading.
@@ -331,7 +297,7 @@ func (c *Conn) FD() (int, error) {
 func (c *Conn) Idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.writing
+	return len(c.queue) == 0
 }
 
 // PeerPID is the process that made the socketpair.
@@ -363,18 +329,10 @@ func (c *Conn) HungUp() bool {
 // Close ends the conversation; a Recv that waits returns.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	if !c.isClosed() {
+	if !errors.Is(c.lost, net.ErrClosed) {
+		c.lost = net.ErrClosed
 		close(c.closed)
 	}
 	c.mu.Unlock()
 	return c.uc.Close()
-}
-
-func (c *Conn) isClosed() bool {
-	select {
-	case <-c.closed:
-		return true
-	default:
-		return false
-	}
 }

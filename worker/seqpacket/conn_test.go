@@ -227,10 +227,7 @@ var padding = strings.Repeat("x", 8<<10)
 func fillSocket(t *testing.T, c *Conn) int {
 	t.Helper()
 	for n := 0; ; n++ {
-		c.mu.Lock()
-		queued := c.writing
-		c.mu.Unlock()
-		if queued {
+		if !c.Idle() {
 			return n
 		}
 		post(t, c, n)

@@ -21,7 +21,6 @@ type Listener struct {
 
 	accepting sync.Mutex     // held by Accept
 	turn      *exclusiveWait // nil: all that wait are woken
-	alarm     alarm
 }
 
 // netListener is what *net.TCPListener and *net.UnixListener have.
@@ -63,7 +62,7 @@ func (l *Listener) WakesAll() bool { return l.turn == nil }
 func (l *Listener) Accept() (net.Conn, error) {
 	l.accepting.Lock()
 	defer l.accepting.Unlock()
-	l.balance.yield(l.Waiting, l.alarm.sleep)
+	l.balance.yield(l.Waiting, sleep)
 	var err error
 	_ = l.raw.Control(func(fd uintptr) { err = l.turn.begin(fd) })
 	if err != nil {
@@ -75,6 +74,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 		l.balance.took(currentWindow())
 	}
 	return c, err
+}
+
+// sleep sleeps to the microsecond: the runtime rounds up to a millisecond when there is nothing else to do.
+func sleep(d time.Duration) {
+	ts := unix.NsecToTimespec(int64(d))
+	_ = unix.Nanosleep(&ts, nil)
 }
 
 // tryTime is how long a TryAccept waits for a connection that was there and that another process has taken.

@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// Marshal is json.Marshal for values that have paths in them. A path is any bytes but NUL, and JSON is UTF-8: package json
-// writes U+FFFD for whatever else there is in a string, and then the path is another one. Here such a byte, and NUL, is
-// written as NUL and two hexadecimal digits, which [Unmarshal] makes a byte of again.
+// Marshal is json.Marshal for values that have paths in them. A path is any bytes but NUL, and JSON is UTF-8: for any other
+// byte in a string package json writes U+FFFD, which is another path. Here such a byte, and NUL, is written as NUL and two
+// hexadecimal digits, of which [Unmarshal] makes a byte again.
 func Marshal(v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil || !bytes.Contains(b, []byte(`\ufffd`)) && !bytes.Contains(b, []byte(`\u0000`)) {
@@ -58,56 +58,43 @@ func unescape(s string) string {
 	return strings.Join(parts, "")
 }
 
-// mapStrings is a copy of v in which f was called on every string that package json sees.
+// mapStrings returns a copy of v in which f was called on every string that package json sees.
 func mapStrings(v reflect.Value, f func(string) string) reflect.Value {
-	switch v.Kind() {
-	case reflect.String:
-		return reflect.ValueOf(f(v.String())).Convert(v.Type())
-	case reflect.Pointer, reflect.Interface:
-		if v.IsNil() {
-			return v
-		}
-		to := mapStrings(v.Elem(), f)
-		if v.Kind() == reflect.Interface {
-			return to
-		}
-		p := reflect.New(to.Type())
-		p.Elem().Set(to)
-		return p
-	case reflect.Struct:
-		return mapFields(v, f)
-	case reflect.Slice, reflect.Map:
-		if v.IsNil() || v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 {
-			return v
-		}
-		return mapMembers(v, f)
-	default:
-		return v
-	}
-}
-
-func mapFields(v reflect.Value, f func(string) string) reflect.Value {
 	to := reflect.New(v.Type()).Elem()
 	to.Set(v)
-	for i := range v.NumField() {
-		if v.Type().Field(i).IsExported() {
-			to.Field(i).Set(mapStrings(v.Field(i), f))
+	switch v.Kind() {
+	case reflect.String:
+		to.SetString(f(v.String()))
+	case reflect.Pointer:
+		if !v.IsNil() {
+			to.Set(reflect.New(v.Type().Elem()))
+			to.Elem().Set(mapStrings(v.Elem(), f))
 		}
-	}
-	return to
-}
-
-func mapMembers(v reflect.Value, f func(string) string) reflect.Value {
-	if v.Kind() == reflect.Map {
-		to := reflect.MakeMapWithSize(v.Type(), v.Len())
-		for it := v.MapRange(); it.Next(); {
-			to.SetMapIndex(mapStrings(it.Key(), f), mapStrings(it.Value(), f))
+	case reflect.Interface:
+		if !v.IsNil() {
+			to.Set(mapStrings(v.Elem(), f))
 		}
-		return to
-	}
-	to := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
-	for i := range v.Len() {
-		to.Index(i).Set(mapStrings(v.Index(i), f))
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				to.Field(i).Set(mapStrings(v.Field(i), f))
+			}
+		}
+	case reflect.Map:
+		if !v.IsNil() {
+			to.Set(reflect.MakeMapWithSize(v.Type(), v.Len()))
+		}
+		for key, value := range v.Seq2() {
+			to.SetMapIndex(mapStrings(key, f), mapStrings(value, f))
+		}
+	case reflect.Slice:
+		if v.IsNil() || v.Type().Elem().Kind() == reflect.Uint8 {
+			break
+		}
+		to.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
+		for i := range v.Len() {
+			to.Index(i).Set(mapStrings(v.Index(i), f))
+		}
 	}
 	return to
 }
