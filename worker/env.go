@@ -152,10 +152,6 @@ func (e *Env) PacketConn(name string) (net.PacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.packetConn(s)
-}
-
-func (e *Env) packetConn(s *socket) (*packetConn, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s.pc == nil {
@@ -170,24 +166,17 @@ func (e *Env) packetConn(s *socket) (*packetConn, error) {
 
 // find looks for the socket of a name, then of an address: for TCP and UDP they may be the same.
 func (e *Env) find(name string, packets bool) (*socket, error) {
-	for _, by := range []func(*socket) string{
-		func(s *socket) string { return s.Name },
-		func(s *socket) string { return s.Address },
-	} {
+	for _, by := range []func(*socket) string{(*socket).name, (*socket).address} {
 		for i := range e.sockets {
 			if s := &e.sockets[i]; by(s) == name && (s.Transport == "udp") == packets {
 				return s, nil
 			}
 		}
 	}
-	return nil, fmt.Errorf("listener %s: there is none of this name or address%s", name, kind(packets))
-}
-
-func kind(packets bool) string {
 	if packets {
-		return " for udp"
+		return nil, fmt.Errorf("no udp listener named %q", name)
 	}
-	return ""
+	return nil, fmt.Errorf("no listener named %q", name)
 }
 
 // Ready says that the worker could take work: everything that can fail has been done. It does not block, and the

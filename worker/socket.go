@@ -8,33 +8,31 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker/handover"
-	"baton/worker/sock"
 	"baton/worker/wire"
 )
 
-// socket is one that the worker was given. Who asks for it first makes it a listener, or a packetConn.
+// socket is one that the worker was given. The first to ask for it makes it a listener, or a packetConn.
 type socket struct {
 	wire.Listener
-	fd int // raw until somebody asks for it; then -1
+	fd int // raw, before that; then -1
 	ln *listener
 	pc *packetConn
 
-	extra []*socket // more sockets for the same listener
+	extra []*socket // additional sockets for the same listener
 	all   *merged   // the listener, with those
 }
 
+func (s *socket) name() string    { return s.Name }
+func (s *socket) address() string { return s.Address }
+
 func (s *socket) describe() Socket {
 	return Socket{
-		Key: s.key(), Name: s.Name, Address: s.Address, Transport: s.Transport, Process: s.Process,
-		Handover: s.Handover,
+		Key:  handover.Key{Group: s.Group, Process: s.Process, Name: s.Name},
+		Name: s.Name, Address: s.Address, Transport: s.Transport, Process: s.Process, Handover: s.Handover,
 	}
 }
 
-func (s *socket) key() handover.Key {
-	return handover.Key{Group: s.Group, Process: s.Process, Name: s.Name}
-}
-
-// addSocket takes a socket. An extra one belongs to the listener of its name, and is accepted on at once if that is.
+// addSocket takes a socket. An additional one belongs to the listener of its name, and is accepted on at once if that is.
 func (e *Env) addSocket(l wire.Listener, fd int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -57,12 +55,12 @@ func (e *Env) addSocket(l wire.Listener, fd int) {
 	_ = unix.Close(fd) // nobody here serves it, or not any more
 }
 
-// has reports whether the socket, or an extra one, has that key.
+// has reports whether the socket, or an additional one, has that key.
 func (s *socket) has(key string) bool {
 	return s.Listener.Key == key || slices.ContainsFunc(s.extra, func(x *socket) bool { return x.Listener.Key == key })
 }
 
-// removeSocket closes an extra socket.
+// removeSocket closes an additional socket.
 func (e *Env) removeSocket(key string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -82,7 +80,7 @@ func (e *Env) removeSocket(key string) {
 	}
 }
 
-// merged is the listener of a socket and of the extra ones.
+// merged is the listener of a socket and of the additional ones.
 func (e *Env) merged(s *socket) *merged {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -98,18 +96,13 @@ func (e *Env) merged(s *socket) *merged {
 // listener is called with the Env's lock held.
 func (s *socket) listener(e *Env) *listener {
 	if s.ln == nil {
-		s.ln = newListener(e, s.fd, s.balanceOf(e))
-		s.fd = -1
+		balance := e.balance
+		if s.Own { // no other worker accepts
+			balance = nil
+		}
+		s.ln, s.fd = newListener(e, s.fd, balance), -1
 	}
 	return s.ln
-}
-
-// balanceOf is for sockets that other workers accept on as well.
-func (s *socket) balanceOf(e *Env) *sock.Balance {
-	if s.Own {
-		return nil
-	}
-	return e.balance
 }
 
 // unserved is an error if the Worker has asked for fewer sockets than there are: clients would wait there for ever.

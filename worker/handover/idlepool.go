@@ -14,8 +14,8 @@ import (
 	"baton/worker/rawfd"
 )
 
-// A IdlePool keeps connections that wait for their next request, at the price of a map entry each: no goroutine, no buffer,
-// one epoll for all. A connection leaves it when it becomes readable, when its idle time is up, or with Take.
+// An IdlePool keeps connections that wait for their next request. One costs a map entry, no goroutine and no buffer; a
+// single epoll watches all. A connection leaves when it becomes readable, when its idle time is up, or with Take.
 type IdlePool struct {
 	// Ready is called with a connection that has become readable, or was closed by its client.
 	Ready func(Conn)
@@ -37,23 +37,20 @@ type parked struct {
 	index int // in the queue
 }
 
-// NewIdlePool makes an empty Park.
-//
-// Threading: ready and expired are called on the Park's goroutines, without a lock held. They must not block for long.
+// NewIdlePool makes an empty IdlePool. ready and expired are called on its goroutines, without a lock held. They must not
+// block for long.
 func NewIdlePool(ready, expired func(Conn)) (*IdlePool, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("park: %w", err)
+		return nil, fmt.Errorf("idle pool: %w", err)
 	}
-	if err := unix.SetNonblock(ep, true); err != nil { // or os.NewFile would not wait for it
-		_ = unix.Close(ep)
-		return nil, fmt.Errorf("park: %w", err)
-	}
-	p := &IdlePool{Ready: ready, Expired: expired, ep: ep, file: os.NewFile(uintptr(ep), "park"), conns: map[int32]*parked{}}
+	_ = unix.SetNonblock(ep, true) // or os.NewFile would not wait for it
+	p := &IdlePool{Ready: ready, Expired: expired, ep: ep, conns: map[int32]*parked{}}
+	p.file = os.NewFile(uintptr(ep), "idle pool")
 	raw, err := p.file.SyscallConn()
 	if err != nil {
 		_ = p.file.Close()
-		return nil, fmt.Errorf("park: %w", err)
+		return nil, fmt.Errorf("idle pool: %w", err)
 	}
 	p.timer = time.AfterFunc(time.Hour, p.expire)
 	p.timer.Stop()
@@ -63,11 +60,20 @@ func NewIdlePool(ready, expired func(Conn)) (*IdlePool, error) {
 
 // Add parks a connection. If it cannot be watched, it is ready at once.
 func (p *IdlePool) Add(c Conn) {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
+	if !p.add(c) {
 		p.Ready(c)
-		return
+	}
+}
+
+func (p *IdlePool) add(c Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(c.FD)}
+	if unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, c.FD, &ev) != nil {
+		return false
 	}
 	e := &parked{Conn: c, until: time.Now().Add(c.Idle)}
 	p.conns[int32(c.FD)] = e
@@ -75,14 +81,7 @@ func (p *IdlePool) Add(c Conn) {
 	if e.index == 0 {
 		p.timer.Reset(c.Idle)
 	}
-	err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, c.FD, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(c.FD)})
-	if err != nil {
-		p.remove(e)
-	}
-	p.mu.Unlock()
-	if err != nil {
-		p.Ready(c)
-	}
+	return true
 }
 
 // Len is how many are parked.
@@ -96,20 +95,15 @@ func (p *IdlePool) Len() int {
 func (p *IdlePool) Take(n int) []Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
 	var all []Conn
 	for len(all) < n && len(p.queue) > 0 {
-		e := p.queue[0]
-		c := e.Conn
-		c.Idle = max(0, e.until.Sub(now))
-		all = append(all, c)
-		p.remove(e)
+		all = append(all, p.remove(p.queue[0]))
 	}
 	p.arm()
 	return all
 }
 
-// Limit shortens what is left of everybody's idle time.
+// Limit shortens the idle time that is left to all connections.
 func (p *IdlePool) Limit(idle time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,7 +117,7 @@ func (p *IdlePool) Limit(idle time.Duration) {
 	p.arm()
 }
 
-// Close ends the Park. What is still in it is the caller's, by Take.
+// Close ends the IdlePool. What is still in it is the caller's, by Take.
 func (p *IdlePool) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -131,18 +125,15 @@ func (p *IdlePool) Close() {
 	_ = p.file.Close()
 }
 
-// unwatch is called with the lock held. A closed epoll watches nothing, and its number may be another's.
-func (p *IdlePool) unwatch(e *parked) {
-	if !p.closed {
+// remove takes a connection out, with what is left of its idle time. It is called with the lock held.
+func (p *IdlePool) remove(e *parked) Conn {
+	if !p.closed { // a closed epoll watches nothing, and its number may be another's
 		_ = unix.EpollCtl(p.ep, unix.EPOLL_CTL_DEL, e.FD, nil)
 	}
-}
-
-// remove is called with the lock held.
-func (p *IdlePool) remove(e *parked) {
-	p.unwatch(e)
 	delete(p.conns, int32(e.FD))
 	heap.Remove(&p.queue, e.index)
+	e.Idle = max(0, time.Until(e.until))
+	return e.Conn
 }
 
 func (p *IdlePool) arm() {
@@ -182,10 +173,7 @@ func (p *IdlePool) leave(fd int32) (Conn, bool) {
 	if !ok {
 		return Conn{}, false
 	}
-	p.remove(e)
-	c := e.Conn
-	c.Idle = max(0, time.Until(e.until))
-	return c, true
+	return p.remove(e), true
 }
 
 // expire takes out those whose time is up. What has come in the last moment is a request, and is served.
@@ -193,18 +181,16 @@ func (p *IdlePool) expire() {
 	var old []Conn
 	p.mu.Lock()
 	for now := time.Now(); len(p.queue) > 0 && !p.queue[0].until.After(now); {
-		e := p.queue[0]
-		p.remove(e)
-		old = append(old, e.Conn)
+		old = append(old, p.remove(p.queue[0]))
 	}
 	p.arm()
 	p.mu.Unlock()
 	for _, c := range old {
 		if rawfd.Readable(c.FD) {
 			p.Ready(c)
-			continue
+		} else {
+			p.Expired(c)
 		}
-		p.Expired(c)
 	}
 }
 

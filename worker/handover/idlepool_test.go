@@ -122,7 +122,7 @@ func TestParkLastMoment(t *testing.T) {
 	near, far := socket(t)
 	l.Add(Conn{FD: near, Idle: 50 * time.Millisecond})
 	l.mu.Lock()
-	l.unwatch(l.conns[int32(near)])
+	_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, near, nil)
 	l.mu.Unlock()
 	write(t, far)
 	l.want(l.ready, near)
