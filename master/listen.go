@@ -1,7 +1,6 @@
 package master
 
 import (
-	"encoding/json"
 	"iter"
 	"strings"
 
@@ -58,13 +57,8 @@ func (m *master) openListeners() error {
 			delete(m.inherited, name)
 			m.sockets.Inherit(key, e.data, e.fd)
 		}
-		if strings.HasPrefix(name, supervisor.EntryPassed+"/") {
-			var p supervisor.Passed
-			if err := json.Unmarshal([]byte(e.data), &p); err != nil {
-				m.log.Error("master: activated socket", "entry", name, "error", err)
-				continue
-			}
-			m.sockets.Activate(p.Name, e.fd)
+		if strings.HasPrefix(name, supervisor.EntryActivated+"/") {
+			m.sockets.Activate(e.data, e.fd)
 		}
 	}
 	return m.sockets.Open(socketOwner{m}, cfg)

@@ -30,7 +30,7 @@
 // # systemd
 //
 // The supervisor alone speaks with systemd, as a service of Type=notify-reload: see [systemd]. It takes the sockets of
-// a socket unit (see [EntryPassed]), and gives its own to systemd's store where there is one (see [fdstore]). What
+// a socket unit (see [EntryActivated]), and gives its own to systemd's store where there is one (see [fdstore]). What
 // systemd has put into the environment for that reaches no other process.
 //
 // # Other people's processes

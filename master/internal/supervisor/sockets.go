@@ -1,7 +1,7 @@
 package supervisor
 
 import (
-	"encoding/json"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -10,32 +10,23 @@ import (
 	"baton/worker/wire"
 )
 
-// EntryPassed are descriptors that systemd has passed at the start, by a socket unit. They stay in the registry,
+// EntryActivated are descriptors that systemd has passed at the start, by a socket unit. They stay in the registry,
 // whether a configuration uses them or not: the next one may.
-const EntryPassed = "passed" // passed/<n>: its data is a Passed
-
-// Passed is the data of such an entry.
-type Passed struct {
-	Name string `json:"name"` // FileDescriptorName=, by default the name of the socket unit
-}
+const EntryActivated = "activated" // activated/<n>: its data is FileDescriptorName=, by default the socket unit's name
 
 // takeActivated puts into the registry what systemd has passed: sockets of an earlier supervisor where they were, and
-// all others as passed ones.
+// all others as activated ones.
 func (sv *supervisor) takeActivated() error {
-	stored, passed, err := sv.systemd.Activation()
+	stored, activated, err := sv.systemd.Activation()
 	if err != nil {
 		return err
 	}
 	for _, s := range stored {
 		sv.registry.put(s.Entry, entry{data: s.Data, fd: s.FD, unlink: s.Unlink})
 	}
-	for i, p := range passed {
-		data, err := json.Marshal(Passed{Name: p.Name})
-		if err != nil {
-			return err
-		}
-		sv.registry.put(EntryPassed+"/"+strconv.Itoa(i), entry{data: string(data), fd: p.FD})
-		sv.log.Info("supervisor: systemd has passed a descriptor", "name", p.Name)
+	for i, a := range activated {
+		sv.registry.put(EntryActivated+"/"+strconv.Itoa(i), entry{data: a.Name, fd: a.FD})
+		sv.log.Info("supervisor: systemd has passed a descriptor", "name", a.Name)
 	}
 	return nil
 }
@@ -43,20 +34,16 @@ func (sv *supervisor) takeActivated() error {
 // ownSockets lists the listening sockets that no socket unit has passed.
 func (sv *supervisor) ownSockets() (own []systemd.Socket) {
 	for _, name := range sv.registry.names(EntryListen + "/") {
-		if e := sv.registry[name]; e.fd >= 0 && !sv.wasPassed(e.fd) {
+		if e := sv.registry[name]; e.fd >= 0 && !sv.isActivated(e.fd) {
 			own = append(own, systemd.Socket{Entry: name, Data: e.data, Unlink: e.unlink, FD: e.fd})
 		}
 	}
 	return own
 }
 
-func (sv *supervisor) wasPassed(fd int) bool {
-	for _, name := range sv.registry.names(EntryPassed + "/") {
-		if isSameSocket(sv.registry[name].fd, fd) {
-			return true
-		}
-	}
-	return false
+func (sv *supervisor) isActivated(fd int) bool {
+	same := func(name string) bool { return isSameSocket(sv.registry[name].fd, fd) }
+	return slices.ContainsFunc(sv.registry.names(EntryActivated+"/"), same)
 }
 
 func isSameSocket(a, b int) bool {
@@ -74,7 +61,7 @@ func (sv *supervisor) dropListeners() {
 		}
 		sv.registry.drop(name)
 	}
-	for _, name := range sv.registry.names(EntryPassed + "/") {
+	for _, name := range sv.registry.names(EntryActivated + "/") {
 		sv.registry.drop(name)
 	}
 }

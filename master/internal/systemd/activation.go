@@ -10,8 +10,8 @@ import (
 	"baton/worker/rawfd"
 )
 
-// Passed is a raw descriptor that systemd has passed at the start.
-type Passed struct {
+// Activated is a raw descriptor that systemd has passed at the start.
+type Activated struct {
 	Name string // FileDescriptorName=, by default the name of the socket unit
 	FD   int
 }
@@ -26,7 +26,7 @@ func (e AcceptError) Error() string {
 
 // Activation takes what systemd has passed: the sockets that an earlier process has put into its store, and those of
 // socket units. Nothing of the environment that said so is left.
-func (m *Manager) Activation() (stored []Socket, passed []Passed, err error) {
+func (m *Manager) Activation() (stored []Socket, activated []Activated, err error) {
 	files := activation.Files(true)
 	_ = os.Unsetenv("LISTEN_PIDFDID")
 	for _, f := range files {
@@ -34,28 +34,28 @@ func (m *Manager) Activation() (stored []Socket, passed []Passed, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		passed = append(passed, p)
+		activated = append(activated, p)
 	}
-	stored, passed, dead := m.fds.restore(passed)
+	stored, activated, dead := m.fds.restore(activated)
 	for _, name := range dead {
 		m.tell("FDSTOREREMOVE=1", "FDNAME="+name)
 	}
-	for _, p := range passed {
+	for _, p := range activated {
 		if isConnection(p.FD) {
 			return nil, nil, AcceptError{p.Name}
 		}
 	}
-	return stored, passed, nil
+	return stored, activated, nil
 }
 
 // takeFile makes a raw descriptor of f, for a File joins the poller.
-func takeFile(f *os.File) (Passed, error) {
+func takeFile(f *os.File) (Activated, error) {
 	defer func() { _ = f.Close() }()
 	fd, err := rawfd.Of(f)
 	if err != nil {
-		return Passed{}, fmt.Errorf("socket activation: %s: %w", f.Name(), err)
+		return Activated{}, fmt.Errorf("socket activation: %s: %w", f.Name(), err)
 	}
-	return Passed{Name: f.Name(), FD: fd}, nil
+	return Activated{Name: f.Name(), FD: fd}, nil
 }
 
 // isConnection reports whether fd is a stream that is not listened on. Its client may have gone by now.

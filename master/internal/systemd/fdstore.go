@@ -97,8 +97,8 @@ func (m *Manager) Resume(list int) {
 
 // restore returns what an earlier supervisor has put into the store, what else was passed, and the FDNAMEs of what is
 // of no use any more.
-func (f *fdStore) restore(all []Passed) (stored []Socket, rest []Passed, dead []string) {
-	i := slices.IndexFunc(all, func(p Passed) bool { return p.Name == listName })
+func (f *fdStore) restore(all []Activated) (stored []Socket, rest []Activated, dead []string) {
+	i := slices.IndexFunc(all, func(p Activated) bool { return p.Name == listName })
 	if f.max == 0 {
 		return nil, all, nil
 	}
