@@ -157,17 +157,6 @@ func TestWelcome(t *testing.T) {
 	}
 }
 
-func TestFirstMaster(t *testing.T) {
-	t.Parallel()
-	sv, a := serving(t)
-	if sv.generation != 1 || sv.current != a.s || sv.starting != nil || a.s.phase != phaseCurrent {
-		t.Errorf("generation %d, %+v", sv.generation, sv.current)
-	}
-	a.says(message.Commit{}) // once more
-	a.hears(&message.Refused{})
-	a.hearsNoMore()
-}
-
 func TestCommitSwapsEverything(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
@@ -206,7 +195,7 @@ func TestCommitSwapsEverything(t *testing.T) {
 	successor.hearsNoMore() // not alone
 }
 
-func TestAloneWhenTheOldMasterHasGone(t *testing.T) {
+func TestCompleteWhenTheOldMasterIsGone(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
 	sv.registry.put(WorkerEntry(7), entry{fd: -1, data: "{}"})
@@ -458,7 +447,7 @@ func TestResizeIsSaidUntilItIsAnswered(t *testing.T) {
 }
 
 // What a superseded master has counted counts, until it has left.
-func TestLateWords(t *testing.T) {
+func TestSupersededMasterSpeaks(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
 	successor.says(message.Commit{Seen: 1})
@@ -502,17 +491,6 @@ func TestWorkerThatDiesWithoutAMaster(t *testing.T) {
 	again.says(message.AwaitExit{PID: 77})
 	again.hears(&e)
 	again.hearsNoMore()
-}
-
-func TestMasterThatDoesNotCommit(t *testing.T) {
-	sv, master := serving(t)
-	master.dies()
-	child := sleeper(t)
-	sv.starting = &masterConn{pid: child.Process.Pid, pidfd: -1, phase: phaseRestart}
-	sv.restartMaster()
-	if !killed(child) || sv.restarts.Last == "" {
-		t.Error("it was not killed")
-	}
 }
 
 func TestRequestsCoalesce(t *testing.T) {
@@ -611,26 +589,7 @@ func TestSeenAtHello(t *testing.T) {
 	}
 }
 
-func TestStormIsPaced(t *testing.T) {
-	t.Parallel()
-	sv, master := serving(t)
-	now := time.Now()
-	sv.limiter.Started = now
-	for range burstSize {
-		sv.request("HUP", true)
-	}
-	sv.startReload(now)
-	if sv.attempt != nil || sv.limiter.at != now.Add(burstPause) {
-		t.Errorf("attempt %v, next %v", sv.attempt, sv.limiter.at.Sub(now))
-	}
-	sv.startReload(now.Add(burstPause))
-	master.hears(&message.Reload{})
-	if sv.attempt == nil || sv.attempt.seen != burstSize || !sv.limiter.at.IsZero() {
-		t.Errorf("%+v", sv.attempt)
-	}
-}
-
-func TestReapedWorkerLeavesTheStore(t *testing.T) {
+func TestReapedWorkerLeavesTheRegistry(t *testing.T) {
 	t.Parallel()
 	sv, master := serving(t)
 	h := hold(t)
@@ -644,7 +603,7 @@ func TestReapedWorkerLeavesTheStore(t *testing.T) {
 	}
 }
 
-func TestGoneQuestion(t *testing.T) {
+func TestAwaitExit(t *testing.T) {
 	t.Parallel()
 	sv, master := serving(t)
 	alive := sleeper(t).Process.Pid
@@ -748,7 +707,7 @@ func TestUnknownMessageIsDropped(t *testing.T) {
 	master.hearsNoMore()
 }
 
-func TestBlameKeepsTheFirstWord(t *testing.T) {
+func TestTheFirstReasonCounts(t *testing.T) {
 	t.Parallel()
 	var a attempt
 	a.setReason("first")
@@ -773,7 +732,7 @@ func TestDue(t *testing.T) {
 }
 
 // A process that says no hello, or a wrong one, is told so and let go.
-func TestDoor(t *testing.T) {
+func TestRegistration(t *testing.T) {
 	t.Parallel()
 	sv := testSupervisor(t)
 	sv.onHello(seqpacket.Packet{Frame: hello("x")}) // without a descriptor
@@ -817,7 +776,7 @@ func TestDoor(t *testing.T) {
 }
 
 // The kernel may take long for the end of a process. Its workers need not wait for it, but the next reload has to.
-func TestMasterThatHasLeftIsInNobodysWay(t *testing.T) {
+func TestLeavingMasterIsInNobodysWay(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
 	successor.says(message.Commit{Seen: 1})

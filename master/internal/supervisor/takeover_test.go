@@ -2,10 +2,10 @@ package supervisor
 
 import (
 	"fmt"
-	"os/exec"
-	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,205 +15,128 @@ import (
 )
 
 var phaseNames = map[phase]string{
-	phaseNew: "door", phaseFirst: "first", phaseRestart: "restart", phaseSuccessor: "successor", phaseCommitted: "committed",
-	phaseCurrent: "current", phaseSuperseded: "superseded", phaseLeaving: "left", phaseFailed: "failed", phaseGone: "gone",
+	phaseNew: "new", phaseFirst: "first", phaseRestart: "restart", phaseSuccessor: "successor",
+	phaseCommitted: "committed", phaseCurrent: "current", phaseSuperseded: "superseded", phaseLeaving: "leaving",
+	phaseFailed: "failed", phaseGone: "gone",
 }
 
 // cell is a conversation in a phase that it has come to as a real one does, and the other master, if there is one.
 type cell struct {
-	sv      *supervisor
-	a       actor
-	process *exec.Cmd
-	other   *actor
-	now     phase
+	*world
+	a, other *played
+	phase    phase
+	starts   int
 }
 
-func newCell(t *testing.T, p phase) *cell {
-	t.Helper()
-	c := &cell{sv: testSupervisor(t), process: sleeper(t), now: p}
+// in brings a master into a phase.
+func (w *world) in(p phase) *cell {
+	c := &cell{world: w, phase: p}
 	switch p {
 	case phaseNew:
-		c.a = c.sv.newActor(t, phaseNew, c.process.Process.Pid)
-	case phaseFirst, phaseRestart:
-		c.start(t, p)
-	case phaseSuccessor:
-		c.succeed(t)
-	case phaseCommitted:
-		c.succeed(t)
-		c.a.says(message.Commit{Seen: 1})
+		c.a = w.join(w.fork(), "of nobody") // it is refused
+	case phaseFirst:
+		c.a = w.startedMaster()
+	case phaseRestart:
+		w.served().die(unix.WaitStatus(unix.SIGKILL))
+		c.a = w.startedMaster()
+	case phaseSuccessor, phaseCommitted, phaseFailed, phaseGone:
+		c.other = w.served()
+		c.a = w.succeeded(c.other)
+		switch p {
+		case phaseCommitted:
+			c.a.say(message.Commit{Seen: 1})
+		case phaseFailed:
+			w.on(w.failAttempt)
+		case phaseGone:
+			c.a.die(0)
+		}
 	case phaseCurrent:
-		c.start(t, phaseFirst)
-		c.a.says(message.Commit{})
-	case phaseSuperseded:
-		c.supersede(t)
-	case phaseLeaving:
-		c.supersede(t)
-		c.a.says(message.Leaving{})
-	case phaseFailed:
-		c.succeed(t)
-		c.sv.failAttempt()
-	case phaseGone:
-		c.succeed(t)
-		c.a.dies()
+		c.a = w.served()
+	case phaseSuperseded, phaseLeaving:
+		c.a = w.served()
+		c.other = w.succeeded(c.a)
+		c.other.say(message.Commit{Seen: 1})
+		if p == phaseLeaving {
+			c.a.say(message.Leaving{})
+		}
 	}
-	if c.a.s.phase != p {
-		t.Fatalf("the phase is %s, and should be %s", phaseNames[c.a.s.phase], phaseNames[p])
+	if c.a.c.phase != p {
+		w.t.Fatalf("the phase is %s, and should be %s", phaseNames[c.a.c.phase], phaseNames[p])
 	}
-	c.heard(c.a)
+	c.a.heard()
 	if c.other != nil {
-		c.heard(*c.other)
+		c.other.heard()
 	}
+	c.starts = len(w.starts)
 	return c
-}
-
-// start lets the supervisor start the process as a master.
-func (c *cell) start(t *testing.T, p phase) {
-	t.Helper()
-	if p == phaseRestart {
-		c.sv.generation = 1
-	}
-	c.sv.starting = &masterConn{pid: c.process.Process.Pid, pidfd: -1, phase: p}
-	c.a = c.join(t, c.process.Process.Pid)
-}
-
-// succeed makes the process the successor of the other one.
-func (c *cell) succeed(t *testing.T) {
-	t.Helper()
-	sv, master := serving(t)
-	c.sv, c.other = sv, &master
-	c.reload(master)
-	c.a = c.join(t, c.process.Process.Pid)
-}
-
-// supersede makes the other one the master, in the place of the process.
-func (c *cell) supersede(t *testing.T) {
-	t.Helper()
-	c.start(t, phaseFirst)
-	c.a.says(message.Commit{})
-	c.a.says(message.Serving{})
-	c.reload(c.a)
-	other := c.join(t, 1<<30)
-	other.says(message.Commit{Seen: 1})
-	c.other = &other
-}
-
-func (c *cell) reload(master actor) {
-	c.sv.request("test", false)
-	c.sv.startReload(time.Now())
-	master.says(message.Upgrading{Attempt: c.sv.attempt.id})
-}
-
-func (c *cell) attempt() string {
-	if c.sv.attempt == nil {
-		return ""
-	}
-	return c.sv.attempt.id
-}
-
-// join is a hello that is welcome.
-func (c *cell) join(t *testing.T, pid int) actor {
-	t.Helper()
-	a := c.sv.newActor(t, phaseNew, pid)
-	if err := c.sv.admit(a.s, hello(c.attempt())); err != nil {
-		t.Fatal(err)
-	}
-	c.sv.live++
-	return a
-}
-
-// heard lists what an actor was told, up to a mark.
-func (c *cell) heard(a actor) (all []string) {
-	a.t.Helper()
-	mark := message.StatusRequest{}
-	if a.s.conn.Post(mark) != nil {
-		return nil // it has gone
-	}
-	for {
-		p, err := a.Recv()
-		if err != nil {
-			return all
-		}
-		kind := p.Frame.T
-		p.Close()
-		if kind == mark.Kind() {
-			return all
-		}
-		if !slices.Contains([]string{(message.Item{}).Kind(), (message.End{}).Kind(), (message.Exited{}).Kind()}, kind) {
-			all = append(all, kind)
-		}
-	}
 }
 
 // outcome says what has changed.
 func (c *cell) outcome() string {
 	var all []string
-	if c.a.s.phase != c.now {
-		all = append(all, phaseNames[c.a.s.phase])
-	}
-	for _, kind := range c.heard(c.a) {
-		all = append(all, "hears "+kind)
-	}
-	if c.other != nil {
-		for _, kind := range c.heard(*c.other) {
-			all = append(all, "other hears "+kind)
+	note := func(is bool, what string) {
+		if is {
+			all = append(all, what)
 		}
 	}
-	if c.sv.attempt != nil && c.sv.attempt.phase == attemptKilled && c.now != phaseGone {
-		all = append(all, "attempt to fail")
+	note(c.a.c.phase != c.phase, phaseNames[c.a.c.phase])
+	for _, kind := range c.a.heard() {
+		note(true, "hears "+kind)
 	}
-	if n := len(c.sv.results.All); n > 0 && !c.sv.results.All[n-1].OK && c.now != phaseFailed {
-		all = append(all, "attempt failed")
+	if c.other != nil {
+		for _, kind := range c.other.heard() {
+			note(true, "other hears "+kind)
+		}
 	}
-	if !c.sv.restarts.at.IsZero() && c.now != phaseRestart || c.now == phaseRestart && c.sv.starting == nil && c.sv.current == nil {
-		all = append(all, "restart")
-	}
-	if c.a.s.exitStatus != "" {
-		all = append(all, "noted")
-	}
-	if c.sv.stopping.begun() {
-		all = append(all, fmt.Sprintf("exit %d", c.sv.stopping.exit))
-	}
+	note(c.killedAt(c.a) != "", "killed")
+	n := len(c.results.All)
+	note(n > 0 && !c.results.All[n-1].OK && c.phase != phaseFailed && c.phase != phaseGone, "attempt failed")
+	note(c.attempt != nil && c.attempt.phase == attemptKilled && c.phase != phaseGone, "attempt will fail")
+	note(len(c.world.starts) > c.starts, "restart")
+	note(c.a.c.exitStatus != "", "noted")
+	note(c.stopping.begun(), fmt.Sprintf("exit %d", c.stopping.exit))
 	return strings.Join(all, ", ")
 }
 
-// TestTakeoverTable walks all cells of the table: what each event does in each phase. One of them kills all children of
-// this process, so nothing runs beside it.
+// TestTakeoverTable walks all cells of the table: what each event does in each phase. The deadline is a minute without
+// an event, in virtual time.
 func TestTakeoverTable(t *testing.T) {
+	t.Parallel()
 	events := map[string]func(c *cell){
 		"hello": func(c *cell) {
-			if again := (&masterConn{pid: c.a.s.pid, pidfd: -1}); c.sv.admit(again, hello(c.attempt())) == nil {
-				c.a.t.Error("a second hello is welcome")
+			attempt := ""
+			if c.attempt != nil {
+				attempt = c.attempt.id
+			}
+			if again := c.join(c.a.pid, attempt); again.c.phase != phaseNew {
+				c.t.Error("a second hello is welcome")
 			}
 		},
-		"COMMIT":   func(c *cell) { c.a.says(message.Commit{Seen: 1}) },
-		"deadline": func(c *cell) { c.sv.tooLate(c.a.s) },
-		"end": func(c *cell) {
-			if c.now != phaseGone {
-				c.a.dies()
-			}
-		},
-		"reaped": func(c *cell) { c.sv.onReaped(c.a.s.pid, unix.WaitStatus(3<<8)) },
-		"Left":   func(c *cell) { c.a.says(message.Leaving{}) },
+		"COMMIT":   func(c *cell) { c.a.say(message.Commit{Seen: 1}) },
+		"deadline": func(c *cell) { c.pass(time.Minute) },
+		"end":      func(c *cell) { c.a.hangUp() },
+		"reaped":   func(c *cell) { c.exit(c.a.pid, 3<<8) },
+		"Leaving":  func(c *cell) { c.a.say(message.Leaving{}) },
 	}
-	const refused = "hears refused"
-	kills := map[phase]bool{phaseRestart: true, phaseSuccessor: true, phaseSuperseded: true, phaseLeaving: true} // at the deadline
+	const refused, complete = "hears refused", "hears committed, hears takeover-complete"
 	cells := map[phase]map[string]string{
-		phaseNew: {},
-		phaseFirst: {
-			"COMMIT": "current, hears committed, hears takeover-complete", "reaped": "exit 3",
-		},
-		phaseRestart: {
-			"COMMIT": "current, hears committed, hears takeover-complete", "reaped": "restart",
-		},
+		phaseNew:     {},
+		phaseFirst:   {"COMMIT": "current, " + complete, "reaped": "exit 3"},
+		phaseRestart: {"COMMIT": "current, " + complete, "deadline": "killed, restart", "reaped": "restart"},
 		phaseSuccessor: {
-			"COMMIT": "committed, hears committed, other hears superseded", "deadline": "attempt to fail", "end": "gone, attempt to fail",
+			"COMMIT":   "committed, hears committed, other hears superseded",
+			"deadline": "gone, killed, attempt failed", "end": "gone, attempt will fail",
 		},
-		phaseCommitted: {"COMMIT": refused, "end": "gone, restart", "reaped": "noted"},
-		phaseCurrent:   {"COMMIT": refused, "end": "gone, restart", "reaped": "noted"},
+		phaseCommitted: {
+			"COMMIT": refused, "deadline": "current, hears takeover-complete",
+			"end": "gone, killed, restart", "reaped": "noted",
+		},
+		phaseCurrent: {"COMMIT": refused, "end": "gone, killed, restart", "reaped": "noted"},
 		phaseSuperseded: {
-			"reaped": "gone, other hears takeover-complete", "Left": "left, other hears takeover-complete",
+			"deadline": "gone, other hears takeover-complete, killed",
+			"reaped":   "gone, other hears takeover-complete", "Leaving": "leaving, other hears takeover-complete",
 		},
-		phaseLeaving: {"reaped": "gone"},
+		phaseLeaving: {"deadline": "gone, killed", "reaped": "gone"},
 		phaseFailed:  {"COMMIT": refused, "end": "gone"},
 		phaseGone:    {},
 	}
@@ -223,49 +146,57 @@ func TestTakeoverTable(t *testing.T) {
 		}
 		for name, happens := range events {
 			t.Run(phaseNames[p]+" "+name, func(t *testing.T) {
-				c := newCell(t, p)
-				happens(c)
-				if got := c.outcome(); got != cells[p][name] {
-					t.Errorf("%q, want %q", got, cells[p][name])
-				}
-				if name == "deadline" && kills[p] {
-					if !killed(c.process) {
-						t.Error("it was not killed")
+				t.Parallel()
+				inWorld(t, func(w *world) {
+					c := w.in(p)
+					happens(c)
+					synctest.Wait()
+					if got := c.outcome(); got != cells[p][name] {
+						t.Errorf("%q, want %q", got, cells[p][name])
 					}
-				} else if name != "reaped" && !(name == "end" && (p == phaseCommitted || p == phaseCurrent)) && !running(c.process) {
-					t.Error("it was killed")
-				}
+				})
 			})
 		}
 	}
 }
 
-// A superseded master whose conversation has ended, and that is no child any more, is not waited for.
+// A superseded master whose conversation has ended, and that was reaped before, is not waited for.
 func TestSupersededThatWasReapedBefore(t *testing.T) {
 	t.Parallel()
-	c := newCell(t, phaseSuperseded)
-	_ = c.process.Process.Kill()
-	_ = c.process.Wait()
-	c.a.dies()
-	if got := c.outcome(); got != "gone, other hears takeover-complete" || c.sv.old != nil {
-		t.Errorf("%q, %+v", got, c.sv.old)
-	}
+	inWorld(t, func(w *world) {
+		master := w.served()
+		successor := w.succeeded(master)
+		w.exit(master.pid, 0)
+		synctest.Wait()
+		successor.say(message.Commit{Seen: 1})
+		master.hangUp()
+		synctest.Wait()
+		successor.wantHeard("committed", "takeover-complete")
+		if w.old != nil || w.current != successor.c {
+			t.Errorf("%+v, %+v", w.old, w.current)
+		}
+	})
 }
 
 // A successor may say hello before its master says that it starts one, and that master may die in between: the next one
 // makes the attempt, and this successor's does not count.
 func TestMasterDiesBeforeItSaysUpgrading(t *testing.T) {
 	t.Parallel()
-	sv, master, successor := reloading(t)
-	sv.attempt.phase = attemptAsked // the hello has come first
-	successor.says(message.Put{Name: "count"})
-	master.dies()
-	if sv.attempt != nil || len(sv.results.All) != 0 || successor.s.phase != phaseFailed {
-		t.Errorf("%+v, %+v, %d", sv.attempt, sv.results.All, successor.s.phase)
-	}
-	successor.says(message.Commit{Seen: 1})
-	successor.hears(&message.Refused{})
-	h := hold(t)
-	sv.onPacket(packetEvent{from: successor.s, packet: &seqpacket.Packet{Frame: frame(message.Put{Name: "late"}), FDs: []int{h.fd}}})
-	h.want(false, "said too late")
+	inWorld(t, func(w *world) {
+		master := w.served()
+		w.send(syscall.SIGHUP)
+		successor := w.join(w.fork(), w.attempt.id)
+		successor.say(message.Put{Name: "count"})
+		master.die(unix.WaitStatus(unix.SIGKILL))
+		if w.attempt != nil || len(w.results.All) != 0 || successor.c.phase != phaseFailed {
+			t.Errorf("%+v, %+v, %d", w.attempt, w.results, successor.c.phase)
+		}
+		successor.heard()
+		successor.say(message.Commit{Seen: 1})
+		successor.wantHeard("refused")
+		h := hold(t)
+		successor.says <- seqpacket.Packet{Frame: frame(message.Put{Name: "late"}), FDs: []int{h.fd}}
+		synctest.Wait()
+		h.want(false, "said too late")
+	})
 }
