@@ -31,7 +31,9 @@ func keyPairOf(t *testing.T, from, until time.Time) (cert, key []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: from, NotAfter: until}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: from, NotAfter: until,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &k.PublicKey, k)
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +42,8 @@ func keyPairOf(t *testing.T, from, until time.Time) (cert, key []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
 }
 
 const tlsSite = `
@@ -82,7 +85,8 @@ func TestCertificates(t *testing.T) {
 		if err := json.Unmarshal(c.Payload, &p); err != nil {
 			t.Fatal(err)
 		}
-		if len(p.Certificates) != 1 || !bytes.Equal(p.Certificates[0].Cert, cert) || !bytes.Equal(p.Certificates[0].Key, key) {
+		if len(p.Certificates) != 1 || !bytes.Equal(p.Certificates[0].Cert, cert) ||
+			!bytes.Equal(p.Certificates[0].Key, key) {
 			t.Error("the workers do not get what the files say")
 		}
 		if got := p.Certificates[0].Listener; got != c.Listen[0].Name {
@@ -91,7 +95,9 @@ func TestCertificates(t *testing.T) {
 		if _, err := p.tlsConfigs(); err != nil {
 			t.Error(err)
 		}
-		if want := []string{filepath.Join(dir, "site.toml"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}; !slices.Equal(c.Watch, want) {
+		if want := []string{
+			filepath.Join(dir, "site.toml"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"),
+		}; !slices.Equal(c.Watch, want) {
 			t.Errorf("watches %v", c.Watch)
 		}
 	}

@@ -44,7 +44,9 @@ func controlOf(file string) (string, error) {
 	case f.Control == nil:
 		return "", nil
 	case *f.Control == "":
-		return "", &usageError{File: file, What: "control is \"\": there is no control socket", Hint: "signals work: see baton help"}
+		return "", &usageError{
+			File: file, What: "control is \"\": there is no control socket", Hint: "signals work: see baton help",
+		}
 	}
 	return config.Absolute(filepath.Dir(file), *f.Control), nil
 }
@@ -107,7 +109,8 @@ func resize(c *call) error {
 		return err
 	}
 	var ignored []byte
-	if err := client.Ask(context.Background(), http.MethodPost, fmt.Sprintf("/resize?workers=%d", n), &ignored); err != nil {
+	target := fmt.Sprintf("/resize?workers=%d", n)
+	if err := client.Ask(context.Background(), http.MethodPost, target, &ignored); err != nil {
 		return err
 	}
 	c.say("%s", count(n, "worker"))

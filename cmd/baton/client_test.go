@@ -105,7 +105,8 @@ func TestReloadSaysWhatIsNotServed(t *testing.T) {
 		{Name: "api", Address: "127.0.0.1:81", State: "failed", Error: "listen 127.0.0.1:81: address already in use"},
 	}})
 	expect(t, []string{"reload", "--control", f.path}, exitOK, "generation 3 serves (version v2)\n",
-		"baton: warning: not on 127.0.0.1:81 (api): failed, and tried again: listen 127.0.0.1:81: address already in use\n")
+		"baton: warning: not on 127.0.0.1:81 (api): failed, and tried again: listen 127.0.0.1:81: address already "+
+			"in use\n")
 }
 
 func TestReloadWait(t *testing.T) {
@@ -139,8 +140,11 @@ func TestBatonEndsBeforeItAnswers(t *testing.T) {
 	f := newFake(t)
 	f.script("POST /reload", breakOff, say(`{"id":`), say(`{"id":7}`))
 	f.json("GET /reload/7", 410, map[string]string{"error": "reload: how 7 ended has been forgotten"})
-	for _, want := range []string{"baton exited before it answered", "unexpected end of JSON input", "has been forgotten"} {
-		if code, _, stderr := baton("reload", "--control", f.path); code != exitSystem || !strings.Contains(stderr, want) {
+	for _, want := range []string{
+		"baton exited before it answered", "unexpected end of JSON input", "has been forgotten",
+	} {
+		if code, _, stderr := baton("reload", "--control", f.path); code != exitSystem ||
+			!strings.Contains(stderr, want) {
 			t.Errorf("%d %s, want %s", code, stderr, want)
 		}
 	}
@@ -153,7 +157,8 @@ func TestNothingListens(t *testing.T) {
 		if command == "resize" {
 			args = append(args, "3")
 		}
-		expect(t, args, exitSystem, "", "baton: nothing listens on the control socket "+path+": no such file or directory\n"+
+		expect(t, args, exitSystem, "", "baton: nothing listens on the control socket "+path+": no such file or "+
+			"directory\n"+
 			"hint: is baton running? --control names its socket, or --config the file that does\n")
 	}
 }
@@ -165,14 +170,17 @@ func TestResize(t *testing.T) {
 	})
 	expect(t, []string{"resize", "5", "--control", f.path}, exitOK, "5 workers\n", "")
 	expect(t, []string{"resize", "--control", f.path, "1"}, exitOK, "1 worker\n", "")
-	expect(t, []string{"resize", "--control", f.path}, exitUser, "", "baton: resize: to how many workers?\nhint: as baton resize 4\n")
-	expect(t, []string{"resize", "0"}, exitUser, "", "baton: resize: \"0\": want a number from 1 to 1024\nhint: as baton resize 4\n")
+	expect(t, []string{"resize", "--control", f.path}, exitUser, "",
+		"baton: resize: to how many workers?\nhint: as baton resize 4\n")
+	expect(t, []string{"resize", "0"}, exitUser, "",
+		"baton: resize: \"0\": want a number from 1 to 1024\nhint: as baton resize 4\n")
 	expect(t, []string{"resize", "2", "3"}, exitUser, "", "baton: resize: takes no argument \"3\"\n")
 }
 
 func TestRefusals(t *testing.T) {
 	f := newFake(t)
-	f.script("POST /resize", text(400, "resize: no"), say(""), text(500, "resize: out of memory"), text(500, `{"error":"as JSON"}`))
+	f.script("POST /resize", text(400, "resize: no"), say(""), text(500, "resize: out of memory"),
+		text(500, `{"error":"as JSON"}`))
 	expect(t, []string{"resize", "5", "--control", f.path}, exitUser, "", "baton: resize: no\n")
 	expect(t, []string{"resize", "5", "--control", f.path}, exitOK, "5 workers\n", "")
 	expect(t, []string{"resize", "5", "--control", f.path}, exitSystem, "", "baton: resize: out of memory\n")
@@ -208,7 +216,8 @@ func TestWhereTheSocketIs(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	for name, doc := range map[string]string{
-		"sub/has.toml": "control = \"c.sock\"\nunknown = 1\n", "hasnot.toml": "workers = 1\n", "none.toml": "control = \"\"\n", "broken.toml": "x =\n",
+		"sub/has.toml": "control = \"c.sock\"\nunknown = 1\n", "hasnot.toml": "workers = 1\n",
+		"none.toml": "control = \"\"\n", "broken.toml": "x =\n",
 	} {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
@@ -224,7 +233,10 @@ func TestWhereTheSocketIs(t *testing.T) {
 		{"--config hasnot.toml", "e.sock", "e.sock", ""},
 		{"--config hasnot.toml", "", "baton.sock", ""},
 		{"--config sub/has.toml --control f.sock", "e.sock", "f.sock", ""},
-		{"--config none.toml", "", "", "baton: none.toml: control is \"\": there is no control socket\nhint: signals work: see baton help"},
+		{
+			"--config none.toml", "", "",
+			"baton: none.toml: control is \"\": there is no control socket\nhint: signals work: see baton help",
+		},
 		{"--config broken.toml", "", "", "baton: broken.toml:1:4: unexpected character U+000A at start of value\n" +
 			"    1 | x =\n      |    ^\nhint: --control names the socket without the file"},
 	} {

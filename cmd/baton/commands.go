@@ -142,7 +142,8 @@ var helpText string
 func help(c *call) error {
 	text := strings.TrimSpace(helpText)
 	if len(c.args) > 0 && c.args[0] != "help" {
-		about := slices.DeleteFunc(strings.Split(text, "\n\n"), func(p string) bool { return !strings.HasPrefix(p, "baton "+c.args[0]) })
+		about := slices.DeleteFunc(strings.Split(text, "\n\n"),
+			func(p string) bool { return !strings.HasPrefix(p, "baton "+c.args[0]) })
 		if len(about) == 0 {
 			return noCommand(c.args[0])
 		}

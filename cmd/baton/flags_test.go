@@ -81,21 +81,26 @@ func TestFlagsWin(t *testing.T) {
 		{"the last one wins", "", "--workers 3 --worker 4", int64(4), "127.0.0.1:8080", 2 * time.Second, 8192, nil},
 		{"file", one, "", int64(2), "127.0.0.1:80", 7 * time.Second, 8192, nil},
 		{
-			"flags hide the file", one, "--port 81 --workers 3 --timeout-ms 1", int64(3), "127.0.0.1:81", time.Millisecond, 8192,
+			"flags hide the file", one, "--port 81 --workers 3 --timeout-ms 1", int64(3), "127.0.0.1:81",
+			time.Millisecond, 8192,
 			[]string{
 				`--port=81 wins over site.toml:3: listen.address = "127.0.0.1:80"`,
 				`--workers=3 wins over site.toml:1: workers = 2`,
 				`--timeout-ms=1 wins over site.toml:5: http.receive_timeout = "7s"`,
 			},
 		},
-		{"flags that say the same", one, "--port 80 --workers 2 --timeout-ms 7000", int64(2), "127.0.0.1:80", 7 * time.Second, 8192, nil},
+		{
+			"flags that say the same", one, "--port 80 --workers 2 --timeout-ms 7000", int64(2), "127.0.0.1:80",
+			7 * time.Second, 8192, nil,
+		},
 	} {
 		f, warnings, _, err := loadArgs(t, tt.config, strings.Fields(tt.args)...)
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
 		}
-		if f.Workers != tt.workers || f.Listen[0].Address != tt.address || f.HTTP.ReceiveTimeout.Std() != tt.timeout || f.HTTP.MaxHeaderSize != tt.header {
+		if f.Workers != tt.workers || f.Listen[0].Address != tt.address ||
+			f.HTTP.ReceiveTimeout.Std() != tt.timeout || f.HTTP.MaxHeaderSize != tt.header {
 			t.Errorf("%s: %+v", tt.name, f)
 		}
 		if !reflect.DeepEqual(warnings, tt.warnings) {
@@ -118,14 +123,38 @@ func TestFlagMistakes(t *testing.T) {
 			"--host a/b", "baton: --host: \"a/b\" is neither an IP address nor a name\n" +
 				"hint: as 127.0.0.1, ::1, or \"\" for every address of the machine",
 		},
-		{"--workers 0", "baton: --workers: \"0\": want a number from 1 to 1024, or auto\nhint: auto takes the CPUs that baton may use"},
-		{"--worker many", "baton: --worker: \"many\": want a number from 1 to 1024, or auto\nhint: auto takes the CPUs that baton may use"},
-		{"--timeout-ms 2s", "baton: --timeout-ms: \"2s\": want a number of milliseconds from 1 to 31536000000\nhint: as 2000"},
-		{"--timeout-ms 0", "baton: --timeout-ms: \"0\": want a number of milliseconds from 1 to 31536000000\nhint: as 2000"},
-		{"--timeout-ms 9223372036854775807", "baton: --timeout-ms: \"9223372036854775807\": want a number of milliseconds from 1 to 31536000000\nhint: as 2000"},
-		{"--max-header-size 0", "baton: --max-header-size: \"0\": want a number of bytes from 1 to 16777216\nhint: as 8192"},
+		{
+			"--workers 0",
+			"baton: --workers: \"0\": want a number from 1 to 1024, or auto\nhint: auto takes the CPUs that baton " +
+				"may use",
+		},
+		{
+			"--worker many",
+			"baton: --worker: \"many\": want a number from 1 to 1024, or auto\nhint: auto takes the CPUs that baton " +
+				"may use",
+		},
+		{
+			"--timeout-ms 2s",
+			"baton: --timeout-ms: \"2s\": want a number of milliseconds from 1 to 31536000000\nhint: as 2000",
+		},
+		{
+			"--timeout-ms 0",
+			"baton: --timeout-ms: \"0\": want a number of milliseconds from 1 to 31536000000\nhint: as 2000",
+		},
+		{
+			"--timeout-ms 9223372036854775807",
+			"baton: --timeout-ms: \"9223372036854775807\": want a number of milliseconds from 1 to " +
+				"31536000000\nhint: as 2000",
+		},
+		{
+			"--max-header-size 0",
+			"baton: --max-header-size: \"0\": want a number of bytes from 1 to 16777216\nhint: as 8192",
+		},
 		{"--watch=maybe", `baton: --watch: "maybe": want true or false`},
-		{"--config=", "baton: --config: want the path of a file\nhint: with no --config at all, a built-in page is served"},
+		{
+			"--config=",
+			"baton: --config: want the path of a file\nhint: with no --config at all, a built-in page is served",
+		},
 		{"site.toml", "baton: run: takes no argument \"site.toml\"\nhint: did you mean --config site.toml?"},
 		{"-- x", "baton: run: takes no argument \"x\""},
 	} {
@@ -140,9 +169,18 @@ func TestFlagsAndFileTogetherMistaken(t *testing.T) {
 	const two = "[[listen]]\naddress = \"127.0.0.1:80\"\n[[listen]]\naddress = \"127.0.0.1:81\"\n"
 	const socket = "[[listen]]\naddress = \"unix:/web.sock\"\n"
 	for _, tt := range []struct{ config, args, want string }{
-		{two, "--port 9", "baton: --port: the config file has 2 [[listen]] tables\nhint: change the config file instead"},
-		{two, "--host ::1", "baton: --host: the config file has 2 [[listen]] tables\nhint: change the config file instead"},
-		{socket, "--port 9", "baton: --port: the config file listens on unix:/web.sock\nhint: change the config file instead"},
+		{
+			two, "--port 9",
+			"baton: --port: the config file has 2 [[listen]] tables\nhint: change the config file instead",
+		},
+		{
+			two, "--host ::1",
+			"baton: --host: the config file has 2 [[listen]] tables\nhint: change the config file instead",
+		},
+		{
+			socket, "--port 9",
+			"baton: --port: the config file listens on unix:/web.sock\nhint: change the config file instead",
+		},
 	} {
 		_, _, _, err := loadArgs(t, tt.config, strings.Fields(tt.args)...)
 		if err == nil || explain(err) != tt.want || exitCode(err) != exitUser {

@@ -86,7 +86,8 @@ func (l *loader) verify(f *config.File, x *config.Index) error {
 		}
 	}
 	var errs config.UsageErrors
-	for _, e := range master.CheckFiles(master.Config{Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, Listen: listensOf(f)}) {
+	files := master.Config{Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, Listen: listensOf(f)}
+	for _, e := range master.CheckFiles(files) {
 		key := map[string]string{"Control": "control", "PIDFile": "pid_file", "LogFile": "log_file"}[e.Field]
 		key = cmp.Or(key, fmt.Sprintf("listen.%d.address", e.Index))
 		if flag := l.overriddenBy(key); flag != "" {
@@ -109,7 +110,8 @@ func readConfig(path string) (doc []byte, pipe bool, err error) {
 	switch {
 	case err == nil:
 		return doc, pipe, nil
-	case errors.As(err, &usage), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENOTDIR):
+	case errors.As(err, &usage), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EISDIR),
+		errors.Is(err, syscall.ENOTDIR):
 		return nil, false, &usageError{What: fmt.Sprintf("config: %v", err), Hint: "--config names the file"}
 	}
 	return nil, false, fmt.Errorf("config: %w", err)
@@ -125,9 +127,9 @@ func (l *loader) masterConfig(f config.File) (master.Config, error) {
 	c := master.Config{
 		Listen: listensOf(&f), Workers: int(workers), WorkerCPUs: f.WorkerCPUs, DrainTimeout: f.DrainTimeout.Std(),
 		StopTimeout: f.StopTimeout.Std(), ReadyTimeout: f.ReadyTimeout.Std(), MaxGenerations: f.MaxGenerations,
-		MaxConnections: f.MaxConnections, MaxRequests: f.MaxRequests, MaxAge: f.MaxAge.Std(), MaxMemory: int64(f.MaxMemory),
-		HangTimeout: f.HangTimeout.Std(), Control: f.Control, PIDFile: f.PIDFile, LogFile: f.LogFile, LogFormat: f.LogFormat,
-		User: f.RunAs(), Payload: p,
+		MaxConnections: f.MaxConnections, MaxRequests: f.MaxRequests, MaxAge: f.MaxAge.Std(),
+		MaxMemory: int64(f.MaxMemory), HangTimeout: f.HangTimeout.Std(), Control: f.Control, PIDFile: f.PIDFile,
+		LogFile: f.LogFile, LogFormat: f.LogFormat, User: f.RunAs(), Payload: p,
 	}
 	if f.Watch && l.config != "" {
 		c.Watch = append([]string{l.configPath()}, f.CertificateFiles()...)
@@ -147,9 +149,10 @@ func listensOf(f *config.File) (all []master.Listen) {
 
 func payloadOf(f *config.File) payload {
 	p := payload{
-		IdleTimeout: f.HTTP.IdleTimeout.Std(), ReceiveTimeout: f.HTTP.ReceiveTimeout.Std(), MaxHeaderSize: f.HTTP.MaxHeaderSize,
+		IdleTimeout: f.HTTP.IdleTimeout.Std(), ReceiveTimeout: f.HTTP.ReceiveTimeout.Std(),
 		BodyTimeout: f.HTTP.BodyTimeout.Std(), SendTimeout: f.HTTP.SendTimeout.Std(),
-		Site: site.Config{UpstreamTimeout: f.HTTP.UpstreamTimeout.Std()},
+		MaxHeaderSize: f.HTTP.MaxHeaderSize,
+		Site:          site.Config{UpstreamTimeout: f.HTTP.UpstreamTimeout.Std()},
 	}
 	for _, l := range f.Listen {
 		if l.TLS != nil {

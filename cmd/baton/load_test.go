@@ -22,7 +22,8 @@ func TestConfigOfEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := dirWith(t, "run")
-	if err := errors.Join(os.Chmod(at, 0o755), os.Chmod(filepath.Dir(at), 0o755)); err != nil { // the user is to read it
+	// the user is to read it
+	if err := errors.Join(os.Chmod(at, 0o755), os.Chmod(filepath.Dir(at), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	f, warnings, c, err := loadIn(t, at, string(everything))
@@ -36,10 +37,13 @@ func TestConfigOfEveryKey(t *testing.T) {
 	}
 	c.Payload = nil
 	want := master.Config{
-		Workers: 3, WorkerCPUs: 2, DrainTimeout: time.Minute, StopTimeout: 2 * time.Second, ReadyTimeout: 3 * time.Second,
+		Workers: 3, WorkerCPUs: 2, DrainTimeout: time.Minute, StopTimeout: 2 * time.Second,
+		ReadyTimeout:   3 * time.Second,
 		User:           &master.User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"},
-		MaxGenerations: 4, MaxRequests: 1000, MaxAge: 24 * time.Hour, MaxMemory: 1e9, MaxConnections: 700, HangTimeout: 30 * time.Second,
-		Control: filepath.Join(dir, "run/c.sock"), PIDFile: "/tmp/baton.pid", LogFile: filepath.Join(dir, "log"), LogFormat: "json",
+		MaxGenerations: 4, MaxRequests: 1000, MaxAge: 24 * time.Hour, MaxMemory: 1e9, MaxConnections: 700,
+		HangTimeout: 30 * time.Second,
+		Control:     filepath.Join(dir, "run/c.sock"), PIDFile: "/tmp/baton.pid", LogFile: filepath.Join(dir, "log"),
+		LogFormat: "json",
 		Listen: []master.Listen{
 			{Name: "127.0.0.1:80", Address: "127.0.0.1:80", Transport: "tcp", Process: "http", NoHandover: true},
 			{Name: "local", Address: "unix:" + filepath.Join(dir, "web.sock"), Process: "http"},
@@ -63,7 +67,8 @@ func TestConfigOfEveryKey(t *testing.T) {
 	if !reflect.DeepEqual(p, wantPayload) {
 		t.Errorf("%+v\nwant\n%+v", p, wantPayload)
 	}
-	if root := os.Geteuid() == 0; root && len(warnings) > 0 || !root && (len(warnings) != 1 || !strings.Contains(warnings[0], "only root")) {
+	if root := os.Geteuid() == 0; root && len(warnings) > 0 ||
+		!root && (len(warnings) != 1 || !strings.Contains(warnings[0], "only root")) {
 		t.Error(warnings)
 	}
 	if _, err := site.New(p.Site, site.Self{}); err != nil {
@@ -77,7 +82,9 @@ func TestConfigWithoutFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []master.Listen{{Name: "127.0.0.1:8080", Address: "127.0.0.1:8080", Process: "http"}}; !reflect.DeepEqual(c.Listen, want) {
+	if want := []master.Listen{
+		{Name: "127.0.0.1:8080", Address: "127.0.0.1:8080", Process: "http"},
+	}; !reflect.DeepEqual(c.Listen, want) {
 		t.Errorf("%+v", c.Listen)
 	}
 	if c.Workers != 0 || len(c.Watch) > 0 || filepath.Base(c.Control) != "baton.sock" || !filepath.IsAbs(c.Control) {
@@ -149,7 +156,8 @@ func TestConfigFromPipe(t *testing.T) {
 // TestFilesThatCannotBeMade: what a start would find is found before, and said where it was asked for.
 func TestFilesThatCannotBeMade(t *testing.T) {
 	t.Setenv(controlEnv, "")
-	const file = "workers = 1\ncontrol = \"none/c.sock\"\nlog_file = \"none/log\"\n[[listen]]\naddress = \"unix:none/web.sock\"\n"
+	const file = "workers = 1\ncontrol = \"none/c.sock\"\nlog_file = \"none/log\"\n[[listen]]\naddress = " +
+		"\"unix:none/web.sock\"\n"
 	dir := t.TempDir()
 	for _, tt := range []struct {
 		args string
@@ -197,14 +205,16 @@ func TestStaticForUser(t *testing.T) {
 		t.Error(err)
 	}
 	_, _, _, err := loadIn(t, dir, site("user = \"4711\"\ngroup = \"4712\"\n"))
-	if err == nil || !strings.Contains(explain(err), "site.toml:5:10: static: ") || !strings.Contains(explain(err), "permission denied") {
+	if err == nil || !strings.Contains(explain(err), "site.toml:5:10: static: ") ||
+		!strings.Contains(explain(err), "permission denied") {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestDrainBelowIdleIsAWarning(t *testing.T) {
 	_, warnings, _, err := loadArgs(t, "drain_timeout = \"9s\"\n")
-	if err != nil || len(warnings) != 1 || !strings.HasPrefix(warnings[0], "drain_timeout (9s) is below http.idle_timeout (1m15s): ") {
+	if err != nil || len(warnings) != 1 || !strings.HasPrefix(warnings[0],
+		"drain_timeout (9s) is below http.idle_timeout (1m15s): ") {
 		t.Errorf("%q, %v", warnings, err)
 	}
 }

@@ -2,8 +2,8 @@
 //
 // `baton help` shows its commands and flags; internal/config/reference.toml documents the keys of the config file.
 //
-// Exit codes: 0; 1 if a reload or a resize failed; 100 for a mistake of the user (flag, config); 111 for trouble with the
-// system.
+// Exit codes: 0; 1 if a reload or a resize failed; 100 for a mistake of the user (flag, config); 111 for trouble with
+// the system.
 package main
 
 import (

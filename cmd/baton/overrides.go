@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -45,8 +44,8 @@ func (c *call) overlay(f *config.File, x *config.Index) (hidden []string, err er
 	return hidden, nil
 }
 
-// setAddress changes the address of the only listener, and adds it if there is none. It changes nothing in place: the file
-// is compared with what it was.
+// setAddress changes the address of the only listener, and adds it if there is none. It changes nothing in place: the
+// file is compared with what it was.
 func setAddress(f *config.File, change func(host, port string) string) error {
 	if len(f.Listen) > 1 {
 		return fmt.Errorf("the config file has %d [[listen]] tables", len(f.Listen))
@@ -73,7 +72,10 @@ func setAddress(f *config.File, change func(host, port string) string) error {
 
 func setHost(f *config.File, s string) error {
 	host := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
-	return cmp.Or(config.CheckHost(host), setAddress(f, func(_, port string) string { return net.JoinHostPort(host, port) }))
+	if err := config.CheckHost(host); err != nil {
+		return err
+	}
+	return setAddress(f, func(_, port string) string { return net.JoinHostPort(host, port) })
 }
 
 func setPort(f *config.File, s string) error {
@@ -98,7 +100,8 @@ func setWorkers(f *config.File, s string) error {
 }
 
 func setTimeout(f *config.File, s string) error {
-	n, err := parseNumber(s, config.LimitOf("http.receive_timeout").Max/int64(time.Millisecond), "a number of milliseconds")
+	n, err := parseNumber(s, config.LimitOf("http.receive_timeout").Max/int64(time.Millisecond),
+		"a number of milliseconds")
 	f.HTTP.ReceiveTimeout = config.Duration(time.Duration(n) * time.Millisecond)
 	return err
 }

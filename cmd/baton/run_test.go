@@ -14,30 +14,38 @@ import (
 
 func TestCheck(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if err := os.WriteFile("site.toml", []byte("drain_timeout = \"9s\"\n[[route]]\npath = \"/\"\nwhoami = true\n"), 0o644); err != nil {
+	if err := os.WriteFile("site.toml", []byte("drain_timeout = \"9s\"\n[[route]]\npath = \"/\"\nwhoami = true\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile("bad.toml", []byte("wrokers = 1\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, []string{"check"}, exitOK, "ok: no config file, the built-in page on 127.0.0.1:8080\n", "")
-	expect(t, []string{"check", "--port", "9", "--config", "site.toml"}, exitOK, "site.toml: ok, 1 route on 127.0.0.1:9\n",
+	expect(t, []string{
+		"check", "--port", "9", "--config", "site.toml",
+	}, exitOK, "site.toml: ok, 1 route on 127.0.0.1:9\n",
 		"baton: warning: drain_timeout (9s) is below http.idle_timeout (1m15s): a reload may close idle connections "+
 			"that cannot be handed over earlier than their clients expect\n")
 	expect(t, []string{"check", "--host", "192.0.2.7"}, exitSystem, "",
-		"baton: listen 192.0.2.7:8080: bind: cannot assign requested address\nhint: this machine does not have that address\n")
+		"baton: listen 192.0.2.7:8080: bind: cannot assign requested address\nhint: this machine does not have that "+
+			"address\n")
 	expect(t, []string{"check", "--config", "bad.toml"}, exitUser, "",
-		"baton: bad.toml:1:1: unknown key \"wrokers\"\n    1 | wrokers = 1\n      | ^^^^^^^\nhint: did you mean workers?\n")
+		"baton: bad.toml:1:1: unknown key \"wrokers\"\n    1 | wrokers = 1\n      | ^^^^^^^\nhint: did you mean "+
+			"workers?\n")
 	dir, _ := os.Getwd()
 	expect(t, []string{"check", "--config", "none.toml"}, exitUser, "",
-		"baton: config: open "+filepath.Join(dir, "none.toml")+": no such file or directory\nhint: --config names the file\n")
+		"baton: config: open "+filepath.Join(dir, "none.toml")+": no such file or directory\nhint: --config names "+
+			"the file\n")
 }
 
 func TestCommands(t *testing.T) {
 	expect(t, []string{"relaod"}, exitUser, "", "baton: there is no command \"relaod\"\nhint: did you mean reload?\n")
-	expect(t, []string{"site.toml"}, exitUser, "", "baton: there is no command \"site.toml\"\nhint: did you mean baton run --config site.toml?\n")
+	expect(t, []string{"site.toml"}, exitUser, "",
+		"baton: there is no command \"site.toml\"\nhint: did you mean baton run --config site.toml?\n")
 	expect(t, []string{"xyzzy"}, exitUser, "", "baton: there is no command \"xyzzy\"\nhint: `baton help` lists them\n")
-	expect(t, []string{"help", "xyzzy"}, exitUser, "", "baton: there is no command \"xyzzy\"\nhint: `baton help` lists them\n")
+	expect(t, []string{"help", "xyzzy"}, exitUser, "",
+		"baton: there is no command \"xyzzy\"\nhint: `baton help` lists them\n")
 	for _, tt := range []struct{ args, flag, hint string }{
 		{"-v", "-v", "`baton version` shows it"},
 		{"-V", "-V", "`baton version` shows it"},
@@ -67,7 +75,10 @@ func TestHelp(t *testing.T) {
 	if code != exitOK || stderr != "" {
 		t.Errorf("%d %s", code, stderr)
 	}
-	for _, args := range []string{"--help", "-h", "run --help", "help run", "status -h", "check --help", "resize --help", "version -h", "help --help"} {
+	for _, args := range []string{
+		"--help", "-h", "run --help", "help run", "status -h", "check --help", "resize --help", "version -h",
+		"help --help",
+	} {
 		code, out, stderr := baton(strings.Fields(args)...)
 		if code != exitOK || stderr != "" || !strings.Contains(all, strings.TrimSpace(out)) {
 			t.Errorf("%s: %d %s%s", args, code, out, stderr)
@@ -95,13 +106,17 @@ func TestExplain(t *testing.T) {
 	}{
 		{errors.New("start: why"), "baton: start: why", exitSystem},
 		{
-			fmt.Errorf("control socket: listen unix:/b.sock: bind: %w: baton is running already, supervisor PID 7", syscall.EADDRINUSE),
-			"baton: control socket: listen unix:/b.sock: bind: address already in use: baton is running already, supervisor PID 7\n" +
+			fmt.Errorf("control socket: listen unix:/b.sock: bind: %w: baton is running already, supervisor PID 7",
+				syscall.EADDRINUSE),
+			"baton: control socket: listen unix:/b.sock: bind: address already in use: baton is running already, " +
+				"supervisor PID 7\n" +
 				"hint: stop the other one, or give this one a control socket of its own (--control)", exitSystem,
 		},
 		{
-			fmt.Errorf("listen 127.0.0.1:80: bind: %w", syscall.EADDRINUSE), "baton: listen 127.0.0.1:80: bind: address already in use\n" +
-				"hint: another process serves there: stop it, or choose another address (--port, or address in the config)", exitSystem,
+			fmt.Errorf("listen 127.0.0.1:80: bind: %w", syscall.EADDRINUSE),
+			"baton: listen 127.0.0.1:80: bind: address already in use\n" +
+				"hint: another process serves there: stop it, or choose another address (--port, or address in the " +
+				"config)", exitSystem,
 		},
 		{
 			errors.New("listen :80: bind: permission denied"), "baton: listen :80: bind: permission denied\n" +
@@ -122,9 +137,18 @@ func TestReason(t *testing.T) {
 		want string
 	}{
 		{one, `f:1:2: unknown key "x"; did you mean y?`},
-		{config.UsageErrors{First: []*usageError{one, one}}, `f:1:2: unknown key "x" (and one more mistake); did you mean y?; ` + "`baton check` tells more"},
-		{config.UsageErrors{First: []*usageError{one, one, one}}, `f:1:2: unknown key "x" (and 2 more mistakes); did you mean y?; ` + "`baton check` tells more"},
-		{config.UsageErrors{First: []*usageError{one, one}, More: 7980}, `f:1:2: unknown key "x" (and 7981 more mistakes); did you mean y?; ` + "`baton check` tells more"},
+		{
+			config.UsageErrors{First: []*usageError{one, one}},
+			`f:1:2: unknown key "x" (and one more mistake); did you mean y?; ` + "`baton check` tells more",
+		},
+		{
+			config.UsageErrors{First: []*usageError{one, one, one}},
+			`f:1:2: unknown key "x" (and 2 more mistakes); did you mean y?; ` + "`baton check` tells more",
+		},
+		{
+			config.UsageErrors{First: []*usageError{one, one}, More: 7980},
+			`f:1:2: unknown key "x" (and 7981 more mistakes); did you mean y?; ` + "`baton check` tells more",
+		},
 		{errors.New("why"), "why"},
 	} {
 		if got := reason(tt.err); got != tt.want {

@@ -80,7 +80,8 @@ func statusHead(s master.Status, now time.Time) [][2]string {
 	}
 	for _, p := range s.Workers {
 		if p.Held != "" {
-			head = append(head, [2]string{"warning", fmt.Sprintf("worker %d (pid %d) has no room: %s; connections wait", p.Slot, p.PID, p.Held)})
+			text := fmt.Sprintf("worker %d (pid %d) has no room: %s; connections wait", p.Slot, p.PID, p.Held)
+			head = append(head, [2]string{"warning", text})
 		}
 	}
 	return head
@@ -139,7 +140,8 @@ func writeWorkers(w io.Writer, s master.Status) {
 	_, _ = fmt.Fprintln(table, "generation\tslot\tpid\tstate\tage\trequests\topen\tactive\t")
 	for _, c := range s.Crashing {
 		if c.Empty {
-			_, _ = fmt.Fprintf(table, "%d\t%d\t-\tstarts in %s\t-\t-\t-\t-\t\n", s.Generation, c.Slot, age(timeSpan(c.NextStart)))
+			_, _ = fmt.Fprintf(table, "%d\t%d\t-\tstarts in %s\t-\t-\t-\t-\t\n", s.Generation, c.Slot,
+				age(timeSpan(c.NextStart)))
 		}
 	}
 	for _, p := range s.Workers {

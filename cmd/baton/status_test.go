@@ -9,17 +9,22 @@ import (
 )
 
 var testStatus = master.Status{
-	Generation: 3, Version: "v2", SupervisorPID: 100, MasterPID: 207, Supervisor: "v1", WorkersWanted: 5, WorkersConfig: 2, State: "serving",
+	Generation: 3, Version: "v2", SupervisorPID: 100, MasterPID: 207, Supervisor: "v1", WorkersWanted: 5,
+	WorkersConfig: 2, State: "serving",
 	Workers: []master.WorkerStatus{
 		{Generation: 3, Slot: 0, PID: 210, State: "serving", Age: 12.3, Requests: 123456, Connections: 17, Active: 2},
 		{Generation: 3, Slot: 1, PID: 211, State: "starting", Age: 0.2, Silent: true},
 		{Generation: 2, Slot: 0, PID: 150, State: "draining", Age: 90061, Requests: 9, Connections: 1},
 	},
-	Listeners: []master.ListenerStatus{{Name: "web", Address: "127.0.0.1:8080"}, {Name: "[::1]:81", Address: "[::1]:81"}},
+	Listeners: []master.ListenerStatus{
+		{Name: "web", Address: "127.0.0.1:8080"}, {Name: "[::1]:81", Address: "[::1]:81"},
+	},
 	LastReload: master.ReloadStatus{
 		ID: 4, Error: `/site.toml:1:1: unknown key "x"`,
 	},
-	Warnings: []string{"the supervisor stays v1: dry run failed"}, CutRequests: 1, CutConnections: 2, Crashes: 12, Hung: 1, Recycled: 3,
+	Warnings: []string{
+		"the supervisor stays v1: dry run failed",
+	}, CutRequests: 1, CutConnections: 2, Crashes: 12, Hung: 1, Recycled: 3,
 	Crashing: []master.CrashingSlot{
 		{Slot: 2, Crashes: 8, Within: 6.4, Last: "exit status 3", Looping: true, Empty: true, NextStart: 3.21},
 		{Slot: 1, Crashes: 4, Within: 1.5, Last: "signal killed", Looping: true},
@@ -95,7 +100,8 @@ func TestReloadText(t *testing.T) {
 func TestStatusJSON(t *testing.T) {
 	f := newFake(t)
 	f.script("GET /status", say(`{"generation":3,"new_field":[1]}`+"\n"))
-	expect(t, []string{"status", "--json", "--control", f.path}, exitOK, "{\n  \"generation\": 3,\n  \"new_field\": [\n    1\n  ]\n}\n", "")
+	expect(t, []string{"status", "--json", "--control", f.path}, exitOK,
+		"{\n  \"generation\": 3,\n  \"new_field\": [\n    1\n  ]\n}\n", "")
 	code, out, _ := baton("status", "--control", f.path)
 	if code != exitOK || !strings.HasPrefix(out, "generation   3") {
 		t.Errorf("%d %s", code, out)

@@ -25,8 +25,8 @@ const (
 	exitSystem = 111 // port taken, no permission, nothing at the control socket
 )
 
-// usageError is a mistake of the user, in a file or on the command line. Any error that says nothing else about its exit
-// code is trouble with the system.
+// usageError is a mistake of the user, in a file or on the command line. Any error that says nothing else about its
+// exit code is trouble with the system.
 type usageError = config.UsageError
 
 // reloadError says why a reload failed.
@@ -142,11 +142,20 @@ var hints = []struct {
 	hint   string
 }{
 	{"reload failed: ", 0, "the generation before it serves on"},
-	{"nothing listens on the control socket ", 0, "is baton running? --control names its socket, or --config the file that does"},
+	{
+		"nothing listens on the control socket ", 0,
+		"is baton running? --control names its socket, or --config the file that does",
+	},
 	{"control socket ", syscall.EACCES, "only the user who runs baton may use it"},
 	{"process ", syscall.ESRCH, "`baton stop` must run where it sees baton's processes: in the same container"},
-	{"control socket: ", syscall.EADDRINUSE, "stop the other one, or give this one a control socket of its own (--control)"},
-	{"", syscall.EADDRINUSE, "another process serves there: stop it, or choose another address (--port, or address in the config)"},
+	{
+		"control socket: ", syscall.EADDRINUSE,
+		"stop the other one, or give this one a control socket of its own (--control)",
+	},
+	{
+		"", syscall.EADDRINUSE,
+		"another process serves there: stop it, or choose another address (--port, or address in the config)",
+	},
 	{"", syscall.EADDRNOTAVAIL, "this machine does not have that address"},
 	{"", syscall.EACCES, "ports below 1024 and other users' files need permission"},
 	{"", syscall.EMFILE, "raise the limit of open files (ulimit -n)"},
@@ -155,7 +164,8 @@ var hints = []struct {
 func hintFor(err error) string {
 	for _, h := range hints {
 		text := err.Error()
-		if strings.HasPrefix(text, h.prefix) && (h.errno == 0 || errors.Is(err, h.errno) || strings.Contains(text, h.errno.Error())) {
+		if strings.HasPrefix(text, h.prefix) && (h.errno == 0 || errors.Is(err, h.errno) ||
+			strings.Contains(text, h.errno.Error())) {
 			return h.hint
 		}
 	}

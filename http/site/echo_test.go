@@ -20,7 +20,8 @@ func TestEcho(t *testing.T) {
 	url := startEcho(t)
 	for _, n := range []int{0, 1, bufferSize - 1, bufferSize, bufferSize + 1, 5 << 20} {
 		sent := bytes.Repeat([]byte("0123456789abcdef"), n/16+1)[:n]
-		for _, r := range []io.Reader{bytes.NewReader(sent), struct{ io.Reader }{bytes.NewReader(sent)}} { // with a length and without
+		// with a length and without
+		for _, r := range []io.Reader{bytes.NewReader(sent), struct{ io.Reader }{bytes.NewReader(sent)}} {
 			resp, err := http.Post(url, "text/x-test", r)
 			if err != nil {
 				t.Fatal(err)
@@ -37,7 +38,8 @@ func TestEchoTellsLength(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := body(t, resp); got != "abc" || resp.ContentLength != 3 || resp.Header.Get("Content-Type") != "application/octet-stream" {
+	if got := body(t, resp); got != "abc" || resp.ContentLength != 3 ||
+		resp.Header.Get("Content-Type") != "application/octet-stream" {
 		t.Errorf("%q, length %d, %s", got, resp.ContentLength, resp.Header)
 	}
 }

@@ -29,8 +29,8 @@ func readOnly(h http.Handler) http.Handler {
 	})
 }
 
-// noTunnel refuses CONNECT, for this is no forward proxy, whatever a proxy in front believes, and TRACE, which shows what
-// a proxy has added.
+// noTunnel refuses CONNECT, for this is no forward proxy, whatever a proxy in front believes, and TRACE, which shows
+// what a proxy has added.
 func noTunnel(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodConnect || r.Method == http.MethodTrace {

@@ -45,8 +45,9 @@ func TestMethods(t *testing.T) {
 		{builtin.URL, "/whoami", 200, 405},
 	} {
 		for method, want := range map[string]int{
-			"GET": tt.get, "HEAD": tt.get, "POST": tt.others, "PUT": tt.others, "DELETE": tt.others, "PATCH": tt.others, "PROPFIND": tt.others,
-			"CONNECT": 405, "TRACE": 405,
+			"GET": tt.get, "HEAD": tt.get, "POST": tt.others, "PUT": tt.others, "DELETE": tt.others, "PATCH": tt.others,
+			"PROPFIND": tt.others,
+			"CONNECT":  405, "TRACE": 405,
 		} {
 			c, r := dial(t, tt.url)
 			send(t, c, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: h\r\n\r\n", method, tt.path))

@@ -14,8 +14,8 @@ import (
 	"baton/http/internal/proxy"
 )
 
-// idleTimeout is how long a connection to an upstream is kept. Servers close theirs after two seconds and more: a request must
-// not meet that.
+// idleTimeout is how long a connection to an upstream is kept. Servers close theirs after two seconds and more: a
+// request must not meet that.
 const idleTimeout = time.Second
 
 func newProxy(to string, timeout time.Duration) (http.Handler, error) {
@@ -37,7 +37,9 @@ func dialer(to *url.URL) func(context.Context) (net.Conn, error) {
 		addr := net.JoinHostPort(to.Hostname(), cmp.Or(to.Port(), "80"))
 		return func(ctx context.Context) (net.Conn, error) { return plain.DialContext(ctx, "tcp", addr) }
 	}
-	secure := &tls.Dialer{NetDialer: plain, Config: &tls.Config{ServerName: to.Hostname(), NextProtos: []string{"http/1.1"}}}
+	secure := &tls.Dialer{
+		NetDialer: plain, Config: &tls.Config{ServerName: to.Hostname(), NextProtos: []string{"http/1.1"}},
+	}
 	addr := net.JoinHostPort(to.Hostname(), cmp.Or(to.Port(), "443"))
 	return func(ctx context.Context) (net.Conn, error) { return secure.DialContext(ctx, "tcp", addr) }
 }

@@ -36,7 +36,8 @@ func TestProxy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := fmt.Sprintf(`POST %s host=%s for=127.0.0.1 fhost=%s proto=http ae="identity" body=hi`, tt.want, upHost, host)
+		want := fmt.Sprintf(`POST %s host=%s for=127.0.0.1 fhost=%s proto=http ae="identity" body=hi`, tt.want, upHost,
+			host)
 		if got := body(t, resp); got != want || resp.StatusCode != http.StatusTeapot || resp.Header.Get("X-Up") != "1" {
 			t.Errorf("%s: %s\n got %s\nwant %s", tt.path, resp.Status, got, want)
 		}

@@ -21,10 +21,11 @@ type Config struct {
 }
 
 // A Route is a path and one way to answer it: exactly one of Whoami, Static, Proxy, Respond and Echo is set. A resource
-// that can only be read has the methods GET, HEAD and OPTIONS, and no route has CONNECT and TRACE: other requests get 405.
+// that can only be read has the methods GET, HEAD and OPTIONS, and no route has CONNECT and TRACE: other requests get
+// 405.
 type Route struct {
-	// Path begins with "/". It answers itself and everything below it: "/api" answers "/api", "/api/" and "/api/v1", but
-	// not "/apix". The longest path wins. Paths are compared decoded and clean: "/x/../api/" is "/api".
+	// Path begins with "/". It answers itself and everything below it: "/api" answers "/api", "/api/" and "/api/v1",
+	// but not "/apix". The longest path wins. Paths are compared decoded and clean: "/x/../api/" is "/api".
 	Path string `json:"path"`
 
 	// Whoami answers with one line of JSON: generation, slot, pid, version.
@@ -101,7 +102,11 @@ func (r Route) Actions() []string {
 		name string
 		set  bool
 	}{
-		{"whoami", r.Whoami}, {"static", r.Static != ""}, {"proxy", r.Proxy != ""}, {"respond", r.Respond != nil}, {"echo", r.Echo},
+		{"whoami", r.Whoami},
+		{"static", r.Static != ""},
+		{"proxy", r.Proxy != ""},
+		{"respond", r.Respond != nil},
+		{"echo", r.Echo},
 	} {
 		if a.set {
 			names = append(names, a.name)

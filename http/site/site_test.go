@@ -28,7 +28,9 @@ func start(t *testing.T, cfg Config) *httptest.Server {
 }
 
 // noRedirects shows redirects instead of following them.
-var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+var noRedirects = &http.Client{
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
 
 func get(t *testing.T, url string) (*http.Response, string) {
 	t.Helper()
@@ -92,12 +94,28 @@ func TestNewRefuses(t *testing.T) {
 		want   string
 	}{
 		{"no way to answer", []Route{{Path: "/"}}, "route /: want one of whoami, static, proxy, respond and echo"},
-		{"two ways", []Route{{Path: "/", Whoami: true, Echo: true}}, "route /: want one of whoami, static, proxy, respond and echo"},
+		{
+			"two ways",
+			[]Route{{Path: "/", Whoami: true, Echo: true}},
+			"route /: want one of whoami, static, proxy, respond and echo",
+		},
 		{"no slash", []Route{{Path: "x", Whoami: true}}, "route x: want a path that begins with /"},
-		{"same path", []Route{{Path: "/x", Whoami: true}, {Path: "/x/", Echo: true}}, "route /x/: there are two of this path"},
-		{"no directory", []Route{{Path: "/", Static: "testdata/none"}}, "route /: static: open testdata/none: no such file or directory"},
+		{
+			"same path",
+			[]Route{{Path: "/x", Whoami: true}, {Path: "/x/", Echo: true}},
+			"route /x/: there are two of this path",
+		},
+		{
+			"no directory",
+			[]Route{{Path: "/", Static: "testdata/none"}},
+			"route /: static: open testdata/none: no such file or directory",
+		},
 		{"no host", []Route{{Path: "/", Proxy: "http://"}}, `route /: proxy: "http://": names no host`},
-		{"no scheme", []Route{{Path: "/", Proxy: "localhost:80"}}, `route /: proxy: "localhost:80": want a URL with http:// or https://`},
+		{
+			"no scheme",
+			[]Route{{Path: "/", Proxy: "localhost:80"}},
+			`route /: proxy: "localhost:80": want a URL with http:// or https://`,
+		},
 	} {
 		if _, err := New(Config{Routes: tt.routes}, self); err == nil || err.Error() != tt.want {
 			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)

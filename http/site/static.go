@@ -107,8 +107,8 @@ func (d rooted) servable(f *os.File, name string) error {
 	return nil
 }
 
-// tag returns an ETag that tells versions of a file apart. Its time of modification in seconds does not when two versions
-// come in one second.
+// tag returns an ETag that tells versions of a file apart. Its time of modification in seconds does not when two
+// versions come in one second.
 func tag(info fs.FileInfo) string {
 	return fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size())
 }

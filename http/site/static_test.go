@@ -42,8 +42,9 @@ func tree(t *testing.T) string {
 		}
 	}
 	for link, to := range map[string]string{
-		"public/inside": "a.txt", "public/outside": "../secret.txt", "public/above": "..", "public/absolute": filepath.Join(top, "secret.txt"),
-		"public/loop": "loop", "public/bare2": "bare", "public/system": "/etc",
+		"public/inside": "a.txt", "public/outside": "../secret.txt", "public/above": "..",
+		"public/absolute": filepath.Join(top, "secret.txt"),
+		"public/loop":     "loop", "public/bare2": "bare", "public/system": "/etc",
 		"public/d.txt": "..data/d.txt",
 	} {
 		if err := os.Symlink(to, filepath.Join(top, link)); err != nil {
@@ -113,8 +114,10 @@ func TestStaticStaysInside(t *testing.T) {
 	for _, prefix := range []string{"", "/docs"} {
 		s := start(t, Config{Routes: []Route{{Path: prefix + "/", Static: tree(t)}}})
 		for _, p := range []string{
-			"/../secret.txt", "/sub/../../secret.txt", "/./../secret.txt", "/..", "/../public-secret.txt", "/../../../../../etc/passwd",
-			"/%2e%2e/secret.txt", "/%2e%2e%2fsecret.txt", "/..%2fsecret.txt", "/sub/..%2f..%2fsecret.txt", "/..%5csecret.txt", "/%252e%252e/secret.txt",
+			"/../secret.txt", "/sub/../../secret.txt", "/./../secret.txt", "/..", "/../public-secret.txt",
+			"/../../../../../etc/passwd",
+			"/%2e%2e/secret.txt", "/%2e%2e%2fsecret.txt", "/..%2fsecret.txt", "/sub/..%2f..%2fsecret.txt",
+			"/..%5csecret.txt", "/%252e%252e/secret.txt",
 			"//etc/passwd", "/%2fetc/passwd", "/..;/secret.txt", "/%00/../secret.txt", "/a.txt%00.html",
 			"/outside", "/above/secret.txt", "/absolute", "/system/passwd", "/above/public-secret.txt",
 		} {
@@ -124,7 +127,8 @@ func TestStaticStaysInside(t *testing.T) {
 			if err != nil {
 				t.Fatal(p, err)
 			}
-			if got := body(t, resp); resp.StatusCode < 300 && got != "<p>home" || strings.Contains(got, "secret") || strings.Contains(got, "root:") {
+			if got := body(t, resp); resp.StatusCode < 300 && got != "<p>home" || strings.Contains(got, "secret") ||
+				strings.Contains(got, "root:") {
 				t.Errorf("%s: %s %q", p, resp.Status, got)
 			}
 			if strings.HasPrefix(p, "/outside") && resp.StatusCode != 403 {
@@ -241,7 +245,8 @@ func TestStaticTags(t *testing.T) {
 	}
 	for content, at := range map[string]time.Time{"abcdef": stamp, "ABC": stamp.Add(1000)} {
 		put(content, at)
-		if resp, got := ask("If-None-Match", old); resp.StatusCode != 206 || got != content[1:] || resp.Header.Get("Etag") == old {
+		if resp, got := ask("If-None-Match", old); resp.StatusCode != 206 || got != content[1:] ||
+			resp.Header.Get("Etag") == old {
 			t.Errorf("%s: %s %q", content, resp.Status, got)
 		}
 		if resp, got := ask("If-Range", old); resp.StatusCode != 200 || got != content {
@@ -297,7 +302,8 @@ func TestStaticDirectoryIsReplaced(t *testing.T) {
 	}
 	rename("next", "www")
 	await("2", "1")
-	if err := errors.Join(os.Symlink("3", filepath.Join(top, "link")), os.RemoveAll(filepath.Join(top, "www"))); err != nil {
+	if err := errors.Join(os.Symlink("3", filepath.Join(top, "link")),
+		os.RemoveAll(filepath.Join(top, "www"))); err != nil {
 		t.Fatal(err)
 	}
 	rename("link", "www")

@@ -41,7 +41,8 @@ func TestUpstreamDoesNotAnswer(t *testing.T) {
 		}
 		b, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if want := "504 gateway timeout: the upstream does not answer in time\n"; resp.StatusCode != 504 || string(b) != want {
+		if want := "504 gateway timeout: the upstream does not answer in time\n"; resp.StatusCode != 504 ||
+			string(b) != want {
 			t.Errorf("%s %q", resp.Status, b)
 		}
 		if took := time.Since(begin); took < upstreamLimit {
@@ -97,7 +98,11 @@ func TestUpstreamStallsInItsAnswer(t *testing.T) {
 
 // A client whose body does not come, or is broken, is at fault, not the upstream.
 func TestBadBody(t *testing.T) {
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request,
+	) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
 	defer up.Close()
 	for name, route := range map[string]Route{"proxy": {Path: "/", Proxy: up.URL}, "echo": {Path: "/", Echo: true}} {
 		h, err := New(Config{Routes: []Route{route}}, self)
@@ -105,7 +110,8 @@ func TestBadBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(upstreamLimit)) // as httpworker ends a body
+			// as httpworker ends a body
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(upstreamLimit))
 			h.ServeHTTP(w, r)
 		}))
 		for sent, status := range map[string]int{

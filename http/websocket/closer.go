@@ -44,16 +44,16 @@ func (c *closer) run(ctx context.Context) {
 	}
 }
 
-// turn returns when a connection is closed in a drain of that length: in its last third, but for a margin. chance is from
-// 0 to 1.
+// turn returns when a connection is closed in a drain of that length: in its last third, but for a margin. chance is
+// from 0 to 1.
 func turn(drain time.Duration, chance float64) time.Duration {
 	last := drain - min(maxMargin, drain/6)
 	first := drain * 2 / 3
 	return first + time.Duration(chance*float64(last-first))
 }
 
-// closeAfter waits, and then closes the connection at a moment when no message is half received or unanswered. If there is
-// none for long, the message that is being received is cut off.
+// closeAfter waits, and then closes the connection at a moment when no message is half received or unanswered. If there
+// is none for long, the message that is being received is cut off.
 func (c *closer) closeAfter(wait time.Duration, code ws.StatusCode, reason string, deadline time.Time) {
 	select {
 	case <-time.After(wait):

@@ -27,8 +27,8 @@ const (
 	maxControl = 125
 )
 
-// follow looks at p. At a violation it returns the code with which the connection is to be closed, and how many bytes of p
-// the library may have so that it does not see a whole frame.
+// follow looks at p. At a violation it returns the code with which the connection is to be closed, and how many bytes
+// of p the library may have so that it does not see a whole frame.
 func (f *frames) follow(p []byte) (n int, wrong ws.StatusCode) {
 	for n < len(p) {
 		if f.have < f.size() {
@@ -73,8 +73,8 @@ func (f *frames) size() int {
 
 func (f *frames) masked() bool { return f.head[1]&maskBit != 0 }
 
-// endless reports whether the first byte of a length says that it is 2^63 or more. The library, which need not have seen
-// the mask, would end the connection without a word when it has the whole length.
+// endless reports whether the first byte of a length says that it is 2^63 or more. The library, which need not have
+// seen the mask, would end the connection without a word when it has the whole length.
 func (f *frames) endless() bool { return f.head[1]&lengthBits == 127 && f.head[2]&0x80 != 0 }
 
 // begin is called when the head is complete.

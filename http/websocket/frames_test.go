@@ -163,8 +163,8 @@ var encodings = []struct {
 	{"\xed\xad\xbf\xed\xb0\x80", false},
 }
 
-// TestTextIsUTF8: a text comes back if it is UTF-8, in whatever fragments, and else the connection is closed with 1007. The
-// reason of a close must be UTF-8, too. Of binary messages nobody asks that.
+// TestTextIsUTF8: a text comes back if it is UTF-8, in whatever fragments, and else the connection is closed with 1007.
+// The reason of a close must be UTF-8, too. Of binary messages nobody asks that.
 func TestTextIsUTF8(t *testing.T) {
 	p := start(t, Echo())
 	for _, tt := range encodings {
@@ -245,7 +245,8 @@ func TestWrongFrames(t *testing.T) {
 				}
 				c.wantText("before")
 				first, got := c.frame()
-				if first != final|opClose || len(got) < 2 || ws.StatusCode(binary.BigEndian.Uint16([]byte(got))) != tt.code {
+				if first != final|opClose || len(got) < 2 ||
+					ws.StatusCode(binary.BigEndian.Uint16([]byte(got))) != tt.code {
 					t.Errorf("frame %#x %q, want a close with %d", first, got, tt.code)
 				}
 			})
@@ -262,7 +263,8 @@ func TestCompression(t *testing.T) {
 	} {
 		c, resp := dialRaw(t, p, offer)
 		if got := resp.Header.Get("Sec-WebSocket-Extensions"); !strings.HasPrefix(got, "permessage-deflate") ||
-			!strings.Contains(got, "client_no_context_takeover") || !strings.Contains(got, "server_no_context_takeover") {
+			!strings.Contains(got, "client_no_context_takeover") ||
+			!strings.Contains(got, "server_no_context_takeover") {
 			t.Errorf("%s: %q", offer, got)
 		}
 		message := strings.Repeat("hello ", 300)

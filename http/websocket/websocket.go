@@ -2,9 +2,10 @@
 // its sender knowing.
 //
 // A connection cannot move to another process, so its client has to come back. It can rely on this: a message that the
-// worker has received whole is answered before the close, and the close says why: 1012, service restart, spread over the
-// last third of the drain so that not all clients come back at the same moment; or 1001, going away, within a second when
-// the whole program stops. A message that crosses the close on its way is not answered; its sender knows, by the close.
+// worker has received whole is answered before the close, and the close says why: 1012, service restart, spread over
+// the last third of the drain so that not all clients come back at the same moment; or 1001, going away, within a
+// second when the whole program stops. A message that crosses the close on its way is not answered; its sender knows,
+// by the close.
 package websocket
 
 import (
@@ -32,8 +33,8 @@ type Conn struct{ ws *ws.Conn }
 func (c *Conn) Send(ctx context.Context, m Message) error { return c.ws.Write(ctx, m.Type, m.Data) }
 
 // An Answer is called for each message that was received whole. When it returns the message counts as answered, and the
-// connection may be closed for a reload; an error closes it. ctx has the values of the request's context, and does not end
-// with the connection: Send then fails.
+// connection may be closed for a reload; an error closes it. ctx has the values of the request's context, and does not
+// end with the connection: Send then fails.
 //
 // Threading: called by one goroutine for each connection.
 type Answer func(ctx context.Context, c *Conn, m Message) error
@@ -41,9 +42,10 @@ type Answer func(ctx context.Context, c *Conn, m Message) error
 // maxMessage is the size of a message beyond which the connection is closed, with 1009.
 const maxMessage = 1 << 20
 
-// Handler returns the handler that accepts WebSocket connections and answers their messages, of up to 1 MiB; larger ones
-// are compressed if the client can (permessage-deflate). A text that is not UTF-8 is not answered: the connection is
-// closed, with 1007. Browsers are accepted from pages of the same host only. Served by httpworker it takes part in drains.
+// Handler returns the handler that accepts WebSocket connections and answers their messages, of up to 1 MiB; larger
+// ones are compressed if the client can (permessage-deflate). A text that is not UTF-8 is not answered: the connection
+// is closed, with 1007. Browsers are accepted from pages of the same host only. Served by httpworker it takes part in
+// drains.
 func Handler(answer Answer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(w, r, answer) })
 }

@@ -17,7 +17,8 @@ import (
 
 const (
 	never = 20 * time.Second
-	// drain is long enough for its last sixth, in which nothing more is begun, to be ample on a machine that does much else.
+	// drain is long enough for its last sixth, in which nothing more is begun, to be ample on a machine that does much
+	// else.
 	drain = 6 * time.Second
 )
 

@@ -20,8 +20,8 @@ import (
 )
 
 // Client asks the baton behind a control socket. It begins with the question which baton that is, which is answered at
-// once, and repeats it while a longer answer is awaited: a supervisor that was stopped, and a process that is not baton,
-// are not waited for.
+// once, and repeats it while a longer answer is awaited: a supervisor that was stopped, and a process that is not
+// baton, are not waited for.
 type Client struct {
 	Limit    time.Duration // for the answer to that question; 4 s
 	Interval time.Duration // between two of these questions; 2 s
@@ -64,7 +64,8 @@ func (c *Client) Identify(ctx context.Context) (id status.Identity, err error) {
 	defer cancel()
 	for tries := 0; ; tries++ {
 		err = c.once(ctx, http.MethodGet, "/version", &id)
-		full, exiting := errors.Is(err, syscall.EAGAIN), brokenOff(err) && tries < 10 // EAGAIN: the socket's queue is full
+		// EAGAIN: the socket's queue is full
+		full, exiting := errors.Is(err, syscall.EAGAIN), brokenOff(err) && tries < 10
 		if !full && !exiting || wait(ctx, c.Interval/100) != nil {
 			break
 		}
@@ -75,7 +76,8 @@ func (c *Client) Identify(ctx context.Context) (id status.Identity, err error) {
 		return id, nil
 	case ctx.Err() != nil || errors.Is(err, syscall.EAGAIN):
 		return id, c.error(&SilentError{Look(int(c.peer.Load()))})
-	case absent(err), errors.Is(err, syscall.EACCES), errors.As(err, &answered) && answered.Code == http.StatusForbidden:
+	case absent(err), errors.Is(err, syscall.EACCES),
+		errors.As(err, &answered) && answered.Code == http.StatusForbidden:
 		return id, c.explain(err)
 	}
 	return id, c.error(fmt.Errorf("process %d, which listens there, is not baton", c.peer.Load()))
@@ -103,8 +105,8 @@ func (c *Client) Ask(ctx context.Context, method, target string, v any) error {
 	return c.explain(err)
 }
 
-// Stop asks baton to stop, and returns when its supervisor has exited. It holds the supervisor by a pidfd before it asks,
-// so that the PID cannot become another process's.
+// Stop asks baton to stop, and returns when its supervisor has exited. It holds the supervisor by a pidfd before it
+// asks, so that the PID cannot become another process's.
 func (c *Client) Stop(ctx context.Context) error {
 	id, err := c.Identify(ctx)
 	if err != nil {
@@ -135,7 +137,8 @@ func (c *Client) Stop(ctx context.Context) error {
 	}
 }
 
-// gone reports whether nothing listens any more. The PID of a supervisor in another container means no process here, too.
+// gone reports whether nothing listens any more. The PID of a supervisor in another container means no process here,
+// too.
 func (c *Client) gone(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, c.Limit)
 	defer cancel()

@@ -109,13 +109,16 @@ func TestClientOfAnotherServer(t *testing.T) {
 	}
 	defer func() { _ = ln.Close() }()
 	other := newFakeServer(t, 0)
-	for path, want := range map[string]string{silent: "does not answer; it is not baton", other.path: "which listens there, is not baton"} {
+	for path, want := range map[string]string{
+		silent: "does not answer; it is not baton", other.path: "which listens there, is not baton",
+	} {
 		for name, call := range map[string]func(*Client) error{
 			"ask":  func(c *Client) error { return c.Ask(t.Context(), "GET", "/status", nil) },
 			"stop": func(c *Client) error { return c.Stop(t.Context()) },
 		} {
 			err := call(impatient(path))
-			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+			if err == nil || !strings.Contains(err.Error(), want) ||
+				!strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
 				t.Errorf("%s: %v, want %s", name, err, want)
 			}
 		}
@@ -125,7 +128,8 @@ func TestClientOfAnotherServer(t *testing.T) {
 func TestClientWithoutServer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.sock")
 	err := NewClient(path).Ask(t.Context(), "GET", "/status", nil)
-	if want := "nothing listens on the control socket " + path + ": no such file or directory"; err == nil || err.Error() != want {
+	if want := "nothing listens on the control socket " + path + ": no such file or directory"; err == nil ||
+		err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }

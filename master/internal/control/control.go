@@ -9,8 +9,8 @@
 //	POST /resize?workers=N           answers when that is the number of workers
 //	POST /stop[?now=1|?quit=1]       answers at once; the tree ends after it
 //
-// 403: the client is neither root nor the user who runs baton. 404: there was no such reload. 410: how it ended has been
-// forgotten. 503: there is no master, or everything stops. 504: the master does not answer.
+// 403: the client is neither root nor the user who runs baton. 404: there was no such reload. 410: how it ended has
+// been forgotten. 503: there is no master, or everything stops. 504: the master does not answer.
 package control
 
 import (
@@ -81,7 +81,8 @@ func Serve(ln net.Listener, b Backend) *Server {
 	s := &Server{ln: ln, served: make(chan struct{}), empty: make(chan struct{}, 1)}
 	s.http = &http.Server{
 		Handler: limitRequests(ownerOnly(routes(b))), ReadHeaderTimeout: headerTime, MaxHeaderBytes: headerBytes,
-		ConnState: s.count, ConnContext: withPeer, ErrorLog: log.New(io.Discard, "", 0), // or a client could fill the log
+		// or a client could fill the log
+		ConnState: s.count, ConnContext: withPeer, ErrorLog: log.New(io.Discard, "", 0),
 	}
 	// A kept connection would be cut when the supervisor executes another binary.
 	s.http.SetKeepAlivesEnabled(false)
@@ -92,8 +93,8 @@ func Serve(ln net.Listener, b Backend) *Server {
 	return s
 }
 
-// count follows the connections. Each carries one request. Of those that send none the oldest is closed when they are too
-// many.
+// count follows the connections. Each carries one request. Of those that send none the oldest is closed when they are
+// too many.
 func (s *Server) count(c net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,8 +133,8 @@ func (s *Server) Busy() bool {
 // Empty has a value when the last connection has ended.
 func (s *Server) Empty() <-chan struct{} { return s.empty }
 
-// Close stops accepting and waits until the connections that there are have been answered, up to limit. The backend must
-// make that happen.
+// Close stops accepting and waits until the connections that there are have been answered, up to limit. The backend
+// must make that happen.
 func (s *Server) Close(limit time.Duration) {
 	s.Stop()
 	t := time.NewTimer(limit)
@@ -168,7 +169,9 @@ func routes(b Backend) http.Handler {
 	handle("POST /resize", http.StatusOK, func(r *http.Request) (any, error) {
 		n, err := strconv.Atoi(r.URL.Query().Get("workers"))
 		if err != nil || n < 1 || n > MaxWorkers {
-			return nil, &Error{http.StatusBadRequest, fmt.Sprintf("resize: workers must be a number from 1 to %d", MaxWorkers)}
+			return nil, &Error{
+				http.StatusBadRequest, fmt.Sprintf("resize: workers must be a number from 1 to %d", MaxWorkers),
+			}
 		}
 		return b.Resize(r.Context(), n)
 	})

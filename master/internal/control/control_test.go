@@ -53,7 +53,8 @@ func (f *fake) Resize(_ context.Context, n int) (any, error) {
 }
 
 func (f *fake) Stop(_ context.Context, quit, now bool) (any, error) {
-	return map[string]int{"supervisor_pid": 4711}, f.note("stop", map[bool]string{true: "quit"}[quit], map[bool]string{true: "now"}[now])
+	return map[string]int{"supervisor_pid": 4711},
+		f.note("stop", map[bool]string{true: "quit"}[quit], map[bool]string{true: "now"}[now])
 }
 
 // serve serves f on a Unix socket, and returns a client.
@@ -171,7 +172,10 @@ func TestErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			_, c := serve(t, &fake{err: tt.err, await: tt.err})
-			for _, what := range []string{"GET /version", "GET /status", "POST /reload", "POST /reload?async=1", "GET /reload/5", "POST /resize?workers=1", "POST /stop"} {
+			for _, what := range []string{
+				"GET /version", "GET /status", "POST /reload", "POST /reload?async=1", "GET /reload/5",
+				"POST /resize?workers=1", "POST /stop",
+			} {
 				r := do(t, c, what)
 				if r.StatusCode != tt.code || r.body != tt.err.Error() {
 					t.Errorf("%s: %d %s", what, r.StatusCode, r.body)

@@ -61,7 +61,8 @@ func ownerOnly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, known := r.Context().Value(peerKey{}).(int)
 		if !known || uid != 0 && uid != own {
-			http.Error(w, fmt.Sprintf("only root and user %d, who runs this, may use the control socket, and not user %d", own, uid),
+			http.Error(w, fmt.Sprintf("only root and user %d, who runs this, may use the control socket, and not "+
+				"user %d", own, uid),
 				http.StatusForbidden)
 			return
 		}

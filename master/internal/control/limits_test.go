@@ -28,7 +28,9 @@ func TestSilentClients(t *testing.T) {
 	t.Parallel()
 	s, c := serve(t, &fake{})
 	for i := range 1000 {
-		words := []string{"", "GET /status HTTP/1.1\r\nHost: x\r\nX-", "\x00\xff\r\n\r\n", "POST /reload HTTP/1.1\r\n"}[i%4]
+		words := []string{
+			"", "GET /status HTTP/1.1\r\nHost: x\r\nX-", "\x00\xff\r\n\r\n", "POST /reload HTTP/1.1\r\n",
+		}[i%4]
 		if _, err := io.WriteString(dial(t, s), words); err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +59,8 @@ func TestShare(t *testing.T) {
 	}
 	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &before) }()
 	for limit, want := range map[uint64]int{4: 1, 64: 8, 800: 64, 1 << 20: 64} {
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: min(limit, before.Max), Max: before.Max}); err != nil {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE,
+			&unix.Rlimit{Cur: min(limit, before.Max), Max: before.Max}); err != nil {
 			t.Fatal(err)
 		}
 		if got := share(64); got != want && limit < before.Max {
@@ -94,7 +97,8 @@ func TestWaitingRequests(t *testing.T) {
 		all.Go(func() { do(t, c, "GET /reload/7") })
 		<-f.entered
 	}
-	if r := do(t, c, "GET /status"); r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+	if r := do(t, c, "GET /status"); r.StatusCode != http.StatusServiceUnavailable ||
+		r.Header.Get("Retry-After") == "" {
 		t.Error(r.Status, r.body)
 	}
 	close(f.release)

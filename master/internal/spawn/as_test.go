@@ -22,7 +22,8 @@ func TestAs(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	in := func(name string) string { return filepath.Join(dir, name) }
-	err = errors.Join(os.Chmod(dir, 0o755), os.Mkdir(in("all"), 0o755), os.Mkdir(in("root"), 0o700), os.Mkdir(in("group"), 0o750),
+	err = errors.Join(os.Chmod(dir, 0o755), os.Mkdir(in("all"), 0o755), os.Mkdir(in("root"), 0o700),
+		os.Mkdir(in("group"), 0o750),
 		os.Chown(in("group"), 0, 4713))
 	if err != nil {
 		t.Fatal(err)

@@ -41,9 +41,9 @@ func (u User) isSelf() bool {
 	return os.Getuid() == u.UID && os.Geteuid() == u.UID && os.Getgid() == u.GID && os.Getegid() == u.GID
 }
 
-// startUnprivileged starts a process as u, without any capability, and with no way to gain some: no_new_privs makes the kernel
-// ignore what a file that it executes would give. All of that is inherited from the thread that forks, and cannot be
-// taken back, so a thread of its own does it.
+// startUnprivileged starts a process as u, without any capability, and with no way to gain some: no_new_privs makes the
+// kernel ignore what a file that it executes would give. All of that is inherited from the thread that forks, and
+// cannot be taken back, so a thread of its own does it.
 func startUnprivileged(u User, fork func(*syscall.Credential) (int, error)) (pid int, err error) {
 	visible, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	done := make(chan struct{})
@@ -71,7 +71,8 @@ func (u User) explain(err error) error {
 	case errors.Is(err, unix.EACCES):
 		return fmt.Errorf("user %d may not execute the program: %w", u.UID, err)
 	case errors.Is(err, unix.EPERM) && hasFileCapabilities():
-		return fmt.Errorf("the program's file has capabilities, which the worker must not have; `setcap -r` takes them away: %w", err)
+		return fmt.Errorf("the program's file has capabilities, which the worker must not have; `setcap -r` takes "+
+			"them away: %w", err)
 	}
 	return fmt.Errorf("as user %d, group %d: %w", u.UID, u.GID, err) // a user namespace may not have them
 }
@@ -81,8 +82,8 @@ func hasFileCapabilities() bool {
 	return err == nil
 }
 
-// credential returns the identity that the child takes, or nil. The child leaves all groups of this process, even those that
-// it shares with u.
+// credential returns the identity that the child takes, or nil. The child leaves all groups of this process, even those
+// that it shares with u.
 func (u User) credential() *syscall.Credential {
 	if u.isSelf() {
 		return nil
@@ -94,8 +95,8 @@ func (u User) credential() *syscall.Credential {
 	return c
 }
 
-// dropCapabilities makes the calling thread one whose children, once they are u and have executed a program, have no capability
-// in any of the five sets. Without CAP_SETPCAP the bounding set stays, which gives nothing by itself.
+// dropCapabilities makes the calling thread one whose children, once they are u and have executed a program, have no
+// capability in any of the five sets. Without CAP_SETPCAP the bounding set stays, which gives nothing by itself.
 func dropCapabilities(u User) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
@@ -145,9 +146,9 @@ func emptyBoundingSet() error {
 	return nil
 }
 
-// thread returns the calls of a thread that lives as long as the process: /proc lists children by thread, and a reader of
-// that list would miss some if threads came and went. It is not the main thread, whose privileges tools show as those of
-// the process.
+// thread returns the calls of a thread that lives as long as the process: /proc lists children by thread, and a reader
+// of that list would miss some if threads came and went. It is not the main thread, whose privileges tools show as
+// those of the process.
 var thread = sync.OnceValue(func() chan<- func() {
 	calls := make(chan func())
 	var serve func(locked chan<- struct{})

@@ -48,7 +48,8 @@ func TestStartAsAnotherUser(t *testing.T) {
 	}
 	for range 3 { // the thread is the same each time
 		pid, said := listen(t, Spec{Argv: []string{"x"}, Env: statusEnv, User: &u})
-		want(t, said, "Uid:\t4711\t4711\t4711\t4711", "Gid:\t4712\t4712\t4712\t4712", "Groups:\t4712 4713 ", "NoNewPrivs:\t1",
+		want(t, said, "Uid:\t4711\t4711\t4711\t4711", "Gid:\t4712\t4712\t4712\t4712", "Groups:\t4712 4713 ",
+			"NoNewPrivs:\t1",
 			caps("Inh", 0), caps("Prm", 0), caps("Eff", 0), caps("Bnd", 0), caps("Amb", 0))
 		if code := wait(t, pid); code != 0 {
 			t.Errorf("exit status %d", code)
@@ -87,7 +88,8 @@ func TestStartWithoutUserKeepsPrivileges(t *testing.T) {
 	}
 	pid, said := listen(t, Spec{Argv: []string{"x"}, Env: statusEnv})
 	for line := range strings.Lines(string(own)) {
-		if strings.HasPrefix(line, "Uid:") || strings.HasPrefix(line, "NoNewPrivs:") || strings.HasPrefix(line, "CapPrm:") {
+		if strings.HasPrefix(line, "Uid:") || strings.HasPrefix(line, "NoNewPrivs:") ||
+			strings.HasPrefix(line, "CapPrm:") {
 			want(t, said, strings.TrimSuffix(line, "\n"))
 		}
 	}

@@ -81,14 +81,17 @@ func wait(t *testing.T, pid int) int {
 
 func TestStartFails(t *testing.T) {
 	t.Parallel()
-	if pid, err := Start(Spec{Argv: []string{"/a/path"}, Env: []string{"NUL=\x00"}, Control: 0}); err == nil || !strings.Contains(err.Error(), "/a/path") {
+	if pid, err := Start(Spec{Argv: []string{"/a/path"}, Env: []string{"NUL=\x00"}, Control: 0}); err == nil ||
+		!strings.Contains(err.Error(), "/a/path") {
 		t.Errorf("%d, %v", pid, err)
 	}
 }
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	for name, b := range map[string][]byte{"nothing": {}, "little": []byte("hello"), "much": bytes.Repeat([]byte("x"), 5<<20)} {
+	for name, b := range map[string][]byte{
+		"nothing": {}, "little": []byte("hello"), "much": bytes.Repeat([]byte("x"), 5<<20),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fd, err := Memory("test", b)

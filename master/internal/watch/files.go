@@ -59,8 +59,8 @@ func add(h hash.Hash, path string) error {
 	return err
 }
 
-// directories returns those in which a change can change what a path leads to: the path's own, and those of every symbolic
-// link on the way and of its target.
+// directories returns those in which a change can change what a path leads to: the path's own, and those of every
+// symbolic link on the way and of its target.
 func directories(path string) []string {
 	all := []string{filepath.Dir(path)}
 	for range 40 { // as many links as the kernel follows

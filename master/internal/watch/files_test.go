@@ -31,7 +31,9 @@ func TestSums(t *testing.T) {
 		t.Error("the same files have two sums")
 	}
 	seen := map[Sum][]string{}
-	for _, contents := range [][]string{{}, {""}, {"", ""}, {"x"}, {"xy"}, {"x", "y"}, {"y", "x"}, {"xy", ""}, {"", "xy"}, {"1\nx"}, {"1\nx1\ny"}} {
+	for _, contents := range [][]string{
+		{}, {""}, {"", ""}, {"x"}, {"xy"}, {"x", "y"}, {"y", "x"}, {"xy", ""}, {"", "xy"}, {"1\nx"}, {"1\nx1\ny"},
+	} {
 		s := sum(contents...)
 		if other, ok := seen[s]; ok {
 			t.Errorf("%q and %q have one sum", contents, other)

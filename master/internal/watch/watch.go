@@ -1,9 +1,10 @@
-// Package watch says when files have really changed: their content, not their dates, and not before their writer is done.
+// Package watch says when files have really changed: their content, not their dates, and not before their writer is
+// done.
 //
-// It watches the directories of every link on the way to a file, because editors and configuration management replace the
-// file, and a Kubernetes ConfigMap replaces a symbolic link beside it. Events only say that it is time to read the files,
-// and whether one is being written in place: then 500 ms of quiet are awaited. A file that is not valid is read again for
-// 2 s before it counts as broken. A file that is gone is no change; it is waited for.
+// It watches the directories of every link on the way to a file, because editors and configuration management replace
+// the file, and a Kubernetes ConfigMap replaces a symbolic link beside it. Events only say that it is time to read the
+// files, and whether one is being written in place: then 500 ms of quiet are awaited. A file that is not valid is read
+// again for 2 s before it counts as broken. A file that is gone is no change; it is waited for.
 //
 // Without inotify (a network file system, a limit that is reached) it polls, and says so once.
 package watch
@@ -194,8 +195,8 @@ func (w *watcher) poll(because any) {
 	w.polling = true
 }
 
-// follow watches the directories that matter now: links may lead elsewhere since the last change. There are no events of
-// what appears while it looks, so it looks again until nothing has.
+// follow watches the directories that matter now: links may lead elsewhere since the last change. There are no events
+// of what appears while it looks, so it looks again until nothing has.
 func (w *watcher) follow() {
 	if w.fs == nil {
 		return

@@ -198,15 +198,19 @@ func TestInvalidAndBack(t *testing.T) {
 func TestNoChangeIsSilent(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, file string){
-		"touch":           func(t *testing.T, file string) { must(t, os.Chtimes(file, time.Now(), time.Now())) },
-		"chmod":           func(t *testing.T, file string) { must(t, os.Chmod(file, 0o644)) },
-		"written anew":    func(t *testing.T, file string) { inPlace(t, file, "one") },
-		"swapped":         func(t *testing.T, file string) { swap(t, file, "one") },
-		"gone":            func(t *testing.T, file string) { must(t, os.Remove(file)) },
-		"gone and back":   func(t *testing.T, file string) { must(t, os.Remove(file)); inPlace(t, file, "one") },
-		"there and back":  func(t *testing.T, file string) { inPlace(t, file, "two"); inPlace(t, file, "one") },
-		"read":            func(t *testing.T, file string) { _, err := os.ReadFile(file); must(t, err) },
-		"another file":    func(t *testing.T, file string) { inPlace(t, file+".log", "x"); inPlace(t, file+".log", "xy") },
+		"touch":          func(t *testing.T, file string) { must(t, os.Chtimes(file, time.Now(), time.Now())) },
+		"chmod":          func(t *testing.T, file string) { must(t, os.Chmod(file, 0o644)) },
+		"written anew":   func(t *testing.T, file string) { inPlace(t, file, "one") },
+		"swapped":        func(t *testing.T, file string) { swap(t, file, "one") },
+		"gone":           func(t *testing.T, file string) { must(t, os.Remove(file)) },
+		"gone and back":  func(t *testing.T, file string) { must(t, os.Remove(file)); inPlace(t, file, "one") },
+		"there and back": func(t *testing.T, file string) { inPlace(t, file, "two"); inPlace(t, file, "one") },
+		"read":           func(t *testing.T, file string) { _, err := os.ReadFile(file); must(t, err) },
+		"another file": func(t *testing.T, file string) {
+			inPlace(t, file+".log", "x")
+			inPlace(t, file+".log",
+				"xy")
+		},
 		"another renamed": func(t *testing.T, file string) { swap(t, file+".bak", "x") },
 		"another removed": func(t *testing.T, file string) { inPlace(t, file+"~", "x"); must(t, os.Remove(file+"~")) },
 	} {

@@ -33,9 +33,11 @@ func (v *verifier) certificate(path string, t *TLS) {
 		err = errors.Unwrap(err)
 	}
 	if hasCertificate(t.cert) { // then it is the key that does not fit
-		v.wrong(path+".key", "key is the PEM file of the private key that cert was made for; are both files new?", "tls: %s: %v", t.Key, err)
+		v.wrong(path+".key", "key is the PEM file of the private key that cert was made for; are both files new?",
+			"tls: %s: %v", t.Key, err)
 	} else {
-		v.wrong(path+".cert", "cert is a PEM file: the server's certificate, then those that signed it", "tls: %s: %v", t.Cert, err)
+		v.wrong(path+".cert", "cert is a PEM file: the server's certificate, then those that signed it", "tls: %s: %v",
+			t.Cert, err)
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package config reads baton's config file: TOML becomes a [File], or [UsageErrors] with line, column and what was
 // probably meant. reference.toml documents every key.
 //
-// [Parse] takes three steps, each of which relies on the one before: the [Index] of where every key is, held against the
-// schema; decoding; and checks of the values. It reads the certificates that the file names, looks up users and
+// [Parse] takes three steps, each of which relies on the one before: the [Index] of where every key is, held against
+// the schema; decoding; and checks of the values. It reads the certificates that the file names, looks up users and
 // directories, and changes nothing.
 package config
 

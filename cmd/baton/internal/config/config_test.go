@@ -30,13 +30,15 @@ func TestEveryKey(t *testing.T) {
 	want := File{
 		Workers: int64(3), WorkerCPUs: 2, DrainTimeout: Duration(time.Minute), StopTimeout: Duration(2 * time.Second),
 		ReadyTimeout: Duration(3 * time.Second), MaxGenerations: 4,
-		MaxRequests: 1000, MaxAge: Duration(24 * time.Hour), MaxMemory: 1e9, MaxConnections: 700, HangTimeout: Duration(30 * time.Second),
-		Control: "/run/c.sock", PIDFile: "/tmp/baton.pid",
+		MaxRequests: 1000, MaxAge: Duration(24 * time.Hour), MaxMemory: 1e9, MaxConnections: 700,
+		HangTimeout: Duration(30 * time.Second),
+		Control:     "/run/c.sock", PIDFile: "/tmp/baton.pid",
 		LogFile: "/log", LogFormat: "json", User: "4711", Group: "4712",
 		runAs: &master.User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"},
 		HTTP: HTTP{
 			ReceiveTimeout: Duration(500 * time.Millisecond), IdleTimeout: Duration(30 * time.Second),
-			BodyTimeout: Duration(31 * time.Second), SendTimeout: 0, UpstreamTimeout: Duration(33 * time.Second), MaxHeaderSize: 1000,
+			BodyTimeout: Duration(31 * time.Second), SendTimeout: 0, UpstreamTimeout: Duration(33 * time.Second),
+			MaxHeaderSize: 1000,
 		},
 		Listen: []Listen{
 			{Name: "127.0.0.1:80", Address: "127.0.0.1:80", Transport: "tcp", Process: "http", Handover: &no},
@@ -67,7 +69,8 @@ func TestOtherSpellings(t *testing.T) {
 			t.Errorf("%s\n%s", doc, err)
 			continue
 		}
-		if f.HTTP.MaxHeaderSize != 9 || len(f.Listen) != 1 || f.Listen[0].Address != "127.0.0.1:80" || f.HTTP.IdleTimeout != Defaults().HTTP.IdleTimeout {
+		if f.HTTP.MaxHeaderSize != 9 || len(f.Listen) != 1 || f.Listen[0].Address != "127.0.0.1:80" ||
+			f.HTTP.IdleTimeout != Defaults().HTTP.IdleTimeout {
 			t.Errorf("%s\n%+v", doc, f)
 		}
 	}
@@ -96,7 +99,8 @@ func FuzzParse(f *testing.F) {
 		_ = errors.As(err, &all)
 		lines := strings.Split(doc, "\n")
 		for _, m := range all.First { // 0: the whole file
-			if m.File != "x" || m.Line < 0 || m.Line > len(lines) || m.Line > 0 && (m.Column < 1 || m.Column > len(lines[m.Line-1])+1) {
+			if m.File != "x" || m.Line < 0 || m.Line > len(lines) ||
+				m.Line > 0 && (m.Column < 1 || m.Column > len(lines[m.Line-1])+1) {
 				t.Errorf("%q: %d:%d of %d lines: %s", doc, m.Line, m.Column, len(lines), m.What)
 			}
 		}
@@ -106,7 +110,8 @@ func FuzzParse(f *testing.F) {
 func TestNearest(t *testing.T) {
 	known := []string{"workers", "watch", "control", "user", "log_file"}
 	for typed, want := range map[string]string{
-		"wrokers": "workers", "worker": "workers", "watsh": "watch", "contorl": "control", "usr": "user", "logfile": "log_file", "nothing": "", "": "",
+		"wrokers": "workers", "worker": "workers", "watsh": "watch", "contorl": "control", "usr": "user",
+		"logfile": "log_file", "nothing": "", "": "",
 	} {
 		if got := nearest(typed, known); got != want {
 			t.Errorf("%s: %q, want %q", typed, got, want)

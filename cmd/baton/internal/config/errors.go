@@ -36,8 +36,8 @@ func (e *UsageError) Error() string {
 // ExitCode returns the exit code of the process.
 func (e *UsageError) ExitCode() int { return exitUsage }
 
-// Text returns Error and, below it, the line with a caret under the mistake. Tabs stay tabs, so that the caret is in its
-// place.
+// Text returns Error and, below it, the line with a caret under the mistake. Tabs stay tabs, so that the caret is in
+// its place.
 //
 //	site.toml:3:1: unknown key "wrokers"
 //	    3 | wrokers = 4

@@ -60,8 +60,9 @@ type span struct{ from, to int }
 
 func spanOf(r unstable.Range) span { return span{int(r.Offset), int(r.Offset + r.Length)} }
 
-// newIndex walks through a document. It knows the syntax, but not that a key may be there only once: decoding finds that,
-// in a time that grows with the square of the keys in a table, and must therefore come after the check for unknown keys.
+// newIndex walks through a document. It knows the syntax, but not that a key may be there only once: decoding finds
+// that, in a time that grows with the square of the keys in a table, and must therefore come after the check for
+// unknown keys.
 func newIndex(name string, doc []byte) (*Index, error) {
 	x := &Index{name: name, doc: string(doc), lines: []int{0}, at: map[string]int{}, members: map[string]int{}}
 	for i, c := range doc {
@@ -82,8 +83,8 @@ func newIndex(name string, doc []byte) (*Index, error) {
 	return x, p.Error()
 }
 
-// descend follows the parts of n's key. In an array of tables it goes on in the last member, which a header of that array
-// makes.
+// descend follows the parts of n's key. In an array of tables it goes on in the last member, which a header of that
+// array makes.
 func (x *Index) descend(at place, n *unstable.Node) (place, span) {
 	var sp span
 	for it := n.Key(); it.Next(); {
@@ -179,7 +180,8 @@ func (x *Index) Quote(path string) (text string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	return fmt.Sprintf("%s:%d: %s = %s", x.name, x.line(e.key.from), e.field, clip(x.doc[e.value.from:e.value.to])), true
+	value := clip(x.doc[e.value.from:e.value.to])
+	return fmt.Sprintf("%s:%d: %s = %s", x.name, x.line(e.key.from), e.field, value), true
 }
 
 // finding is something wrong with a part of the document; an empty part is the document itself.

@@ -8,8 +8,8 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Parse reads doc, which is called name in messages and lies in dir. Its errors are [UsageErrors], or one [UsageError] if
-// it is not valid TOML.
+// Parse reads doc, which is called name in messages and lies in dir. Its errors are [UsageErrors], or one [UsageError]
+// if it is not valid TOML.
 func Parse(name string, doc []byte, dir string) (File, *Index, error) {
 	f := Defaults()
 	doc = bytes.TrimPrefix(doc, []byte("\xef\xbb\xbf")) // some editors on Windows begin with it

@@ -65,19 +65,21 @@ func (f *File) usedPaths(file string) []usedPath {
 	for i, l := range f.Listen {
 		key := fmt.Sprintf("listen.%d.", i)
 		if l.TLS != nil {
-			all = append(all, usedPath{key + "tls.cert", "a certificate", l.TLS.Cert, false}, usedPath{key + "tls.key", "a key", l.TLS.Key, false})
+			all = append(all, usedPath{key + "tls.cert", "a certificate", l.TLS.Cert, false},
+				usedPath{key + "tls.key", "a key", l.TLS.Key, false})
 		}
 		if p, ok := strings.CutPrefix(l.Address, "unix:"); ok {
 			all = append(all, usedPath{key + "address", "a listener", p, true})
 		}
 	}
-	return append(all, usedPath{"control", "control", f.Control, true}, usedPath{"pid_file", "pid_file", f.PIDFile, true},
+	return append(all, usedPath{"control", "control", f.Control, true},
+		usedPath{"pid_file", "pid_file", f.PIDFile, true},
 		usedPath{"log_file", "log_file", f.LogFile, true})
 }
 
 // CheckPaths fails if two things have one path and the server creates one of them. It is for the configuration with the
-// flags laid over it; file is the path of its file, or "", and then x may be nil. overridden reports whether the value of
-// a key comes from elsewhere, and so has no position in the file.
+// flags laid over it; file is the path of its file, or "", and then x may be nil. overridden reports whether the value
+// of a key comes from elsewhere, and so has no position in the file.
 func (f *File) CheckPaths(x *Index, file string, overridden func(key string) bool) error {
 	if x == nil {
 		x = &Index{}
@@ -97,7 +99,8 @@ func (f *File) CheckPaths(x *Index, file string, overridden func(key string) boo
 			if overridden(at) {
 				at = ""
 			}
-			found = append(found, x.finding(at, fmt.Sprintf("%s: %s is %s as well", leaf(u.key), u.path, first.what), ""))
+			what := fmt.Sprintf("%s: %s is %s as well", leaf(u.key), u.path, first.what)
+			found = append(found, x.finding(at, what, ""))
 		}
 	}
 	return x.errors(found)

@@ -31,7 +31,8 @@ var schema = sync.OnceValues(func() (all []key, byName map[string]key) {
 			if !f.IsExported() {
 				continue
 			}
-			k := key{name: prefix + f.Tag.Get("toml"), typ: indirect(f.Type, reflect.Pointer), limit: limits[prefix+f.Tag.Get("toml")]}
+			name := prefix + f.Tag.Get("toml")
+			k := key{name: name, typ: indirect(f.Type, reflect.Pointer), limit: limits[name]}
 			if l, ok := master.LimitOf(f.Name); ok && prefix == "" {
 				k.limit = &l
 			}
@@ -67,7 +68,9 @@ const forEver = "a year is as good as for ever"
 // atLeast1ns and orForEver are limits of durations; orForEver is of one that 0s switches off.
 var (
 	atLeast1ns = master.Limit{Duration: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver}
-	orForEver  = master.Limit{Duration: true, Zero: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver + ", which is 0s"}
+	orForEver  = master.Limit{
+		Duration: true, Zero: true, Min: 1, Max: master.LongestDuration, MaxWhy: forEver + ", which is 0s",
+	}
 )
 
 // limits are those of the keys that only workers know. The others are master's.
@@ -142,7 +145,8 @@ const durationHint = `as "90s", "1m30s" or "500ms"`
 func (k key) mistyped(e entry) (what, hint string) {
 	for table := parent(k.name); table != ""; table = parent(table) {
 		if rest, ok := strings.CutPrefix(e.path, table+"."); ok && isArray(table) && !isMember(rest) {
-			return fmt.Sprintf("%s: which of the %s tables?", k.name, table), fmt.Sprintf("write %s, with double brackets, before", brackets(table))
+			return fmt.Sprintf("%s: which of the %s tables?", k.name, table),
+				fmt.Sprintf("write %s, with double brackets, before", brackets(table))
 		}
 	}
 	wrong := func(want, hint string) (string, string) {
@@ -189,7 +193,8 @@ func (k key) mistypedDuration(e entry) (what, hint string) {
 
 // isTables reports whether e is [[listen]], listen = […], or a table that is a member of the latter.
 func isTables(e entry) bool {
-	return e.kind == unstable.ArrayTable || e.member && e.kind == unstable.InlineTable || !e.member && e.kind == unstable.Array
+	return e.kind == unstable.ArrayTable || e.member && e.kind == unstable.InlineTable ||
+		!e.member && e.kind == unstable.Array
 }
 
 // isArray reports whether there may be several tables of that name.

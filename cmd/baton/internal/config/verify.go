@@ -78,7 +78,8 @@ func (v *verifier) user() {
 	}
 }
 
-// duplicate notes a value that seen has already, and reports whether it does. seen maps values to the path of the first.
+// duplicate notes a value that seen has already, and reports whether it does. seen maps values to the path of the
+// first.
 func (v *verifier) duplicate(seen map[string]string, value, path, what string) bool {
 	first, ok := seen[value]
 	if ok {
@@ -93,20 +94,24 @@ func (v *verifier) duplicate(seen map[string]string, value, path, what string) b
 func (f *File) Warnings(now time.Time) []string {
 	var all []string
 	if f.DrainTimeout < f.HTTP.IdleTimeout {
-		all = append(all, fmt.Sprintf("drain_timeout (%s) is below http.idle_timeout (%s): a reload may close idle connections "+
-			"that cannot be handed over earlier than their clients expect", f.DrainTimeout, f.HTTP.IdleTimeout))
+		all = append(all, fmt.Sprintf("drain_timeout (%s) is below http.idle_timeout (%s): a reload may close idle "+
+			"connections that cannot be handed over earlier than their clients expect", f.DrainTimeout, f.HTTP.IdleTimeout))
 	}
 	if err := f.runAs.MayStart(); err != nil {
 		all = append(all, err.Error())
 	}
 	const minute = "2006-01-02 15:04 MST"
 	for _, l := range f.Listen {
+		date := ""
 		switch t := l.TLS; {
 		case t == nil:
 		case !t.until.IsZero() && now.After(t.until):
-			all = append(all, fmt.Sprintf("listener %s: the certificate in %s has expired on %s", l.Name, t.Cert, t.until.UTC().Format(minute)))
+			date = "has expired on " + t.until.UTC().Format(minute)
 		case now.Before(t.from):
-			all = append(all, fmt.Sprintf("listener %s: the certificate in %s is not valid before %s", l.Name, t.Cert, t.from.UTC().Format(minute)))
+			date = "is not valid before " + t.from.UTC().Format(minute)
+		}
+		if date != "" {
+			all = append(all, fmt.Sprintf("listener %s: the certificate in %s %s", l.Name, l.TLS.Cert, date))
 		}
 	}
 	return all

@@ -22,10 +22,12 @@ func (v *verifier) listens() {
 		path := fmt.Sprintf("listen.%d", i)
 		v.tls(path, l)
 		if l.ReusePort && (l.Transport == "udp" || strings.HasPrefix(l.Address, "unix:")) {
-			v.wrong(path+".reuse_port", "leave it out: one socket serves all workers", "reuse_port: only for tcp and tls on an IP address")
+			v.wrong(path+".reuse_port", "leave it out: one socket serves all workers",
+				"reuse_port: only for tcp and tls on an IP address")
 		}
 		if l.Transport == "udp" && l.Process != "echo" {
-			v.wrong(path+".process", `process = "echo" is what there is for udp`, "process: udp carries no %s", cmp.Or(l.Process, "http"))
+			v.wrong(path+".process", `process = "echo" is what there is for udp`, "process: udp carries no %s",
+				cmp.Or(l.Process, "http"))
 		}
 		if l.Address == "" {
 			v.wrong(path+".address", `as address = "127.0.0.1:8080"`, "listen: the address is missing")
@@ -38,7 +40,8 @@ func (v *verifier) listens() {
 		if v.x.Has(path+".name") && v.duplicate(names, l.Name, path+".name", fmt.Sprintf("name %q", l.Name)) {
 			continue
 		}
-		paths, all = append(paths, path+".address"), append(all, master.Listen{Name: l.Name, Address: l.Address, Transport: l.Transport})
+		paths, all = append(paths, path+".address"),
+			append(all, master.Listen{Name: l.Name, Address: l.Address, Transport: l.Transport})
 	}
 	for _, e := range master.CheckListen(all, "/") { // what a start would find wrong with them together
 		where := ""

@@ -28,7 +28,8 @@ func (v *verifier) routes() {
 		case r.Path == "":
 			v.wrong(path+".path", `as path = "/"`, "route: the path is missing")
 		case !strings.HasPrefix(r.Path, "/"):
-			v.wrong(path+".path", fmt.Sprintf("did you mean \"/%s\"?", r.Path), "path: %q does not begin with /", r.Path)
+			v.wrong(path+".path", fmt.Sprintf("did you mean \"/%s\"?", r.Path), "path: %q does not begin with /",
+				r.Path)
 		default:
 			v.duplicate(paths, site.CleanPath(r.Path), path+".path", "path "+r.Path)
 		}
