@@ -1,5 +1,5 @@
-// Package worker is the world as a worker process sees it: its sockets, a way to say that it is ready, and a
-// context that ends when it is to drain.
+// Package worker is the runtime of a worker process: its listeners, its readiness, and its graceful shutdown, which
+// begins when a context ends.
 //
 // A process becomes a worker by being started by a master; [Spawned] says whether it was, and [Run] does the rest.
 // Programs that call master.Main need neither.

@@ -33,7 +33,8 @@ type Socket struct {
 	Handover  bool   // whether its idle connections may move to another process
 }
 
-// Env is the world as a worker sees it. Its methods may be called from any goroutine.
+// Env is what a worker gets from its master: sockets, readiness, the drain. Its methods may be called from any
+// goroutine.
 type Env struct {
 	// Log is where the worker's log lines go. Writing to it never blocks.
 	Log *slog.Logger
@@ -81,8 +82,8 @@ func newEnv(s wire.Setup, log *slog.Logger) *Env {
 	w := &world{
 		generation: s.Generation, slot: s.Slot, version: s.Version, stopTimeout: s.StopTimeout, paths: s.Paths,
 		heartbeat: heartbeat{fd: -1},
-		granted:   make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}), moved: make(chan struct{}),
-		listened: make(chan struct{}),
+		granted:   make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}),
+		moved: make(chan struct{}), listened: make(chan struct{}),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	env := &Env{Log: log, Counters: &Counters{}, world: w, ready: make(chan struct{})}
@@ -119,8 +120,8 @@ func (e *Env) Sockets() []Socket {
 	return all
 }
 
-// Handover is the way for idle connections to and from other workers. It takes from GO until the drain begins, for those
-// listeners that something is registered for before Ready; the connections of the others stay where they are.
+// Handover is the way for idle connections to and from other workers. It takes from GO until the drain begins, for
+// those listeners that something is registered for before Ready; the connections of the others stay where they are.
 func (e *Env) Handover() *handover.Handover { return e.handover }
 
 // Listener returns the listener with that name, or with that address as it is written in the configuration.
@@ -129,8 +130,8 @@ func (e *Env) Handover() *handover.Handover { return e.handover }
 // begins Accept returns [net.ErrClosed], for an address that nobody serves from then on not before its queue is empty.
 // Closing it closes this process's hold on the socket, not the socket.
 //
-// What Accept returns is a *net.TCPConn or a *net.UnixConn, embedded in a type that counts it in Counters.Conns until it is
-// closed.
+// What Accept returns is a *net.TCPConn or a *net.UnixConn, embedded in a type that counts it in Counters.Conns until
+// it is closed.
 //
 // Accept also blocks while the process is out of descriptors, or has as many connections as it may: what
 // comes meanwhile waits in the kernel. With several listeners there may be one more for each. See OnFull.

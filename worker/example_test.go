@@ -12,8 +12,8 @@ import (
 	"baton/worker/echo"
 )
 
-// A Worker of one's own: the time of day, once for each connection. Listeners that come from env stop by themselves when
-// the drain begins.
+// A Worker of one's own: the time of day, once for each connection. Listeners that come from env stop by themselves
+// when the drain begins.
 func ExampleFunc() {
 	daytime := func(_ context.Context, env *worker.Env) error {
 		ln, err := env.Listener(":13")

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// heartbeat is how a master sees that a worker has not hung, if the configuration has a hang_timeout: four times in that
-// time the worker writes the clock into a memory file that it shares with its master. It is the only thing for which an
-// idle worker wakes up.
+// heartbeat is how a master sees that a worker has not hung, if the configuration has a hang_timeout: four times in
+// that time the worker writes the clock into a memory file that it shares with its master. It is the only thing for
+// which an idle worker wakes up.
 //
 // The way of a beat is as long as the process's own: the runtime's timer; whatever the Worker has added by
 // [Env.OnHeartbeat]; the locks and the accept loops of this package; and the goroutine that obeys the master. So a
@@ -24,9 +24,8 @@ import (
 //   - connections wait and nobody has called Accept since the last beat: the accept loop is stuck,
 //   - a function of OnHeartbeat does not return.
 //
-// It does not fail, because that is how servers are at times, if handlers wait for each other, for a lock or for an
-// upstream, if goroutines spin that Go can interrupt, or if the answers are wrong. Who wants some of that noticed says so
-// by OnHeartbeat.
+// It does not detect handlers that wait for each other, for a lock or for an upstream, goroutines that spin and that
+// Go can interrupt, or wrong answers: servers are like that at times. Use OnHeartbeat for those.
 type heartbeat struct {
 	fd     int // raw; -1: there is none
 	offset int64
@@ -36,11 +35,11 @@ type heartbeat struct {
 	checks []func()
 }
 
-// OnHeartbeat has check called before every heartbeat, about four times in a hang_timeout, if the configuration has one:
-// as long as it does not return there is no heartbeat, and after a hang_timeout without one the process is killed and
-// replaced. A check that takes and releases a lock which every request needs notices the deadlock of handlers.
+// OnHeartbeat has check called before every heartbeat, about four times in a hang_timeout, if the configuration has
+// one: as long as it does not return there is no heartbeat, and after a hang_timeout without one the process is killed
+// and replaced. A check that takes and releases a lock which every request needs notices the deadlock of handlers.
 //
-// Threading: the checks are called one after the other, on a goroutine of their own.
+// The checks are called one after the other, on a goroutine of their own.
 func (e *Env) OnHeartbeat(check func()) {
 	e.heartbeat.mu.Lock()
 	defer e.heartbeat.mu.Unlock()

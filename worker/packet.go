@@ -119,7 +119,8 @@ func (p *packetConn) readQueued(b []byte) (n int, from net.Addr, err error) {
 	return n, from, nil
 }
 
-// drain ends the reading: at once, or with ends when the queue is empty. disconnect: another socket takes over the port, if any.
+// drain ends the reading: at once, or with ends when the queue is empty. disconnect: another socket takes over the
+// port, if any.
 func (p *packetConn) drain(ends, disconnect bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,10 +138,10 @@ func (p *packetConn) drain(ends, disconnect bool) {
 	_ = p.udp.SetReadDeadline(time.Unix(1, 0)) // wakes ReadFrom
 }
 
-// stopReceiving has the kernel put nothing more into the socket: what comes goes to another one that serves the port, as when
-// 127.0.0.1 has become 0.0.0.0, and is not lost between our last look and the close. The socket is connected, to itself,
-// for all who hold it; it answers everybody all the same. One that is bound to every address is left as it is: it would
-// answer from a single one from then on, and any other socket is preferred to it.
+// stopReceiving has the kernel put nothing more into the socket: what comes goes to another one that serves the port,
+// as when 127.0.0.1 has become 0.0.0.0, and is not lost between our last look and the close. The socket is connected,
+// to itself, for all processes that hold it; it answers everybody all the same. One that is bound to every address is
+// left as it is: it would answer from a single one from then on, and any other socket is preferred to it.
 func (p *packetConn) stopReceiving() {
 	if isWildcard(p.udp) {
 		return

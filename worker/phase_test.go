@@ -2,8 +2,8 @@ package worker
 
 import "testing"
 
-// TestPhases walks the table: each line is a phase and what follows on READY, GO, a drain, end-of-file, and the end of Serve.
-// "-" is the same phase.
+// TestPhases walks the table: each line is a phase and what follows on READY, GO, a drain, end-of-file, and the end of
+// Serve. "-" is the same phase.
 func TestPhases(t *testing.T) {
 	t.Parallel()
 	names := map[string]phase{

@@ -22,9 +22,9 @@ const (
 	RoleWorker     = "worker"
 )
 
-// role is read before main: it is taken out of the environment, so that no program which this one starts believes to be
-// part of the tree, and the word that names the role in ps is taken out of os.Args, so that main finds its flags as they
-// were typed.
+// role is read before main: it is taken out of the environment, so that no program which this one starts believes to
+// be part of the tree, and the word that names the role in ps is taken out of os.Args, so that main finds its flags as
+// they were typed.
 var role = takeRole()
 
 func takeRole() string {
@@ -36,8 +36,8 @@ func takeRole() string {
 	return r
 }
 
-// Role is "" in the process that the user started, and else what the process was started as. It is something else if the
-// user's environment says so.
+// Role is "" in the process that the user started, and else what the process was started as. It is something else if
+// the user's environment says so.
 func Role() string { return role }
 
 // Spawned reports whether this process was started by a master. The worker processes execute the same binary as the
@@ -63,13 +63,13 @@ func SetTitle(role string, n int) {
 	_ = os.WriteFile(fmt.Sprintf("/proc/self/task/%d/comm", os.Getpid()), []byte(name), 0)
 }
 
-// DropSignals catches what a terminal, systemd or tini send to every process of the tree, and SIGPIPE, so that a write to a
-// broken pipe fails and does not kill. Caught, not ignored: an ignored signal stays ignored in every program that a handler
-// starts. Masters and workers call it; only the supervisor obeys.
+// DropSignals catches what a terminal, systemd or tini send to every process of the tree, and SIGPIPE, so that a write
+// to a broken pipe fails and does not kill. Caught, not ignored: an ignored signal stays ignored in every program that
+// a handler starts. Masters and workers call it; only the supervisor obeys.
 func DropSignals() {
 	drop := []os.Signal{
-		syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTTIN,
-		syscall.SIGPIPE,
+		syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGTTIN, syscall.SIGPIPE,
 	}
 	if leaveTerminal() {
 		drop = append(drop, syscall.SIGTTOU)
@@ -79,9 +79,9 @@ func DropSignals() {
 	signal.Notify(make(chan os.Signal, 1), drop...)
 }
 
-// leaveTerminal gives up the controlling terminal, for this process and those that it starts, and reports whether there is
-// none. A process in the background that writes to a terminal with `stty tostop` gets SIGTTOU instead, again and again if
-// the signal is caught.
+// leaveTerminal gives up the controlling terminal, for this process and those that it starts, and reports whether
+// there is none. A process in the background that writes to a terminal with `stty tostop` gets SIGTTOU instead, again
+// and again if the signal is caught.
 func leaveTerminal() bool {
 	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {

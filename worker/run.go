@@ -183,8 +183,8 @@ func (p *process) onReturned(err error) {
 // orphanGrace is how long a worker without a master may take after its deadline to say what was cut.
 const orphanGrace = time.Second
 
-// onEOF obeys the death of supervisor and masters. After GO nobody is left who would tell this process to stop, kill it if
-// it does not, or remove the paths of sockets. What the last drain said still holds, if it ends earlier.
+// onEOF obeys the death of supervisor and masters. After GO nobody is left who would tell this process to stop, kill
+// it if it does not, or remove the paths of sockets. What the last drain said still holds, if it ends earlier.
 func (p *process) onEOF() {
 	if p.move(eventEOF); p.phase == phaseDone {
 		return
@@ -311,7 +311,9 @@ func (p *process) stats(id int64) wire.Stats {
 
 func (p *process) handed() wire.HandoverCounts {
 	c := &p.env.handover.Counts
-	return wire.HandoverCounts{Given: c.Given.Load(), Kept: c.Kept.Load(), Taken: c.Taken.Load(), Refused: c.Refused.Load()}
+	return wire.HandoverCounts{
+		Given: c.Given.Load(), Kept: c.Kept.Load(), Taken: c.Taken.Load(), Refused: c.Refused.Load(),
+	}
 }
 
 // monotonic is the machine's monotonic clock in nanoseconds, on which processes agree.

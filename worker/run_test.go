@@ -282,7 +282,8 @@ func TestLife(t *testing.T) {
 	c.exits(exitOK)
 }
 
-// TestDue: a worker that has answered as many requests as it may says so once, and once more to a master that adopts it.
+// TestDue: a worker that has answered as many requests as it may says so once, and once more to a master that adopts
+// it.
 func TestDue(t *testing.T) {
 	t.Parallel()
 	ln := shared(t, "tcp", "127.0.0.1:0")
@@ -389,7 +390,8 @@ func TestEndOfFileBeforeGo(t *testing.T) {
 	wantServed(t, conns, client)
 }
 
-// TestEndOfFileAfterACancel: a worker that was told to drain before GO has nothing to drain, whatever its Serve waits for.
+// TestEndOfFileAfterACancel: a worker that was told to drain before GO has nothing to drain, whatever its Serve waits
+// for.
 func TestEndOfFileAfterACancel(t *testing.T) {
 	t.Parallel()
 	c := start(t, "logs").setUp() // it waits for GO

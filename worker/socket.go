@@ -32,7 +32,8 @@ func (s *socket) describe() Socket {
 	}
 }
 
-// addSocket takes a socket. An additional one belongs to the listener of its name, and is accepted on at once if that is.
+// addSocket takes a socket. An additional one belongs to the listener of its name, and is accepted on at once if that
+// is.
 func (e *Env) addSocket(l wire.Listener, fd int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -114,7 +115,8 @@ func (e *Env) unserved() error {
 	}
 	for _, s := range e.sockets {
 		if s.fd >= 0 {
-			return fmt.Errorf("the program does not serve listener %s (transport %q, process %q)", s.Name, s.Transport, s.Process)
+			return fmt.Errorf("the program does not serve listener %s (transport %q, process %q)",
+				s.Name, s.Transport, s.Process)
 		}
 	}
 	return nil

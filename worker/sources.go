@@ -11,8 +11,8 @@ import (
 	"baton/worker/rawfd"
 )
 
-// sources knows the address of this machine that each client has written to, for a UDP socket that is bound to all addresses:
-// the kernel would answer from the one that its routes prefer. The methods of a nil *sources know nothing.
+// sources knows the address of this machine that each client has written to, for a UDP socket that is bound to all
+// addresses: the kernel would answer from the one that its routes prefer. The methods of a nil *sources know nothing.
 type sources struct {
 	mu        sync.Mutex
 	now, last map[netip.AddrPort][]byte // for each client the control message that says so
@@ -87,10 +87,13 @@ func sourceOf(oob []byte) []byte {
 		return nil
 	}
 	for _, m := range messages {
+		is := func(level, kind int32, size int) bool {
+			return m.Header.Level == level && m.Header.Type == kind && len(m.Data) >= size
+		}
 		switch {
-		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= unix.SizeofInet4Pktinfo:
+		case is(unix.IPPROTO_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo):
 			return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: [4]byte(m.Data[4:8])})
-		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= unix.SizeofInet6Pktinfo:
+		case is(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo):
 			return source6([16]byte(m.Data[:16]), m.Data[16:20])
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 // Director plays the master to an Env in the same process. It is for tests: see package workertest.
 //
-// Threading: its methods are for one goroutine.
+// Its methods are for one goroutine.
 type Director struct{ env *Env }
 
 // NewDirector returns the Director of a new Env. The Env takes the descriptors, one for each of setup.Listeners.

@@ -216,8 +216,8 @@ func TestPacketConn(t *testing.T) {
 	wantEnd(t, p, 0)
 }
 
-// TestUDPAnswersFromTheAddressAsked: a client of a socket that is bound to all addresses is answered from the one that it
-// wrote to, or its resolver, firewall or connected socket drops the answer.
+// TestUDPAnswersFromTheAddressAsked: a client of a socket that is bound to all addresses is answered from the one that
+// it wrote to, or its resolver, firewall or connected socket drops the answer.
 func TestUDPAnswersFromTheAddressAsked(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"udp4", "udp"} { // udp: of both families, if the machine has IPv6

@@ -5,19 +5,20 @@ import (
 	"net"
 )
 
-// A Worker is a way that work arrives and is done, in a worker process: [TCP], [TLS], [UDP], several of them as a
-// [Group], and httpworker.Worker, which takes its connections itself. Run calls its Serve, once, in every worker process.
+// A Worker serves the sockets of a worker process: [TCP], [TLS], [UDP], several of them as a
+// [Group], and httpworker.Worker, which takes its connections itself. Run calls its Serve, once, in every worker
+// process.
 //
-// Serve takes all its sockets from env, prepares, calls env.Ready, and works until ctx ends. A process that is ready and
-// has left a socket out fails: clients would wait there for ever. When ctx has ended, Serve takes nothing
-// new, finishes what it has begun, and returns nil. Listeners that come from env stop by themselves: their Accept
-// returns [net.ErrClosed] once ctx has ended. What is left at env.Deadline is cut: Serve must count its requests
-// in env.Counters, drop it, and return; a process that is still there a second later is killed. Connections of env's
+// Serve takes all its sockets from env, prepares, calls env.Ready, and works until ctx ends. A process that is ready
+// and has left a socket out fails: clients would wait there for ever. When ctx has ended, Serve takes nothing new,
+// finishes what it has begun, and returns nil. Listeners that come from env stop by themselves: their Accept returns
+// [net.ErrClosed] once ctx has ended. What is left at env.Deadline is cut: Serve must count its requests in
+// env.Counters, drop it, and return; a process that is still there a second later is killed. Connections of env's
 // listeners count by themselves, also as cut if they are open when Serve returns.
 //
 // Returning before ctx ends counts as a crash, and so does a panic.
 //
-// Threading: Serve is called once, on a goroutine of its own, in a process of its own.
+// Serve is called once, on a goroutine of its own, in a process of its own.
 type Worker interface {
 	Serve(ctx context.Context, env *Env) error
 }
@@ -39,7 +40,7 @@ type Process interface {
 	// closes the connection and counts it; or it says [Conn.Idle] between two messages, and the connection moves to
 	// the next generation, where another ServeConn goes on with it.
 	//
-	// Threading: called on a goroutine for each connection. A panic closes the connection and is logged.
+	// ServeConn is called on a goroutine for each connection. A panic closes the connection and is logged.
 	ServeConn(ctx context.Context, c *Conn)
 }
 
@@ -56,6 +57,6 @@ type PacketProcess interface {
 	// here is answered here, and so WriteTo works until ServePackets has returned. An error that is not
 	// net.ErrClosed, or a return before the drain, fails the worker.
 	//
-	// Threading: called once for each socket, on a goroutine of its own.
+	// ServePackets is called once for each socket, on a goroutine of its own.
 	ServePackets(ctx context.Context, pc net.PacketConn) error
 }

@@ -9,10 +9,10 @@
 //
 // # Who owns a connection
 //
-// An offer is a parcel: a box, which is a socket whose queue has one message with up to 200 connections, and one end of a
-// socketpair, the ack socket. The sender has the other end, and keeps its copies of the connections and of the box. At
-// every moment a connection has one owner, who alone may read, write and shut it down. The ownership changes with one
-// act of one process, in the kernel, under one lock: sending the ack. To take an offer back the sender writes
+// An offer is a parcel: a box, which is a socket whose queue has one message with up to 200 connections, and one end
+// of a socketpair, the ack socket. The sender has the other end, and keeps its copies of the connections and of the
+// box. At every moment a connection has one owner, who alone may read, write and shut it down. The ownership changes
+// with one act of one process, in the kernel, under one lock: sending the ack. To take an offer back the sender writes
 // "withdrawn" into the ack socket, shuts its receiving side, after which no ack can be sent, empties the box, and then
 // looks whether an ack had been sent. So there is no moment in which an ack is under way, and no third state.
 //
@@ -38,11 +38,11 @@
 //	                     at any time                          there: receiver drops it
 //	                    sender dies                nobody    it was the sender's: closed; receiver drops it, as above
 //
-// Every wait has an end. An offer waits for a second, for one more if another taker is tried, and then the
-// connection is its sender's for good, who goes on as if it had never been offered. A taker that has let an offer
-// wait so long is offered nothing more. In the inbox of a worker that is stopped only empty boxes stay: a connection
-// that is closed later is closed for its client. A worker that is stopped after its ack has taken the connections with
-// everything else that it has, and nobody can have them back; hang_timeout, which is off by default, is what bounds that.
+// Every wait has an end. An offer waits for a second, for one more if another taker is tried, and then the connection
+// is its sender's for good, who goes on as if it had never been offered. A taker that has let an offer wait so long is
+// offered nothing more. In the inbox of a worker that is stopped only empty boxes stay: a connection that is closed
+// later is closed for its client. A worker that is stopped after its ack has taken the connections with everything
+// else that it has, and nobody can have them back; hang_timeout, which is off by default, is what bounds that.
 //
 // Only connections of which no byte of a next request was read may be given. The giver knows how to tell.
 package handover

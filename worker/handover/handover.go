@@ -106,8 +106,8 @@ func (h *Handover) Register(key Key, handler func(Conn)) {
 	h.handlers[key] = handler
 }
 
-// RegisterAlso has the handler of key, if there is one, take the connections of another key as well, as if they were its
-// own.
+// RegisterAlso has the handler of key, if there is one, take the connections of another key as well, as if they were
+// its own.
 func (h *Handover) RegisterAlso(other, key Key) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -143,15 +143,15 @@ func (h *Handover) Open() error {
 		_ = unix.Close(write)
 		return fmt.Errorf("handover: %w", err)
 	}
-	// A few offers fill the inbox. More of them would only be more descriptors in flight, of which a user may have as many
-	// as files.
+	// A few offers fill the inbox. More of them would only be more descriptors in flight, of which a user may have as
+	// many as files.
 	_ = unix.SetsockoptInt(write, unix.SOL_SOCKET, unix.SO_SNDBUF, 0)
 	h.address, h.phase = write, phaseOpen
 	return nil
 }
 
-// Takes says what is taken, for [Handover.SetTakers] of others. The descriptor to go with it stays h's; there is none if
-// nothing is taken.
+// Takes says what is taken, for [Handover.SetTakers] of others. The descriptor to go with it stays h's; there is none
+// if nothing is taken.
 func (h *Handover) Takes() (wire.Takes, []int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -165,12 +164,10 @@ func connect(t *testing.T, n int) clients {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, err := s.(syscall.Conn).SyscallConn()
+		fd, err := rawfd.Of(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var fd int
-		_ = raw.Control(func(s uintptr) { fd = dup(t, int(s)) })
 		_ = s.Close()
 		c.conns, c.fds = append(c.conns, conn), append(c.fds, fd)
 	}

@@ -37,8 +37,8 @@ type parked struct {
 	index int // in the queue
 }
 
-// NewIdlePool makes an empty IdlePool. ready and expired are called on its goroutines, without a lock held. They must not
-// block for long.
+// NewIdlePool makes an empty IdlePool. ready and expired are called on its goroutines, without a lock held. They must
+// not block for long.
 func NewIdlePool(ready, expired func(Conn)) (*IdlePool, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {

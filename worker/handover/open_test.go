@@ -4,10 +4,11 @@ import (
 	"io"
 	"net"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 // A connection is opened as what it is, and the descriptor stays the caller's.
@@ -30,13 +31,9 @@ func TestOpen(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			raw, err := server.(syscall.Conn).SyscallConn()
+			fd, err := rawfd.Of(server)
 			if err != nil {
 				t.Fatal(err)
-			}
-			fd := -1
-			if cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil || err != nil {
-				t.Fatal(cerr, err)
 			}
 			_ = server.Close()
 			c, err := Conn{FD: fd}.Open()

@@ -160,8 +160,8 @@ func TestReceiverBeforeItsAck(t *testing.T) {
 	}
 }
 
-// TestWithdrawnIsInNoQueue: a client whose connection was offered to a worker that is stopped, and was then closed, sees the
-// end of it.
+// TestWithdrawnIsInNoQueue: a client whose connection was offered to a worker that is stopped, and was then closed,
+// sees the end of it.
 func TestWithdrawnIsInNoQueue(t *testing.T) {
 	t.Parallel()
 	give, take, err := seqpacket.Pair()

@@ -81,8 +81,8 @@ func pack(offers []*offer) (box int, err error) {
 // errNoAnswer is why a parcel comes back whose receiver has let it go, or is dead.
 var errNoAnswer = errors.New("no answer")
 
-// await returns what the receiver says that it has taken. When ctx ends first, the offer is withdrawn. An error says that
-// nothing was taken.
+// await returns what the receiver says that it has taken. When ctx ends first, the offer is withdrawn. An error says
+// that nothing was taken.
 func (p *parcel) await(ctx context.Context) (taken []bool, err error) {
 	defer p.close()
 	stop := context.AfterFunc(ctx, func() { _ = p.ack.SetReadDeadline(time.Unix(1, 0)) })
@@ -107,8 +107,8 @@ func (p *parcel) await(ctx context.Context) (taken []bool, err error) {
 	return ack.Taken, err
 }
 
-// withdraw takes the offer back: afterwards nobody can ack it, and its connections are in no queue. It returns how much of
-// an ack had come before.
+// withdraw takes the offer back: afterwards nobody can ack it, and its connections are in no queue. It returns how
+// much of an ack had come before.
 func (p *parcel) withdraw(buf []byte) (n int) {
 	_ = rawfd.Control(p.ack, func(fd int) error {
 		err := rawfd.Send(fd, withdrawnFrame, nil)

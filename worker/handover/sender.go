@@ -82,7 +82,8 @@ func (h *Handover) Changed() <-chan struct{} {
 	return h.changed
 }
 
-// HasTaker reports whether somebody takes the connections of a listener, as far as is known. Others need not be offered.
+// HasTaker reports whether somebody takes the connections of a listener, as far as is known. Others need not be
+// offered.
 func (h *Handover) HasTaker(key Key) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -87,8 +87,8 @@ func (t *taker) takes(k Key) (as Key, ok bool) {
 	return k.Any(), t.keys.Has(k.Any())
 }
 
-// share chooses a taker for each of the offers. Those that nobody takes are left, or hoping if somebody took them who has
-// gone: then others will come, mostly.
+// share chooses a taker for each of the offers. Those that nobody takes are left, or hoping if somebody took them who
+// has gone: then others will come, mostly.
 func share(offers []*offer, takers []*taker) (shares map[*taker][]*offer, hoping, left []*offer) {
 	shares = map[*taker][]*offer{}
 	for _, o := range offers {

@@ -1,5 +1,5 @@
-// Package logsink writes log lines without ever making the writer wait: a terminal that is held by Ctrl-S or a
-// pipe that nobody reads must not stop a drain. What does not fit is dropped, what the disk has no room for is lost, and
+// Package logsink writes log lines without ever making the writer wait: a terminal that is held by Ctrl-S or a pipe
+// that nobody reads must not stop a drain. What does not fit is dropped, what the disk has no room for is lost, and
 // both are counted, and said as soon as there is room.
 package logsink
 
@@ -31,8 +31,8 @@ type Sink struct {
 // New starts a Sink on a descriptor, for the life of the process.
 func New(fd int) *Sink { return start(fd, func() {}) }
 
-// NewForeground is New for a process that may be in a terminal's background and obeys SIGTTOU: the writing thread blocks
-// the signal, else `stty tostop` would turn every line into one.
+// NewForeground is New for a process that may be in a terminal's background and obeys SIGTTOU: the writing thread
+// blocks the signal, else `stty tostop` would turn every line into one.
 func NewForeground(fd int) *Sink {
 	return start(fd, func() {
 		runtime.LockOSThread()
@@ -156,8 +156,8 @@ func (f *failures) out(s *Sink, line []byte) {
 	s.why.Store(err)
 }
 
-// write uses the raw call: an os.File would put a pipe into the poller, and into non-blocking mode for all processes that
-// share it.
+// write uses the raw call: an os.File would put a pipe into the poller, and into non-blocking mode for all processes
+// that share it.
 func (s *Sink) write(line []byte) (written int, err error) {
 	for written < len(line) {
 		n, err := unix.Write(s.FD(), line[written:])

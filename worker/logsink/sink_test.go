@@ -82,8 +82,8 @@ func TestWriteKeepsNoReference(t *testing.T) {
 	closeFD(t, w)
 }
 
-// TestFullPipe: whoever writes does not wait for a reader that does not read; what is lost is counted, and the reader is
-// told when it reads again.
+// TestFullPipe: whoever writes does not wait for a reader that does not read; what is lost is counted, and the reader
+// is told when it reads again.
 func TestFullPipe(t *testing.T) {
 	t.Parallel()
 	r, w := pipe(t)

@@ -1,7 +1,7 @@
 // Package ownfile tells the files that this program has made from what somebody else has put at the same path since.
 //
-// A file is known by its device and inode. The number of an inode is given to another file when the last of it is gone: so
-// whoever has made one keeps it open. A Unix socket that is bound does that by itself.
+// A file is known by its device and inode. The number of an inode is given to another file when the last of it is
+// gone: so a process that has made one keeps it open. A Unix socket that is bound does that by itself.
 package ownfile
 
 import (

@@ -99,8 +99,8 @@ func Exhausted(err error) bool {
 // Headroom is how many descriptors stay free for what is to be done with the last ones: to open a connection takes two.
 const Headroom = 16
 
-// NearLimit reports whether descriptors that were just made are among the last that the process may have. The kernel gives
-// the lowest number that is free.
+// NearLimit reports whether descriptors that were just made are among the last that the process may have. The kernel
+// gives the lowest number that is free.
 func NearLimit(fds ...int) bool {
 	var limit unix.Rlimit
 	if len(fds) == 0 || unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {

@@ -11,27 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// window is the time in which processes compare how many connections they have accepted: what came before is of no burst.
+// window is the time in which processes compare how many connections they have accepted: what came before is of no
+// burst.
 const window = 100 * time.Millisecond
 
-// A process that has accepted n connections in a window may have leadLeast + n/leadShare more than the others in the mean. So
-// small bursts are even to one or two connections, and a process that accepts all the time hardly ever waits.
+// A process that has accepted n connections in a window may have leadLeast + n/leadShare more than the others in the
+// mean. So small bursts are even to one or two connections, and a process that accepts all the time hardly ever waits.
 const (
 	leadLeast = 1
 	leadShare = 8
 )
 
-// A process that is ahead waits for the others in pauses, of which each is half as long again as the one before: in sum 23 ms.
-// That they are counted, and not the time, makes no difference but on a busy machine, where all come late. A process that
-// has not accepted by then is busy, full or dead. Nobody waits for it in this window and the next one, nor later before it
-// accepts, or absentWindows have passed.
+// A process that is ahead waits for the others in pauses, of which each is half as long again as the one before: in
+// sum 23 ms. That they are counted, and not the time, makes no difference but on a busy machine, where all come late.
+// A process that has not accepted by then is busy, full or dead. Nobody waits for it in this window and the next one,
+// nor later before it accepts, or absentWindows have passed.
 const (
 	firstPause    = 200 * time.Microsecond
 	pauses        = 10
 	absentWindows = 10
 )
 
-// A Balance is memory in which processes that share listening sockets see how many connections the others have accepted.
+// A Balance is memory in which processes that share listening sockets see how many connections the others have
+// accepted.
 //
 // It is an array of 8-byte words. The first one is how many of the others are in use. Each of these is written by one
 // process: in the upper half the number of a window, in the lower half how many connections it has accepted in it. 0 is
@@ -44,7 +46,7 @@ type Balance struct {
 	mu     sync.Mutex
 	wrote  uint64          // its word
 	left   bool            // it takes part no more
-	absent map[int]absence // those for whom it has waited in vain
+	absent map[int]absence // processes that it has waited for in vain
 }
 
 // absence is what a process had written when it was waited for in vain, and in which window that was.
@@ -91,7 +93,8 @@ func OpenBalance(fd, mine int) (*Balance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("balance: %w", err)
 	}
-	words := unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(&b[0])), len(b)/8) //nolint:gosec // other processes have no types
+	//nolint:gosec // other processes have no types
+	words := unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(&b[0])), len(b)/8)
 	return &Balance{used: &words[0], words: words[1:], mine: mine, absent: map[int]absence{}}, nil
 }
 
@@ -132,8 +135,8 @@ func (b *Balance) took(w uint32) {
 	b.write(word(w, countIn(b.wrote, w)+1))
 }
 
-// yield lets those go first that have accepted less. They have a first pause to come even if nothing waits: they may have
-// been woken for what this process has accepted, and what comes next is theirs.
+// yield lets those go first that have accepted less. They have a first pause to come even if nothing waits: they may
+// have been woken for what this process has accepted, and what comes next is theirs.
 func (b *Balance) yield(waiting func() bool, pause func(time.Duration)) {
 	if b == nil {
 		return
@@ -152,8 +155,8 @@ func (b *Balance) yield(waiting func() bool, pause func(time.Duration)) {
 	}
 }
 
-// behind are those that it is the turn of, with their words: if this process has accepted more in window w than the others
-// in the mean, and more than its lead, those that have accepted less by that lead.
+// behind are those that it is the turn of, with their words: if this process has accepted more in window w than the
+// others in the mean, and more than its lead, those that have accepted less by that lead.
 func (b *Balance) behind(w uint32) map[int]uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -192,7 +195,7 @@ func (b *Balance) write(v uint64) {
 	b.words[b.mine].Store(v)
 }
 
-// giveUp does not wait for those who are behind in window w, for a while.
+// giveUp has nobody wait for processes that are behind in window w, for a while.
 func (b *Balance) giveUp(w uint32, behind map[int]uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

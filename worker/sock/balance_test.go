@@ -127,8 +127,8 @@ func TestSuccessorStays(t *testing.T) {
 	}
 }
 
-// TestBursts: connections that come all at once are spread over those that accept. A single burst may meet one that does not
-// run for a while, on a busy machine; ten do not.
+// TestBursts: connections that come all at once are spread over those that accept. A single burst may meet one that
+// does not run for a while, on a busy machine; ten do not.
 func TestBursts(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

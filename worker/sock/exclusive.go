@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// exclusiveWait makes the runtime wait for a listening socket only while an Accept waits, at the end of the line of all processes
-// that do, and wakes only the first in it (EPOLLEXCLUSIVE).
+// exclusiveWait makes the runtime wait for a listening socket only while an Accept waits, at the end of the line of
+// all processes that do, and wakes only the first in it (EPOLLEXCLUSIVE).
 //
 // The runtime puts every descriptor into its epoll for good, and can do no other. But it only reacts to what the epoll
 // says: the descriptor is taken out of there and put in again, with the runtime's own data.
 //
-// Who has been woken must accept, for nobody else was: hence a Listener is never armed while no Accept waits, and whoever
-// ends one tries once more, see [Listener.TryAccept].
+// Only one waiter is woken per connection, so it must call accept: a Listener is never armed while no Accept waits,
+// and a worker that ends one tries once more, see [Listener.TryAccept].
 type exclusiveWait struct {
 	epoll int
 	data  uint64 // the runtime's, for this descriptor

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Listener accepts connections from a listening TCP or Unix socket. As long as no Accept waits, this process is not woken
-// for what comes, and keeps no other from being woken.
+// A Listener accepts connections from a listening TCP or Unix socket. As long as no Accept waits, this process is not
+// woken for what comes, and keeps no other from being woken.
 type Listener struct {
 	netListener
 	raw     syscall.RawConn
@@ -54,8 +54,8 @@ func Listen(fd int, balance *Balance) (*Listener, error) {
 	return l, nil
 }
 
-// WakesAll reports whether a new connection wakes all processes that wait, as with package net: the runtime's epoll, or /proc,
-// is not as this package knows it.
+// WakesAll reports whether a new connection wakes all processes that wait, as with package net: the runtime's epoll,
+// or /proc, is not as this package knows it.
 func (l *Listener) WakesAll() bool { return l.turn == nil }
 
 // Accept waits for a connection.

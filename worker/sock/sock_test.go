@@ -10,11 +10,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 // patience bounds what must come.
@@ -28,14 +29,10 @@ func listening(t *testing.T, network, address string, balances ...*Balance) (net
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = ln.Close() })
-	raw, err := ln.(syscall.Conn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var all []*Listener
 	for _, balance := range balances {
-		fd := -1
-		if err := errors.Join(err, raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }), err); err != nil {
+		fd, err := rawfd.Of(ln)
+		if err != nil {
 			t.Fatal(err)
 		}
 		l, err := Listen(fd, balance)

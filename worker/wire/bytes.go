@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// Marshal is json.Marshal for values that have paths in them. A path is any bytes but NUL, and JSON is UTF-8: for any other
-// byte in a string package json writes U+FFFD, which is another path. Here such a byte, and NUL, is written as NUL and two
-// hexadecimal digits, of which [Unmarshal] makes a byte again.
+// Marshal is json.Marshal for values that have paths in them. A path is any bytes but NUL, and JSON is UTF-8: for any
+// other byte in a string package json writes U+FFFD, which is another path. Here such a byte, and NUL, is written as
+// NUL and two hexadecimal digits, of which [Unmarshal] makes a byte again.
 func Marshal(v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil || !bytes.Contains(b, []byte(`\ufffd`)) && !bytes.Contains(b, []byte(`\u0000`)) {
@@ -95,6 +95,7 @@ func mapStrings(v reflect.Value, f func(string) string) reflect.Value {
 		for i := range v.Len() {
 			to.Index(i).Set(mapStrings(v.Index(i), f))
 		}
+	default: // no strings
 	}
 	return to
 }

@@ -24,8 +24,9 @@ type ListenerKey struct {
 // Any is the key of the listeners of k's port and protocol that there are no more.
 func (k ListenerKey) Any() ListenerKey { return ListenerKey{Group: k.Group, Process: k.Process} }
 
-// A KeySet is a set of ListenerKeys, as a hash of 4 bytes for each: so the keys of thousands of listeners fit into a message.
-// It may seem to have a key that it has not. That does no harm: the receiver of a [Handover] knows what it takes.
+// A KeySet is a set of ListenerKeys, as a hash of 4 bytes for each: so the keys of thousands of listeners fit into a
+// message. It may seem to have a key that it has not. That does no harm: the receiver of a [Handover] knows what it
+// takes.
 type KeySet []byte
 
 // NewKeySet makes a set. The same keys make the same one.
@@ -63,9 +64,9 @@ type Takes struct {
 	Keys KeySet `json:"keys,omitempty"`
 }
 
-// Takers says who takes the connections of a worker that drains, in the order in which they are to have the next one.
-// It carries a descriptor for each. It comes before the [Drain] and whenever there are others. Nobody else is offered
-// anything.
+// Takers names the workers that take the connections of a worker that drains, in the order in which they are to have
+// the next one. It carries a descriptor for each. It comes before the [Drain] and whenever there are others. Nobody
+// else is offered anything.
 type Takers struct {
 	PIDs []int    `json:"pids,omitempty"`
 	Of   []int    `json:"of,omitempty"` // for each of PIDs an index into Sets
@@ -80,12 +81,12 @@ type Share struct {
 }
 
 // Offer offers idle connections to a worker that takes them. It carries two descriptors: a socket in whose queue a
-// [Handover] is, and one end of a socketpair, on which the receiver answers with an [Ack] before it reads from any of the
-// connections. If there is no Handover any more, the sender has taken it back.
+// [Handover] is, and one end of a socketpair, on which the receiver answers with an [Ack] before it reads from any of
+// the connections. If there is no Handover any more, the sender has taken it back.
 type Offer struct{}
 
-// Handover carries the descriptors of connections, in the order of Conns. The sender keeps its copies until it has an [Ack],
-// and may say [Withdrawn].
+// Handover carries the descriptors of connections, in the order of Conns. The sender keeps its copies until it has an
+// [Ack], and may say [Withdrawn].
 type Handover struct {
 	Keys  []ListenerKey  `json:"keys"`
 	Conns []HandoverConn `json:"conns"` // at most MaxFDs
@@ -99,8 +100,9 @@ type Ack struct {
 	Taken []bool `json:"taken"`
 }
 
-// Withdrawn says that the sender of an [Offer] has waited long enough. Who cannot send an [Ack] any more and finds
-// this has nothing to take; who finds the end of the socketpair without it has all of a sender that is dead.
+// Withdrawn says that the sender of an [Offer] has waited long enough. A receiver that cannot send an [Ack] any more
+// and finds this has nothing to take; one that finds the end of the socketpair without it takes all of a sender that
+// is dead.
 type Withdrawn struct{}
 
 func (Takes) Kind() string     { return "takes" }

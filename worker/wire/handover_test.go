@@ -33,7 +33,11 @@ func TestHandoverCheck(t *testing.T) {
 
 // Whatever comes as a hand-over is refused or can be used as it is: every connection has a key and a descriptor.
 func FuzzHandover(f *testing.F) {
-	for _, h := range []Handover{{}, {Keys: []ListenerKey{{Group: "a"}, {Group: "b"}}, Conns: []HandoverConn{{0, 75_000}, {1, 0}}}, {Keys: []ListenerKey{{Group: "a"}}, Conns: []HandoverConn{{0, 1<<63 - 1}}}} {
+	for _, h := range []Handover{
+		{},
+		{Keys: []ListenerKey{{Group: "a"}, {Group: "b"}}, Conns: []HandoverConn{{0, 75_000}, {1, 0}}},
+		{Keys: []ListenerKey{{Group: "a"}}, Conns: []HandoverConn{{0, 1<<63 - 1}}},
+	} {
 		b, err := Encode(h)
 		if err != nil {
 			f.Fatal(err)

@@ -13,7 +13,7 @@ type Listener struct {
 	Handover  bool   `json:"handover,omitempty"`
 
 	// Group is the same for all sockets of the port, whatever their address and slot: connections that came by one of
-	// them can be served by whoever serves another.
+	// them can be served by a worker that accepts on another.
 	Group string `json:"group,omitempty"`
 
 	// Own says that no other worker accepts on the socket, unless this one's slot goes or it crashes.
@@ -48,8 +48,8 @@ type Sockets struct {
 	More      bool       `json:"more,omitempty"` // another one follows
 }
 
-// Setup is the first message to a worker. It carries the descriptors of a memory file with the payload, of the memory file in
-// which workers count what they accept (see package sock), and of Listeners, in their order.
+// Setup is the first message to a worker. It carries the descriptors of a memory file with the payload, of the memory
+// file in which workers count what they accept (see package sock), and of Listeners, in their order.
 type Setup struct {
 	Generation int        `json:"generation"`
 	Slot       int        `json:"slot"`
@@ -59,15 +59,15 @@ type Setup struct {
 	LogFormat  string     `json:"log_format,omitempty"`
 	// Tickets are the keys of TLS session tickets, see [Tickets].
 	Tickets [][]byte `json:"tickets,omitempty"`
-	// MaxRequests is after how many requests the worker says [Due]. 0: never.
+	// MaxRequests is after how many requests the worker says [Retire]. 0: never.
 	MaxRequests int64 `json:"max_requests,omitempty"`
-	// HangTimeout is how long the worker may be without a heartbeat, in nanoseconds. 0: for ever. Else a memory file is the
-	// last descriptor, and Heart is where in it 8 bytes change with every beat.
+	// HangTimeout is how long the worker may be without a heartbeat, in nanoseconds. 0: for ever. Else a memory file
+	// is the last descriptor, and Heart is where in it 8 bytes change with every beat.
 	HangTimeout int64 `json:"hang_timeout,omitempty"`
 	Heart       int64 `json:"heart,omitempty"`
-	// StopTimeout is how long the worker drains when everybody who could tell it is dead, in nanoseconds.
+	// StopTimeout is how long the worker drains when supervisor and master are dead, in nanoseconds.
 	StopTimeout int64 `json:"stop_timeout"`
-	// Paths are to be removed when everybody else who could do it is dead.
+	// Paths are to be removed when supervisor and master are dead.
 	Paths []Path `json:"paths,omitempty"`
 	// More: [Sockets] messages follow, with further Listeners and Paths.
 	More bool `json:"more,omitempty"`
@@ -92,8 +92,8 @@ type Go struct {
 	PIDFile Path `json:"pid_file,omitzero"`
 }
 
-// Retire says that the worker is to be replaced: another one first, then a [Drain]. It is said once, and again after every
-// [Go], which an adopting master says once more.
+// Retire says that the worker is to be replaced: another one first, then a [Drain]. It is said once, and again after
+// every [Go], which an adopting master says once more.
 type Retire struct {
 	Reason string `json:"reason"`
 }
@@ -126,10 +126,11 @@ type Stats struct {
 	Conns        int64          `json:"conns"`
 	Active       int64          `json:"active"`
 	Handed       HandoverCounts `json:"handed"`
-	IdleEvicted  int64          `json:"idle_evicted,omitempty"`  // idle connections that were closed because there was no room for others
+	IdleEvicted  int64          `json:"idle_evicted,omitempty"`  // closed because there was no room for others
 	AcceptPaused string         `json:"accept_paused,omitempty"` // why nothing is accepted at the moment
 
-	// LogLost are the lines that did not get into the log, and LogError is why, of the last one that could not be written.
+	// LogLost are the lines that did not get into the log, and LogError is why, of the last one that could not be
+	// written.
 	LogLost  int64  `json:"log_lost,omitempty"`
 	LogError string `json:"log_error,omitempty"`
 }

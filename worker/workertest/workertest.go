@@ -7,7 +7,6 @@ import (
 	"net"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -140,7 +139,8 @@ func Prepare(t testing.TB, w worker.Worker, o Options) *Process {
 	add := func(sock any, addr net.Addr, transport string) {
 		name := "l" + strconv.Itoa(len(fds))
 		setup.Listeners = append(setup.Listeners, wire.Listener{
-			Key: name, Group: name, Name: name, Address: addr.String(), Transport: transport, Process: cmp.Or(o.Process, "http"), Handover: !o.Stay,
+			Key: name, Group: name, Name: name, Address: addr.String(), Transport: transport,
+			Process: cmp.Or(o.Process, "http"), Handover: !o.Stay,
 		})
 		fds = append(fds, dup(t, sock))
 		p.addrs = append(p.addrs, addr)
@@ -169,12 +169,7 @@ func Prepare(t testing.TB, w worker.Worker, o Options) *Process {
 // dup takes a descriptor such as a master passes it; File would make the socket blocking for all its holders.
 func dup(t testing.TB, sock any) int {
 	t.Helper()
-	raw, err := sock.(syscall.Conn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd := -1
-	_ = raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 3) })
+	fd, err := rawfd.Of(sock)
 	if err != nil {
 		t.Fatal(err)
 	}

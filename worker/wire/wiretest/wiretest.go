@@ -13,8 +13,8 @@ import (
 	"baton/worker/wire"
 )
 
-// Check tests that messages are all that the package of the test has, that their kinds are distinct, and that each arrives
-// as it was sent.
+// Check tests that messages are all that the package of the test has, that their kinds are distinct, and that each
+// arrives as it was sent.
 func Check(t *testing.T, messages []wire.Message) {
 	t.Run("every message is listed", func(t *testing.T) { everyMessageIsListed(t, messages) })
 	t.Run("kinds are distinct", func(t *testing.T) { kindsAreDistinct(t, messages) })
