@@ -130,14 +130,14 @@ func (a Addr) describe() string {
 	return fmt.Sprintf("%s socket %s", strings.ToUpper(a.network), a)
 }
 
-// sockaddr is the address for the kernel, with another port.
-func (a Addr) sockaddr(port uint16) unix.Sockaddr {
-	host := a.ip.Addr()
+// sockaddr is the address for the kernel.
+func (a Addr) sockaddr() unix.Sockaddr {
+	host, port := a.ip.Addr(), int(a.ip.Port())
 	if host.Is4() {
-		return &unix.SockaddrInet4{Addr: host.As4(), Port: int(port)}
+		return &unix.SockaddrInet4{Addr: host.As4(), Port: port}
 	}
 	zone, _ := strconv.ParseUint(host.Zone(), 10, 32)
-	return &unix.SockaddrInet6{Addr: host.As16(), Port: int(port), ZoneId: uint32(zone)}
+	return &unix.SockaddrInet6{Addr: host.As16(), Port: port, ZoneId: uint32(zone)}
 }
 
 func (a Addr) family() int {

@@ -55,7 +55,7 @@ func bindIP(fd int, a Addr) error {
 	if err := errors.Join(reuse, only6); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
-	return os.NewSyscallError("bind", unix.Bind(fd, a.sockaddr(a.ip.Port())))
+	return os.NewSyscallError("bind", unix.Bind(fd, a.sockaddr()))
 }
 
 // shareAddress lets other sockets of this user that are set so too bind the address of this one, or one that overlaps

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -121,13 +121,14 @@ func CheckHere(l Listener, dir string) error {
 	if err != nil || a.network == "unix" {
 		return err
 	}
-	fd, err := unix.Socket(a.family(), unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	anyPort := Addr{network: "udp", ip: netip.AddrPortFrom(a.ip.Addr(), 0)}
+	fd, err := newSocket(anyPort)
 	if err != nil {
-		return fmt.Errorf("listen %s: %w", a, os.NewSyscallError("socket", err))
+		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err := unix.Bind(fd, a.sockaddr(0)); err != nil {
-		return fmt.Errorf("listen %s: %w", a, os.NewSyscallError("bind", err))
+	if err := bindIP(fd, anyPort); err != nil {
+		return fmt.Errorf("listen %s: %w", a, err)
 	}
 	return nil
 }

@@ -16,7 +16,6 @@ const skfAdRandom = 0xfffff000 + 56 // SKF_AD_OFF + SKF_AD_RANDOM
 //
 //	ld rand
 //	mod #len(places)
-//	ret a                                      if the places are 0, 1, 2 …, else
 //	jeq #0, 0, 1; ret #places[0]
 //	jeq #1, 0, 1; ret #places[1]
 //	…
@@ -28,16 +27,10 @@ func steerTo(fd int, places []int) error {
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: skfAdRandom},
 		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: uint32(len(places))},
 	}
-	inOrder := true
 	for i, p := range places {
-		inOrder = inOrder && i == p
-	}
-	if !inOrder {
-		for i, p := range places {
-			prog = append(prog,
-				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: uint32(i)},
-				unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(p)})
-		}
+		prog = append(prog,
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: uint32(i)},
+			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(p)})
 	}
 	prog = append(prog, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_A})
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: (*unix.SockFilter)(unsafe.Pointer(&prog[0]))}
