@@ -17,18 +17,19 @@ func (e *Env) drain(d wire.Drain) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if first { // before the deadline, which may have come: a cut makes no room for what waits
+		e.balance.Leave()
+		for i := range e.sockets {
+			e.sockets[i].drain(d.Ends, d.Stop)
+		}
+	}
 	e.setDeadline(time.Duration(d.Deadline - monotonic()))
 	if d.Stop && !isClosed(e.stopping) {
 		close(e.stopping)
 	}
-	if !first {
-		return
+	if first {
+		e.cancel()
 	}
-	e.balance.Leave()
-	for i := range e.sockets {
-		e.sockets[i].drain(d.Ends, d.Stop)
-	}
-	e.cancel()
 }
 
 // setDeadline is called with the lock held. A later deadline than the one that holds changes nothing.
