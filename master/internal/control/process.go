@@ -36,18 +36,21 @@ func parseStat(pid int, stat string) Process {
 	return Process{PID: pid, Name: stat[begin+1 : end], Stopped: state == 'T' || state == 't'}
 }
 
-// titles are the names of baton's processes, see worker.SetTitle.
-const (
-	supervisorTitle = "baton superviso" // as the kernel cuts it
-	titlePrefix     = "baton "
-)
+// titlePrefix begins the titles of baton's processes, see worker.SetTitle.
+const titlePrefix = "baton "
+
+// name returns a title as the kernel keeps it.
+func name(title string) string {
+	const maxName = 15
+	return title[:min(len(title), maxName)]
+}
 
 // Silence says that the process does not answer on the control socket, and why as far as that can be seen.
 func (p Process) Silence() string {
 	switch {
 	case p.PID == 0:
 		return "no answer, and the process that listens cannot be seen from here"
-	case p.Name == supervisorTitle:
+	case p.Name == name(titlePrefix+"supervisor"):
 		return p.NoAnswer("supervisor")
 	case strings.HasPrefix(p.Name, titlePrefix):
 		return p.NoAnswer("starting baton")

@@ -57,9 +57,9 @@ func TestLookSeesAStoppedProcess(t *testing.T) {
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ stat, want string }{
-		{"7 (baton superviso) S 1", "the supervisor (pid 7) does not answer"},
+		{"7 (" + name("baton supervisor") + ") S 1", "the supervisor (pid 7) does not answer"},
 		{
-			"7 (baton superviso) T 1",
+			"7 (" + name("baton supervisor") + ") T 1",
 			"the supervisor (pid 7) does not answer: it is stopped (kill -CONT 7 lets it go on)",
 		},
 		{"7 (baton master 1) S 1", "the starting baton (pid 7) does not answer"},
