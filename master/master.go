@@ -35,10 +35,7 @@ type master struct {
 	registry
 	reload
 	inbox
-
-	phase  phase
-	cause  error         // in phaseFailed
-	stopAt monotime.Time // the deadline of a stop; 0 before one
+	progress
 
 	cfg     Config
 	gen     int
@@ -97,8 +94,9 @@ func runMaster(opts Options) int {
 
 func newMaster(opts Options, sys system, sink *logsink.Sink) *master {
 	m := &master{
-		opts: opts, log: logsink.Logger(sink, "text"), sink: sink, phase: phasePreparing, logFD: -1, payload: -1,
+		opts: opts, log: logsink.Logger(sink, "text"), sink: sink, logFD: -1, payload: -1,
 		origin:     origin{args: os.Args},
+		progress:   progress{phase: phasePreparing},
 		inbox:      inbox{make(chan func()), make(chan os.Signal, 1), make(chan struct{})},
 		heartbeats: heartbeats{files: map[int]int{}},
 	}
@@ -158,7 +156,13 @@ func (m *master) loop() error {
 
 // reconcile does what must be done about the workers, and returns when to do so again if nothing happens before.
 func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
-	m.measure(now)
+	limit := m.cfg.MaxMemory
+	if m.phase != phaseCurrent {
+		limit = 0
+	}
+	if m.measure(m.gen, limit, now) {
+		m.recycling.MemorySuffices(now)
+	}
 	if missed := m.heartbeats.check(now, m.procs); missed > 0 {
 		m.log.Warn("master: was not running, every worker gets a full hang_timeout", "for", missed.Round(time.Millisecond))
 	}
@@ -217,15 +221,6 @@ func (m *master) view(now monotime.Time) plan.View {
 	return v
 }
 
-// measure looks at the memory of the workers, if there is a limit.
-func (m *master) measure(now monotime.Time) {
-	if m.cfg.MaxMemory == 0 || !m.phase.isMaster() || m.phase.isStopping() {
-		m.measureAt = 0
-	} else if m.pool.measure(m.gen, m.cfg.MaxMemory, now) {
-		m.recycling.MemorySuffices(now)
-	}
-}
-
 func (m *master) tellTakers() {
 	if m.phase.isStopping() {
 		return
@@ -267,10 +262,13 @@ func (m *master) readSupervisor() {
 
 // handlers are those of the supervisor's messages. A message that is not there is dropped: it may be a newer release's.
 var handlers = map[string]func(*master, *seqpacket.Packet) error{
-	message.Committed{}.Kind():        on((*master).onCommitted),
-	message.Refused{}.Kind():          on((*master).onRefused),
-	message.Superseded{}.Kind():       on((*master).onSuperseded),
-	message.TakeoverComplete{}.Kind(): on((*master).onTakeoverComplete),
+	message.Committed{}.Kind(): on((*master).onCommitted),
+	message.Refused{}.Kind(): on(func(m *master, r message.Refused) {
+		m.fails(eventRefused, errors.New("master: COMMIT refused: "+r.Error))
+	}),
+	message.Superseded{}.Kind(): on(func(m *master, _ message.Superseded) { m.enter(eventSuperseded) }),
+	// The workers follow, as they are now.
+	message.TakeoverComplete{}.Kind(): on(func(m *master, _ message.TakeoverComplete) { m.discardWorkers() }),
 	message.Item{}.Kind():             func(m *master, p *seqpacket.Packet) error { return m.addInherited(p) },
 	message.End{}.Kind():              on((*master).onEnd),
 	message.Stop{}.Kind():             on((*master).onStop),
@@ -278,7 +276,7 @@ var handlers = map[string]func(*master, *seqpacket.Packet) error{
 	message.Resize{}.Kind():           on((*master).onResize),
 	message.Reopen{}.Kind():           on((*master).onReopen),
 	message.Compare{}.Kind():          on((*master).onCompare),
-	message.StatusRequest{}.Kind():    on((*master).onStatusRequest),
+	message.StatusRequest{}.Kind():    on(func(m *master, r message.StatusRequest) { m.queries.ask(r.ID, m.procs) }),
 	message.Exited{}.Kind():           on((*master).onExited),
 }
 
@@ -304,8 +302,6 @@ func (m *master) onReopen(message.Reopen) {
 	m.reopenLog()
 	_ = m.supervisor.Post(message.Reopened{})
 }
-
-func (m *master) onStatusRequest(r message.StatusRequest) { m.queries.ask(r.ID, m.procs) }
 
 // giveUp ends a process that has not become the master.
 func (m *master) giveUp(err error) {

@@ -46,6 +46,18 @@ func (p *proc) died(status unix.WaitStatus) bool {
 	return p.eof
 }
 
+// read turns what a worker says into events, and ends with its control socket.
+func (p *proc) read(m *master) {
+	for {
+		packet, err := p.conn.Recv()
+		if err != nil {
+			m.send(func() { m.onWorkerEnd(p) })
+			return
+		}
+		m.send(func() { m.onWorker(p, &packet) })
+	}
+}
+
 // end is how the process has exited, in words.
 func (p *proc) end() string {
 	how := fmt.Sprintf("exit status %d", p.status.ExitStatus())
@@ -212,8 +224,12 @@ func (w *pool) oldest(gen int) int {
 const measureEvery = time.Second
 
 // measure looks at the memory of the workers of a generation, if it is time, and reports whether all of them have less
-// than the limit.
+// than the limit. 0 is no limit.
 func (w *pool) measure(gen int, limit int64, now monotime.Time) (suffices bool) {
+	if limit == 0 {
+		w.measureAt = 0
+		return false
+	}
 	if now < w.measureAt {
 		return false
 	}

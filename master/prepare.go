@@ -1,7 +1,6 @@
 package master
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +10,6 @@ import (
 	"baton/master/internal/step"
 	"baton/master/internal/supervisor"
 	"baton/worker"
-	workersock "baton/worker/sock"
 	"baton/worker/wire"
 )
 
@@ -49,13 +47,13 @@ func (m *master) prepare() (err error) {
 		if err := m.recallConfig(); err != nil {
 			return fmt.Errorf("master: restart: %w", err)
 		}
-		m.chooseCount()
+		m.want = m.wanted(m.cfg.workers())
 		return m.openAll()
 	}
 	if m.cfg, err = m.loader.settled(m.origin); err != nil {
 		return err
 	}
-	m.chooseCount()
+	m.want = m.wanted(m.cfg.workers())
 	if err := m.supervisor.Post(m.cfg.timeouts()); err != nil {
 		return err
 	}
@@ -98,20 +96,10 @@ func (c *Config) timeouts() message.Preparing {
 	}
 }
 
-// chooseCount keeps what somebody has asked for with resize, until the config says another number.
-func (m *master) chooseCount() {
-	m.want = m.cfg.workers()
-	var s message.Slots
-	e, ok := m.inherited[supervisor.EntryCount]
-	if ok && json.Unmarshal([]byte(e.data), &s) == nil && s.Config == m.cfg.workers() {
-		m.want = s.Count
-	}
-}
-
 // openAll opens what the configuration names: the log, the control socket, the listeners; and what workers share.
 func (m *master) openAll() (err error) {
 	for _, open := range []func() error{
-		m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openBalance, m.openTickets,
+		m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openTickets,
 	} {
 		if err := open(); err != nil {
 			return err
@@ -122,19 +110,10 @@ func (m *master) openAll() (err error) {
 			return err
 		}
 	}
+	if m.balance, err = m.openBalance(); err != nil {
+		return err
+	}
 	m.payload, err = spawn.Memory("payload", m.cfg.Payload)
-	return err
-}
-
-// openBalance takes the memory in which the workers of all generations count what they accept, or makes it.
-func (m *master) openBalance() (err error) {
-	if e, _ := m.claim(entryBalance); e.fd >= 0 {
-		m.balance = e.fd
-		return nil
-	}
-	if m.balance, err = workersock.NewBalance(MaxWorkers); err == nil {
-		m.store(entryBalance, "", m.balance)
-	}
 	return err
 }
 

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -9,6 +10,7 @@ import (
 	"baton/master/internal/spawn"
 	"baton/master/internal/supervisor"
 	"baton/worker/seqpacket"
+	workersock "baton/worker/sock"
 	"baton/worker/wire"
 )
 
@@ -106,6 +108,27 @@ func (r *registry) storeMemory(name string, b []byte) error {
 
 // drop removes an entry.
 func (r *registry) drop(name string) { _ = r.supervisor.Post(message.Drop{Name: name}) }
+
+// wanted is the number of slots: config, unless somebody has asked for another one with resize since the config says so.
+func (r *registry) wanted(config int) int {
+	var s message.Slots
+	e, ok := r.inherited[supervisor.EntryCount]
+	if ok && json.Unmarshal([]byte(e.data), &s) == nil && s.Config == config {
+		return s.Count
+	}
+	return config
+}
+
+// openBalance takes the memory in which the workers of all generations count what they accept, or makes it.
+func (r *registry) openBalance() (fd int, err error) {
+	if e, _ := r.claim(entryBalance); e.fd >= 0 {
+		return e.fd, nil
+	}
+	if fd, err = workersock.NewBalance(MaxWorkers); err == nil {
+		r.store(entryBalance, "", fd)
+	}
+	return fd, err
+}
 
 // readWelcome waits for the supervisor's answer to Hello, and for all entries.
 func (r *registry) readWelcome() (w message.Welcome, err error) {

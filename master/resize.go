@@ -49,7 +49,7 @@ func (m *master) resize(n int) error {
 	case n < m.want:
 		m.sockets.Shrink(n)
 	case n > m.want:
-		if err := m.roomFor(n); err != nil {
+		if err := roomFor(n, m.sockets.Needs(n)); err != nil {
 			return err
 		}
 		if err := m.sockets.Grow(n); err != nil {
@@ -82,13 +82,13 @@ const (
 	filesBesides   = 24
 )
 
-// roomFor fails if with n slots the limit of open files would not allow a reload any more.
-func (m *master) roomFor(n int) error {
+// roomFor fails if with n slots and so many sockets the limit of open files would not allow a reload any more.
+func roomFor(n, sockets int) error {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
 		return nil // then it is seen when something fails
 	}
-	if need := m.sockets.Needs(n) + filesOfWorkers*n + filesBesides; uint64(need) > limit.Cur {
+	if need := sockets + filesOfWorkers*n + filesBesides; uint64(need) > limit.Cur {
 		return fmt.Errorf("a reload of %d workers needs %d open files, and the limit is %d", n, need, limit.Cur)
 	}
 	return nil

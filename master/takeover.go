@@ -89,21 +89,28 @@ func (p phase) isStopping() bool {
 // isOver reports whether the process exits.
 func (p phase) isOver() bool { return p >= phaseStopped }
 
+// progress is how far a master has come.
+type progress struct {
+	phase  phase
+	cause  error         // in phaseFailed
+	stopAt monotime.Time // the deadline of a stop; 0 before one
+}
+
 // enter goes to the phase that an event leads to, and reports whether there is one.
-func (m *master) enter(e event) bool {
-	next := takeover[m.phase][e]
+func (p *progress) enter(e event) bool {
+	next := takeover[p.phase][e]
 	if next != phaseNone {
-		m.phase = next
+		p.phase = next
 	}
 	return next != phaseNone
 }
 
 // fails is enter for what ends a master that is none yet, and reports whether it does so. err is what it exits with.
-func (m *master) fails(e event, err error) bool {
-	if m.phase.isMaster() || !m.enter(e) {
+func (p *progress) fails(e event, err error) bool {
+	if p.phase.isMaster() || !p.enter(e) {
 		return false
 	}
-	m.cause = err
+	p.cause = err
 	return true
 }
 
@@ -153,16 +160,6 @@ func (m *master) onCommitted(c message.Committed) {
 	}
 }
 
-// onSuperseded: the successor is the master.
-func (m *master) onSuperseded(message.Superseded) { m.enter(eventSuperseded) }
-
-func (m *master) onRefused(r message.Refused) {
-	m.fails(eventRefused, errors.New("master: COMMIT refused: "+r.Error))
-}
-
-// onTakeoverComplete: no predecessor is left. Its workers follow, as they are now.
-func (m *master) onTakeoverComplete(message.TakeoverComplete) { m.discardWorkers() }
-
 // onEnd: all workers were told. They are ours, and drain.
 func (m *master) onEnd(message.End) {
 	if !m.enter(eventComplete) {
@@ -170,7 +167,7 @@ func (m *master) onEnd(message.End) {
 	}
 	m.adoptAll()
 	m.recallCounts()
-	m.dropHeartbeats()
+	m.heartbeats.dropOld(&m.registry, m.gen, m.procs)
 	if m.phase == phaseCurrent {
 		m.serveSockets()
 		m.loader.watch(m.cfg.Watch, m.log, func() {
@@ -200,7 +197,7 @@ func (m *master) adoptAll() {
 		p, err := m.adopt(pid, e.data, e.fd, m.gen)
 		if p != nil {
 			err = errors.Join(err, m.heartbeats.find(&m.registry, p))
-			go m.readWorker(p)
+			go p.read(m)
 		}
 		if err != nil {
 			m.log.Error("master: adopt", "pid", pid, "error", err)

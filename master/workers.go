@@ -3,6 +3,7 @@ package master
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ import (
 func (m *master) startWorker(slot, replaces int) error {
 	pid, conn, control, err := m.sys.start(spawn.Spec{
 		Argv: append([]string{m.args[0], fmt.Sprintf("%s %d", worker.RoleWorker, slot)}, m.args[1:]...),
-		Env:  m.workerEnv(), User: m.cfg.User.spawn(),
+		Env:  workerEnv(m.attempt, m.cfg.workerCPUs(m.want)), User: m.cfg.User.spawn(),
 	})
 	if err != nil {
 		return fmt.Errorf("worker %d: %w", slot, err)
@@ -53,21 +54,18 @@ func (m *master) startWorker(slot, replaces int) error {
 	m.serveSockets()
 	// Not before the setup: if this master dies in between, the worker sees the end and goes, and else it is complete.
 	m.store(supervisor.WorkerEntry(pid), p.record, control)
-	go m.readWorker(p)
+	go p.read(m)
 	return nil
 }
 
-// workerEnv is explicit: nothing that is between supervisor and masters reaches a worker.
-func (m *master) workerEnv() []string {
-	var env []string
-	for _, kv := range supervisor.Scrub(os.Environ()) {
-		if !strings.HasPrefix(kv, "GOMAXPROCS=") {
-			env = append(env, kv)
-		}
-	}
-	env = append(env, worker.RoleEnv+"="+worker.RoleWorker, "GOMAXPROCS="+strconv.Itoa(m.cfg.workerCPUs(m.want)))
-	if m.attempt != "" {
-		env = append(env, supervisor.AttemptEnv+"="+m.attempt)
+// workerEnv is this process's, without what is between supervisor and masters.
+func workerEnv(attempt string, cpus int) []string {
+	env := slices.DeleteFunc(supervisor.Scrub(os.Environ()), func(kv string) bool {
+		return strings.HasPrefix(kv, "GOMAXPROCS=")
+	})
+	env = append(env, worker.RoleEnv+"="+worker.RoleWorker, "GOMAXPROCS="+strconv.Itoa(cpus))
+	if attempt != "" {
+		env = append(env, supervisor.AttemptEnv+"="+attempt)
 	}
 	return env
 }
@@ -95,18 +93,6 @@ func (m *master) sendSetup(p *proc) error {
 	return nil
 }
 
-// readWorker turns what a worker says into events, and ends with its control socket.
-func (m *master) readWorker(p *proc) {
-	for {
-		packet, err := p.conn.Recv()
-		if err != nil {
-			m.send(func() { m.onWorkerEnd(p) })
-			return
-		}
-		m.send(func() { m.onWorker(p, &packet) })
-	}
-}
-
 // onWorkerEnd: nothing more is read of a worker. Mostly it has exited.
 func (m *master) onWorkerEnd(p *proc) {
 	p.eof = true
@@ -125,33 +111,38 @@ func (m *master) onWorkerEnd(p *proc) {
 	}
 }
 
+// workerHandlers are those of the workers' messages.
+var workerHandlers = map[string]func(*master, *proc, *seqpacket.Packet) error{
+	wire.Ready{}.Kind():  onWorker((*master).onReady),
+	wire.Takes{}.Kind():  func(_ *master, p *proc, packet *seqpacket.Packet) error { return p.onTakes(packet) },
+	wire.Retire{}.Kind(): onWorker((*master).onRetire),
+	wire.Stats{}.Kind():  onWorker((*master).onStats),
+	wire.Bye{}.Kind():    onWorker((*master).onBye),
+}
+
+func onWorker[M wire.Message](do func(*master, *proc, M)) func(*master, *proc, *seqpacket.Packet) error {
+	return func(m *master, p *proc, packet *seqpacket.Packet) error {
+		return wire.On(packet.Frame, func(msg M) { do(m, p, msg) })
+	}
+}
+
 func (m *master) onWorker(p *proc, packet *seqpacket.Packet) {
 	defer packet.Close()
-	if err := m.obeyWorker(p, packet); err != nil {
+	handle := workerHandlers[packet.Frame.T]
+	if handle == nil {
+		return
+	}
+	if err := handle(m, p, packet); err != nil {
 		m.log.Error("master: message of a worker", p.attrs("kind", packet.Frame.T, "error", err)...)
 	}
 }
 
-// obeyWorker drops what it does not know.
-func (m *master) obeyWorker(p *proc, packet *seqpacket.Packet) error {
-	f := packet.Frame
-	switch f.T {
-	case wire.Ready{}.Kind():
-		m.onReady(p)
-	case wire.Takes{}.Kind():
-		return p.onTakes(packet)
-	case wire.Retire{}.Kind():
-		p.OverRequests = monotime.Earliest(p.OverRequests, monotime.Now())
-	case wire.Stats{}.Kind():
-		return wire.On(f, func(s wire.Stats) { m.onStats(p, s) })
-	case wire.Bye{}.Kind():
-		return wire.On(f, func(b wire.Bye) { m.onBye(p, b) })
-	}
-	return nil
+func (m *master) onRetire(p *proc, _ wire.Retire) {
+	p.OverRequests = monotime.Earliest(p.OverRequests, monotime.Now())
 }
 
 // onReady notes that a worker has said Ready, for a master that adopts it as well.
-func (m *master) onReady(p *proc) {
+func (m *master) onReady(p *proc, _ wire.Ready) {
 	if p.State != plan.Starting {
 		return
 	}
@@ -166,7 +157,7 @@ func (m *master) onStats(p *proc, s wire.Stats) {
 	p.stats = s
 	m.queries.answered(p)
 	if s.State == "ready" {
-		m.onReady(p)
+		m.onReady(p, wire.Ready{})
 	}
 }
 
@@ -201,37 +192,31 @@ func (m *master) gone(p *proc) {
 	if m.procs[p.PID] != p {
 		return
 	}
-	m.pool.remove(p, !m.phase.isAlone())
-	m.dropHeartbeats()
+	m.remove(p, !m.phase.isAlone())
+	if m.phase.isAlone() {
+		m.heartbeats.dropOld(&m.registry, m.gen, m.procs)
+	}
 	if p.why == plan.WhyHung {
 		m.count(func(c *counts) { c.Hung++ })
 	}
 	if p.bye && p.status.ExitStatus() == 0 && p.State != plan.Draining {
-		m.toldByOthers(p)
+		// Somebody has told it to drain, and it was not us. One of our own generation can only have been told by the
+		// supervisor, which is stopping, and its word to us is on the way; an older one also by a master that died then.
+		p.State = plan.Draining
+		if p.Generation == m.gen {
+			m.onStop(message.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
+		}
 	}
+	early := fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.Slot, p.PID, p.end())
 	switch {
 	case p.State == plan.Draining:
-		m.drained(p)
-	case m.fails(eventUnready, fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.Slot, p.PID, p.end())):
+		m.log.Info("worker gone", p.attrs()...)
+		if !p.bye {
+			m.log.Warn("worker exited without reporting; its connections are lost", p.attrs("status", p.end())...)
+		}
+	case m.fails(eventUnready, early):
 	default:
 		m.crashed(p)
-	}
-}
-
-// toldByOthers: somebody has told a worker to drain, and it was not us. One of our own generation can only have been told
-// by the supervisor, which is stopping, and its word to us is on the way; an older one also by a master that died then.
-func (m *master) toldByOthers(p *proc) {
-	p.State = plan.Draining
-	if p.Generation == m.gen {
-		m.onStop(message.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
-	}
-}
-
-// drained: a worker that was told to has exited, or was killed because it had not in time.
-func (m *master) drained(p *proc) {
-	m.log.Info("worker gone", p.attrs()...)
-	if !p.bye {
-		m.log.Warn("worker exited without reporting; its connections are lost", p.attrs("status", p.end())...)
 	}
 }
 
@@ -335,11 +320,4 @@ func (m *master) drain(p *proc, deadline monotime.Time) {
 	})
 	p.record.Draining, p.record.Deadline = true, int64(deadline)
 	m.update(p)
-}
-
-// dropHeartbeats closes the heartbeats of generations that have gone.
-func (m *master) dropHeartbeats() {
-	if m.phase.isAlone() {
-		m.heartbeats.dropOld(&m.registry, m.gen, m.procs)
-	}
 }
