@@ -11,7 +11,7 @@ import (
 type Backoff struct {
 	Free       float64
 	First, Max time.Duration
-	Half       time.Duration // in which half of the failures are forgotten; 0: only Reset forgets them
+	Half       time.Duration // in which half of the failures are forgotten; 0: none is
 
 	// Failures are those that are not forgotten yet.
 	Failures float64
@@ -29,9 +29,6 @@ func (b *Backoff) Next(lived time.Duration) time.Duration {
 	}
 	return time.Duration(float64(b.First) * math.Exp2(beyond))
 }
-
-// Reset forgets all failures.
-func (b *Backoff) Reset() { b.Failures = 0 }
 
 // after is what will be left of the failures. Those that could not make the wait longer any more do not take longer to
 // be forgotten either.

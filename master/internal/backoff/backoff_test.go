@@ -89,16 +89,6 @@ func TestManyFailures(t *testing.T) {
 	}
 }
 
-func TestReset(t *testing.T) {
-	t.Parallel()
-	b := Backoff{First: 100 * ms, Max: time.Second}
-	b.Next(0)
-	b.Next(0)
-	if b.Reset(); b.Failures != 0 || b.Next(0) != b.First {
-		t.Errorf("%+v", b)
-	}
-}
-
 // TestClockThatWasSetBack: nothing has lived for less than no time.
 func TestClockThatWasSetBack(t *testing.T) {
 	t.Parallel()

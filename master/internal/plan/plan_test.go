@@ -12,25 +12,6 @@ import (
 	"baton/master/internal/monotime"
 )
 
-const (
-	now       = monotime.Time(1000 * time.Second)
-	drainTime = 90 * time.Second
-	readyTime = 10 * time.Second
-	sec       = monotime.Time(time.Second)
-)
-
-// at is a view of generation 5 with one slot.
-func at(change func(*View), procs ...Worker) View {
-	v := View{
-		Now: now, Generation: 5, Slots: 1, DrainTimeout: drainTime, ReadyTimeout: readyTime, MaxGenerations: 8,
-		Workers: procs,
-	}
-	if change != nil {
-		change(&v)
-	}
-	return v
-}
-
 // empty holds a slot back until then.
 func (v *View) empty(slot int, until monotime.Time) {
 	if v.Crashes.slots == nil {
@@ -50,10 +31,7 @@ func TestPlan(t *testing.T) {
 		oldReady = Worker{PID: 41, Generation: 4, State: Ready}
 		oldDrain = Worker{PID: 42, Generation: 4, State: Draining, Deadline: now + 20*sec}
 	)
-	with := func(p Worker, change func(*Worker)) Worker { change(&p); return p }
-	slot := func(p Worker, n int) Worker { p.Slot = n; p.PID += 100 * n; return p }
 	stop := func(in monotime.Time) func(*View) { return func(v *View) { v.StopAt = now + in } }
-	slots := func(n int) func(*View) { return func(v *View) { v.Slots = n } }
 	drain := func(pid int) Action { return Drain{PID: pid, Deadline: now.Add(drainTime)} }
 	readyEnd, graceEnd := starting.Started.Add(readyTime), draining.Deadline.Add(killGrace)
 
@@ -66,7 +44,7 @@ func TestPlan(t *testing.T) {
 		{"at rest", at(nil, serving), nil, 0},
 
 		{"an empty slot", at(nil), []Action{Start{0}}, 0},
-		{"empty slots", at(slots(3), slot(serving, 1)), []Action{Start{0}, Start{2}}, 0},
+		{"empty slots", at(slots(3), inSlot(serving, 1)), []Action{Start{0}, Start{2}}, 0},
 		{"a slot that starts", at(nil, starting), nil, readyEnd},
 		{"a slot that drains is empty", at(nil, draining), []Action{Start{0}}, graceEnd},
 		{"a slot of another generation is empty", at(nil, oldDrain), []Action{Start{0}}, graceEnd},
@@ -83,10 +61,10 @@ func TestPlan(t *testing.T) {
 		{"the ready and the old", at(nil, ready, old), []Action{Activate{51}, drain(40)}, 0},
 		{"old and never granted", at(nil, serving, oldReady), []Action{drain(41)}, 0},
 		{"old and draining", at(nil, serving, oldDrain), nil, graceEnd},
-		{"surplus", at(slots(1), serving, slot(serving, 1)), []Action{drain(152)}, 0},
-		{"surplus and ready", at(slots(1), serving, slot(ready, 1)), []Action{drain(151)}, 0},
-		{"surplus and starting", at(slots(1), serving, slot(starting, 1)), nil, readyEnd},
-		{"surplus and draining", at(slots(1), serving, slot(draining, 1)), nil, graceEnd},
+		{"surplus", at(slots(1), serving, inSlot(serving, 1)), []Action{drain(152)}, 0},
+		{"surplus and ready", at(slots(1), serving, inSlot(ready, 1)), []Action{drain(151)}, 0},
+		{"surplus and starting", at(slots(1), serving, inSlot(starting, 1)), nil, readyEnd},
+		{"surplus and draining", at(slots(1), serving, inSlot(draining, 1)), nil, graceEnd},
 
 		{
 			"late", at(nil, with(starting, func(p *Worker) { p.Started = now - 10*sec })),
@@ -257,6 +235,36 @@ func TestCutComesAfterDrain(t *testing.T) {
 	want := []Action{Drain{1, now.Add(drainTime)}, Drain{2, now.Add(drainTime)}, Cut{1, now.Add(cutGrace)}}
 	if !reflect.DeepEqual(todo, want) {
 		t.Errorf("%+v", todo)
+	}
+}
+
+// TestLate: which worker was not READY in time, or when to look again.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	starting := Worker{PID: 1, State: Starting, Started: now - 3*sec}
+	later := Worker{PID: 2, State: Starting, Started: now - 2*sec}
+	late := Worker{PID: 3, State: Starting, Started: now.Add(-readyTime)}
+	ready := Worker{PID: 4, State: Ready, Started: 1}
+	for _, tt := range []struct {
+		name string
+		view View
+		pid  int
+		next monotime.Time
+	}{
+		{"no worker", at(nil), 0, 0},
+		{"all are ready", at(nil, ready), 0, 0},
+		{"one starts", at(nil, ready, starting), 0, starting.Started.Add(readyTime)},
+		{"two start", at(nil, later, starting), 0, starting.Started.Add(readyTime)},
+		{"one is late", at(nil, starting, late), 3, 0},
+	} {
+		pid := 0
+		p, next := tt.view.Late()
+		if p != nil {
+			pid = p.PID
+		}
+		if pid != tt.pid || next != tt.next {
+			t.Errorf("%s: %d, %v, want %d, %v", tt.name, pid, next, tt.pid, tt.next)
+		}
 	}
 }
 

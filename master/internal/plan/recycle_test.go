@@ -14,7 +14,7 @@ func TestPlanRecycling(t *testing.T) {
 	var (
 		old      = Worker{PID: 50, Generation: 5, State: Serving, Started: now - hour}
 		due      = Worker{PID: 51, Generation: 5, State: Serving, Started: now - hour, OverRequests: now - sec}
-		fat      = Worker{PID: 52, Generation: 5, State: Serving, Started: now - hour, OverMemory: now - sec}
+		large    = Worker{PID: 52, Generation: 5, State: Serving, Started: now - hour, OverMemory: now - sec}
 		young    = Worker{PID: 53, Generation: 5, State: Serving, Started: now - sec}
 		starting = Worker{PID: 60, Generation: 5, State: Starting, Started: now - sec, Replaces: 51}
 		ready    = Worker{PID: 60, Generation: 5, State: Ready, Started: now - sec, Replaces: 51}
@@ -22,9 +22,6 @@ func TestPlanRecycling(t *testing.T) {
 		draining = Worker{PID: 51, Generation: 5, State: Draining, Started: now - hour, Deadline: now + 20*sec}
 		prior    = Worker{PID: 40, Generation: 4, State: Draining, Deadline: now + 20*sec, OverRequests: now - sec}
 	)
-	in := func(p Worker, slot int) Worker { p.Slot = slot; p.PID += 100 * slot; return p }
-	with := func(p Worker, change func(*Worker)) Worker { change(&p); return p }
-	slots := func(n int) func(*View) { return func(v *View) { v.Slots = n } }
 	aged := func(n int, d time.Duration) func(*View) {
 		return func(v *View) { v.Slots, v.MaxAge = n, d }
 	}
@@ -40,39 +37,39 @@ func TestPlanRecycling(t *testing.T) {
 		next monotime.Time
 	}{
 		{"due", at(nil, due), []Action{Replace{51, whyRequests}}, 0},
-		{"too much memory", at(nil, fat), []Action{Replace{52, WhyMemory}}, 0},
+		{"too much memory", at(nil, large), []Action{Replace{52, WhyMemory}}, 0},
 		{
 			"too much memory, a moment after another that had",
-			at(func(v *View) { v.Recycling.memory.until = now + 9*sec }, fat), nil, now + 9*sec,
+			at(func(v *View) { v.Recycling.memory.until = now + 9*sec }, large), nil, now + 9*sec,
 		},
 		{
 			"due and too much memory, that goes on",
-			at(func(v *View) { v.Recycling.memory.until = now + 9*sec }, with(fat, func(p *Worker) { p.OverRequests = now })),
+			at(func(v *View) { v.Recycling.memory.until = now + 9*sec }, with(large, func(p *Worker) { p.OverRequests = now })),
 			[]Action{Replace{52, whyRequests}},
 			0,
 		},
 		{"too old", at(aged(1, 20*time.Minute), old), []Action{Replace{50, whyAge}}, 0},
 		{"too old later", at(aged(1, 20*time.Minute), young), nil, end(young, 20*time.Minute)},
 		{
-			"the first of two", at(aged(2, 20*time.Minute), young, in(young, 1)), nil,
-			min(end(young, 20*time.Minute), end(in(young, 1), 20*time.Minute)),
+			"the first of two", at(aged(2, 20*time.Minute), young, inSlot(young, 1)), nil,
+			min(end(young, 20*time.Minute), end(inSlot(young, 1), 20*time.Minute)),
 		},
 		{
 			"the one that has waited for longest",
-			at(slots(3), with(due, func(p *Worker) { p.OverRequests++ }), in(due, 1), in(due, 2)),
+			at(slots(3), with(due, func(p *Worker) { p.OverRequests++ }), inSlot(due, 1), inSlot(due, 2)),
 			[]Action{Replace{151, whyRequests}},
 			0,
 		},
 		{"another generation's", at(nil, young, prior), nil, graceEnd},
-		{"of a slot that goes", at(slots(1), young, in(due, 1)), []Action{Drain{151, now.Add(drainTime)}}, 0},
+		{"of a slot that goes", at(slots(1), young, inSlot(due, 1)), []Action{Drain{151, now.Add(drainTime)}}, 0},
 		{"in a reload", at(func(v *View) { v.Reloading = true }, due), nil, 0},
 		{"after a failure", at(func(v *View) { v.Recycling.failed.until = now + 3*sec }, due), nil, now + 3*sec},
 		{"stopping", at(func(v *View) { v.StopAt = now + sec }, due), []Action{Drain{51, now + sec}}, 0},
 		{"beside an empty slot", at(slots(2), due), []Action{Start{1}, Replace{51, whyRequests}}, 0},
 
-		{"the new one starts", at(slots(2), due, starting, in(due, 1)), nil, readyEnd},
+		{"the new one starts", at(slots(2), due, starting, inSlot(due, 1)), nil, readyEnd},
 		{
-			"the new one is ready", at(slots(2), due, ready, in(due, 1)),
+			"the new one is ready", at(slots(2), due, ready, inSlot(due, 1)),
 			[]Action{Activate{60}, Retire{51, now.Add(drainTime)}},
 			0,
 		},
@@ -82,9 +79,9 @@ func TestPlanRecycling(t *testing.T) {
 			0,
 		},
 		{"adopted, the new one has GO", at(nil, due, serving), []Action{Retire{51, now.Add(drainTime)}}, 0},
-		{"the old one drains", at(slots(2), draining, serving, in(due, 1)), nil, graceEnd},
+		{"the old one drains", at(slots(2), draining, serving, inSlot(due, 1)), nil, graceEnd},
 		{
-			"the old one has gone", at(slots(2), with(serving, func(p *Worker) { p.Replaces = 0 }), in(due, 1)),
+			"the old one has gone", at(slots(2), with(serving, func(p *Worker) { p.Replaces = 0 }), inSlot(due, 1)),
 			[]Action{Replace{151, whyRequests}},
 			0,
 		},
@@ -108,7 +105,7 @@ func TestPlanRecycling(t *testing.T) {
 		},
 		{
 			"the new one is ready, the slot goes",
-			at(slots(1), young, in(due, 1), with(in(ready, 1), func(p *Worker) { p.Replaces = 151 })),
+			at(slots(1), young, inSlot(due, 1), with(inSlot(ready, 1), func(p *Worker) { p.Replaces = 151 })),
 			[]Action{Drain{151, now.Add(drainTime)}, Drain{160, now.Add(drainTime)}},
 			0,
 		},

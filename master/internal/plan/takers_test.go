@@ -13,10 +13,6 @@ func TestTakers(t *testing.T) {
 		return Worker{PID: pid, Generation: 2, Slot: slot, State: Serving, Taker: true}
 	}
 	old := Worker{PID: 1, Generation: 1, Slot: 1, State: Draining, Taker: true}
-	with := func(p Worker, change func(p *Worker)) Worker {
-		change(&p)
-		return p
-	}
 	replaces := func(pid int) func(*Worker) { return func(p *Worker) { p.Replaces = pid } }
 	retired := with(serving(11, 1), func(p *Worker) { p.State = Draining })
 	many := []Worker{old}
