@@ -1,7 +1,6 @@
 package master
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -10,9 +9,7 @@ import (
 	"baton/master/internal/listen"
 	"baton/master/internal/message"
 	"baton/master/internal/supervisor"
-	"baton/worker/logsink"
 	"baton/worker/ownfile"
-	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -20,156 +17,78 @@ import (
 // has removed is made anew by the next reload; what somebody else has put in its place is neither overwritten nor removed.
 // What an attempt has made goes with it.
 
-// files are those that a master has besides the listening sockets; each is zero if there is none.
+// files are those that a master has besides the listening sockets and the log; each is zero if there is none.
 type files struct{ control, pid wire.Path }
 
-// stands reports whether a file of the registry can stay: it is at its path, or its master is dead and this one changes
-// nothing.
-func (m *master) stands(f wire.Path) bool {
-	return m.welcome.Role == message.RoleRestart || ownfile.Is(f)
-}
-
 // file is the one that an entry of the registry is about.
-func (it entry) file() (f wire.Path) {
-	_ = wire.Unmarshal([]byte(it.data), &f)
+func (e entry) file() (f wire.Path) {
+	_ = wire.Unmarshal([]byte(e.data), &f)
 	return f
 }
 
-// openControl takes over the control socket, or makes it.
-func (m *master) openControl() error {
-	it, had := m.inherited[supervisor.EntryControl]
-	if m.cfg.Control == "" {
+// openControl takes over the control socket at path, or makes it. The supervisor answers there. A restarted master changes
+// nothing, even if the file is gone.
+func (f *files) openControl(r *registry, path string, restart bool) error {
+	e, had := r.claim(supervisor.EntryControl)
+	defer e.close()
+	if path == "" {
 		if had {
-			_ = m.supervisor.Post(message.Drop{Name: supervisor.EntryControl})
-			m.discard(supervisor.EntryControl)
+			r.drop(supervisor.EntryControl)
 		}
 		return nil
 	}
-	path := m.path(m.cfg.Control)
-	m.cfg.Control = path
-	m.discard(supervisor.EntryControl) // the supervisor has it, and answers there
-	if m.files.control = it.file(); had && m.files.control.Path == path && m.stands(m.files.control) {
+	if f.control = e.file(); had && f.control.Path == path && (restart || ownfile.Is(f.control)) {
 		return nil
 	}
 	fd, err := listen.Unix(path, 0o600)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", runningInstance(path, err))
 	}
-	m.files.control, _ = ownfile.At(path)
-	m.put(message.Put{Name: supervisor.EntryControl, Unlink: m.files.control}, m.files.control, fd)
+	f.control, _ = ownfile.At(path)
+	r.put(message.Put{Name: supervisor.EntryControl, Unlink: f.control}, f.control, fd)
 	return unix.Close(fd)
 }
 
-// openLog opens the log file. What is said before COMMIT goes to the predecessor's.
-func (m *master) openLog() error {
-	if m.cfg.LogFile == "" {
+// openPID takes over the PID file at path, and fails if it could not be written after COMMIT.
+func (f *files) openPID(r *registry, path string, pid int, restart bool) error {
+	e, had := r.claim(entryPID)
+	e.close()
+	switch {
+	case had && e.file().Path == path:
+		f.pid = e.file()
+	case had:
+		r.drop(entryPID)
+	}
+	if path == "" || restart {
 		return nil
 	}
-	path := m.path(m.cfg.LogFile)
-	fd, made, err := logsink.Create(path)
-	if it, ok := m.inherited[supervisor.EntryLog]; err != nil && ok && m.welcome.Role == message.RoleRestart {
-		delete(m.inherited, supervisor.EntryLog)
-		fd, err = it.fd, nil // what is open stays so; a restart needs no file
+	return checkPIDFile(path, pid, f.pid)
+}
+
+// writePID writes the supervisor's PID, unless it is there. The supervisor removes the file in the end.
+func (f *files) writePID(r *registry, path string, pid int) error {
+	if path == "" || ownfile.Is(f.pid) {
+		return nil
 	}
+	fd, made, err := writePIDFile(path, pid, f.pid)
 	if err != nil {
 		return err
 	}
-	m.logFD = fd
-	if made {
-		f, _ := ownfile.Of(fd, path)
-		m.put(message.Put{Name: supervisor.EntryLog, Undo: f}, m.cfg.LogFormat, fd)
-	}
-	return nil
+	f.pid = made
+	r.put(message.Put{Name: entryPID, Unlink: made}, made, fd)
+	return unix.Close(fd)
 }
 
-// startLogging begins to write where the config says, with the workers of this generation.
-func (m *master) startLogging() {
-	m.log = logsink.Logger(m.sink, m.cfg.LogFormat)
-	if m.logFD < 0 {
-		_ = m.supervisor.Post(message.Drop{Name: supervisor.EntryLog})
+// openFiles opens the log, the control socket and the PID file.
+func (m *master) openFiles() error {
+	restart := m.welcome.Role == message.RoleRestart
+	if err := m.openLog(&m.registry, m.path(m.cfg.LogFile), m.cfg.LogFormat, restart); err != nil {
+		return err
 	}
-	m.store(supervisor.EntryLog, m.cfg.LogFormat, m.logFD)
-	fd := m.logFD
-	if fd >= 0 {
-		if fd, err := rawfd.Dup(fd); err == nil {
-			m.sink.SetFD(fd)
-		}
-	} else if m.workerLog() >= 0 {
-		fd = 2
+	if err := m.files.openControl(&m.registry, m.path(m.cfg.Control), restart); err != nil {
+		return err
 	}
-	m.discard(supervisor.EntryLog)
-	m.giveLog(fd, func(p *proc) bool { return p.Generation == m.gen })
-}
-
-// giveLog tells workers to write to fd, unless that is -1.
-func (m *master) giveLog(fd int, to func(*proc) bool) {
-	for _, p := range m.procs {
-		if fd >= 0 && to(p) {
-			_ = p.conn.Post(wire.LogFile{}, fd)
-		}
-	}
-}
-
-// workerLog is what a worker writes to; -1 is standard error, which it has. Before COMMIT that is what the predecessor
-// writes to: a log file that an attempt has made goes with the attempt, and not with the reason of its failure.
-func (m *master) workerLog() int {
-	if m.phase.isMaster() && m.logFD >= 0 {
-		return m.logFD
-	}
-	if it, ok := m.inherited[supervisor.EntryLog]; ok {
-		return it.fd
-	}
-	return -1
-}
-
-// reopenLog opens the log file anew, here and in every worker.
-func (m *master) reopenLog() {
-	if m.cfg.LogFile == "" {
-		return
-	}
-	fd, err := logsink.Open(m.path(m.cfg.LogFile))
-	if err != nil {
-		m.log.Error("master: reopen", "error", err)
-		return
-	}
-	_ = unix.Close(m.logFD)
-	m.logFD = fd
-	m.startLogging()
-	m.giveLog(fd, func(p *proc) bool { return p.Generation != m.gen })
-}
-
-// checkPIDFile fails if the PID file could not be written after COMMIT.
-func (m *master) checkPIDFile() error {
-	it, had := m.inherited[entryPID]
-	m.discard(entryPID)
-	if m.cfg.PIDFile == "" || had && it.file().Path != m.path(m.cfg.PIDFile) {
-		if had {
-			_ = m.supervisor.Post(message.Drop{Name: entryPID})
-		}
-		had = false
-	}
-	if had {
-		m.files.pid = it.file()
-	}
-	if m.cfg.PIDFile == "" || m.welcome.Role == message.RoleRestart {
-		return nil
-	}
-	return checkPIDFile(m.path(m.cfg.PIDFile), m.welcome.SupervisorPID, m.files.pid)
-}
-
-// writePIDFile writes the supervisor's PID, unless it is there. The supervisor removes the file in the end.
-func (m *master) writePIDFile() {
-	if m.cfg.PIDFile == "" || ownfile.Is(m.files.pid) {
-		return
-	}
-	fd, f, err := writePIDFile(m.path(m.cfg.PIDFile), m.welcome.SupervisorPID, m.files.pid)
-	if err != nil {
-		m.warn(err.Error())
-		return
-	}
-	m.files.pid = f
-	m.put(message.Put{Name: entryPID, Unlink: f}, f, fd)
-	_ = unix.Close(fd)
+	return m.files.openPID(&m.registry, m.path(m.cfg.PIDFile), m.welcome.SupervisorPID, restart)
 }
 
 // paths are all files that go in the end, but for those of sockets that systemd has as well.
@@ -182,32 +101,20 @@ func (m *master) paths() []wire.Path {
 	return slices.DeleteFunc(all, func(f wire.Path) bool { return f == wire.Path{} })
 }
 
-// missingFiles names those that are not what this program has made any more.
-func (m *master) missingFiles() []string {
+// missing names the files that are not what this program has made any more.
+func missing(files []wire.Path) []string {
 	var all []string
-	for _, f := range m.paths() {
-		if !m.phase.isStopping() && !ownfile.Is(f) {
-			all = append(all, f.Path+": somebody has removed or replaced this file; a reload makes it anew, unless another one is there")
+	for _, f := range files {
+		if !ownfile.Is(f) {
+			all = append(all, f.Path+
+				": somebody has removed or replaced this file; a reload makes it anew, unless another one is there")
 		}
 	}
 	return all
 }
 
-// missingLines says what did not get into the log.
-func (m *master) missingLines() []string {
-	n, why := m.sink.Missing()
-	for _, p := range m.procs {
-		n += p.stats.LogLost
-		why = cmp.Or(why, p.stats.LogError)
-	}
-	if n == 0 {
-		return nil
-	}
-	return []string{fmt.Sprintf("log: %d lines of the running processes are lost: %s", n, cmp.Or(why, "nobody reads it"))}
-}
-
-// removePaths removes what the supervisor would have removed: of a process that was about to be the master what it has made,
-// of a master, also of one that was restarted, everything.
+// removePaths removes what the supervisor would have removed: of a process that was about to be the master what it has
+// made, of a master, also of one that was restarted, everything.
 func (m *master) removePaths() {
 	all := m.createdPaths
 	if m.phase.isMaster() || m.welcome.Role == message.RoleRestart {

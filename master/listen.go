@@ -75,18 +75,18 @@ func (m *master) checkSockets(now monotime.Time) (next monotime.Time) {
 }
 
 // serveSockets has the sockets follow the workers.
-func (m *master) serveSockets() { m.sockets.Serve(m.servingSlots()) }
+func (m *master) serveSockets() { m.sockets.Serve(m.servingSlots(m.gen, m.want, m.crashes)) }
 
 // servingSlots is how many slots from 0 on are served, by a worker or after a crash by the others, and which are those.
-func (m *master) servingSlots() (serving int, crashed []int) {
+func (w *pool) servingSlots(gen, slots int, crashes plan.Crashes) (serving int, crashed []int) {
 	active := map[int]bool{}
-	for _, p := range m.procs {
-		if p.Generation == m.gen && p.State == plan.Serving {
+	for _, p := range w.procs {
+		if p.Generation == gen && p.State == plan.Serving {
 			active[p.Slot] = true
 		}
 	}
-	for slot := range m.want {
-		if !active[slot] && m.crashes.Count(slot) > 0 {
+	for slot := range slots {
+		if !active[slot] && crashes.Count(slot) > 0 {
 			crashed = append(crashed, slot)
 		} else if !active[slot] {
 			continue

@@ -19,9 +19,12 @@ type origin struct {
 	attempt string   // the reload whose successor this process is; empty: none
 }
 
-// path is p as the user meant it, from where the user was.
+// path is p as the user meant it, from where the user was; "" stays so.
 func (o origin) path(p string) string {
-	if filepath.IsAbs(p) {
+	switch {
+	case p == "":
+		return ""
+	case filepath.IsAbs(p):
 		return filepath.Clean(p)
 	}
 	return filepath.Join(o.dir, p)
@@ -56,9 +59,7 @@ func (l *loader) settled(o origin) (cfg Config, err error) {
 		if err := cfg.check(); err != nil {
 			return cfg, err
 		}
-		if cfg.Control != "" {
-			cfg.Control = o.path(cfg.Control)
-		}
+		cfg.Control = o.path(cfg.Control)
 		if len(cfg.Watch) == 0 {
 			break
 		}
@@ -72,9 +73,7 @@ func (l *loader) settled(o origin) (cfg Config, err error) {
 // loads reports whether cfg is what is loaded now.
 func (l *loader) loads(cfg Config, o origin) bool {
 	again, err := l.once(context.Background())
-	if again.Control != "" {
-		again.Control = o.path(again.Control)
-	}
+	again.Control = o.path(again.Control)
 	return err == nil && sameJSON(again, cfg)
 }
 

@@ -3,7 +3,6 @@ package master
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -27,10 +26,9 @@ const flushLimit = 200 * time.Millisecond
 // master is owned by the goroutine of loop.
 type master struct {
 	opts    Options
-	log     *slog.Logger
-	sink    *logsink.Sink
 	welcome message.Welcome
 	loader  loader
+	logging
 	origin
 	registry
 	reload
@@ -43,7 +41,6 @@ type master struct {
 	payload int        // memory file
 	balance int        // the memory in which workers count what they accept
 	tickets ticketKeys // none without a TLS listener
-	logFD   int        // log file; -1: standard error
 	files   files
 	size
 
@@ -54,7 +51,6 @@ type master struct {
 	counts     counts
 	told       int // the generation of the oldest worker, as the supervisor was told
 	queries    queries
-	warnings   warnings
 }
 
 // inbox is how the loop hears of events.
@@ -94,7 +90,8 @@ func runMaster(opts Options) int {
 
 func newMaster(opts Options, sys system, sink *logsink.Sink) *master {
 	m := &master{
-		opts: opts, log: logsink.Logger(sink, "text"), sink: sink, logFD: -1, payload: -1,
+		opts: opts, payload: -1,
+		logging:    logging{log: logsink.Logger(sink, "text"), sink: sink, logFD: -1},
 		origin:     origin{args: os.Args},
 		progress:   progress{phase: phasePreparing},
 		inbox:      inbox{make(chan func()), make(chan os.Signal, 1), make(chan struct{})},
@@ -296,11 +293,6 @@ func (m *master) onSupervisor(p *seqpacket.Packet) {
 	if err := handle(m, p); err != nil {
 		m.log.Error("master: message of the supervisor", "kind", p.Frame.T, "error", err)
 	}
-}
-
-func (m *master) onReopen(message.Reopen) {
-	m.reopenLog()
-	_ = m.supervisor.Post(message.Reopened{})
 }
 
 // giveUp ends a process that has not become the master.

@@ -44,9 +44,12 @@ func (m *master) prepare() (err error) {
 	worker.SetTitle(worker.RoleMaster, m.gen)
 	step.At(step.Welcomed)
 	if m.welcome.Role == message.RoleRestart {
-		if err := m.recallConfig(); err != nil {
+		c, err := m.storedConfig()
+		if err != nil {
 			return fmt.Errorf("master: restart: %w", err)
 		}
+		m.cfg, m.sockets.Resolved = c.Config, c.Resolved
+		copy(m.loader.sum[:], c.Sum)
 		m.want = m.wanted(m.cfg.workers())
 		return m.openAll()
 	}
@@ -71,23 +74,20 @@ func (m *master) prepare() (err error) {
 	return nil
 }
 
-// recallConfig takes the config of the last COMMIT from the registry.
-func (m *master) recallConfig() error {
-	e, ok := m.inherited[entryConfig]
+// storedConfig is the config of the last COMMIT.
+func (r *registry) storedConfig() (c storedConfig, err error) {
+	e, ok := r.inherited[entryConfig]
 	if !ok {
-		return fmt.Errorf("the registry has no config")
+		return c, fmt.Errorf("the registry has no config")
 	}
 	b, err := spawn.ReadMemory(e.fd)
 	if err != nil {
-		return err
+		return c, err
 	}
-	var stored storedConfig
-	if err := wire.Unmarshal(b, &stored); err != nil {
-		return fmt.Errorf("config: %w", err)
+	if err := wire.Unmarshal(b, &c); err != nil {
+		return c, fmt.Errorf("config: %w", err)
 	}
-	m.cfg, m.sockets.Resolved = stored.Config, stored.Resolved
-	copy(m.loader.sum[:], stored.Sum)
-	return nil
+	return c, nil
 }
 
 func (c *Config) timeouts() message.Preparing {
@@ -99,7 +99,7 @@ func (c *Config) timeouts() message.Preparing {
 // openAll opens what the configuration names: the log, the control socket, the listeners; and what workers share.
 func (m *master) openAll() (err error) {
 	for _, open := range []func() error{
-		m.openLog, m.openControl, m.openListeners, m.checkPIDFile, m.openTickets,
+		m.openFiles, m.openListeners, m.openTickets,
 	} {
 		if err := open(); err != nil {
 			return err
@@ -134,7 +134,7 @@ func (m *master) stage() error {
 		err = m.storeMemory(entryConfig, b)
 	}
 	if err == nil && m.want == m.cfg.workers() {
-		m.putCount(message.Put{Resized: m.resized})
+		m.putCount(message.Put{Resized: m.resized}, m.want, m.cfg.workers())
 	}
 	return err
 }

@@ -29,6 +29,13 @@ type entry struct {
 	fd   int // -1: none
 }
 
+// close closes the descriptor, if there is one.
+func (e entry) close() {
+	if e.fd >= 0 {
+		_ = unix.Close(e.fd)
+	}
+}
+
 // addInherited notes an entry as the supervisor sends it.
 func (r *registry) addInherited(p *seqpacket.Packet) error {
 	var it message.Item
@@ -56,9 +63,8 @@ func (r *registry) claim(name string) (entry, bool) {
 
 // discard closes an inherited entry that is not used.
 func (r *registry) discard(name string) {
-	if e, _ := r.claim(name); e.fd >= 0 {
-		_ = unix.Close(e.fd)
-	}
+	e, _ := r.claim(name)
+	e.close()
 }
 
 // discardWorkers forgets the inherited workers.

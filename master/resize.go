@@ -29,13 +29,13 @@ func (m *master) onResize(r message.Resize) {
 		m.warnOf(warnResize, fmt.Sprintf("resize to %d workers: %v", n, err))
 	}
 	m.resized = max(m.resized, r.Seq)
-	m.putCount(answer)
+	m.putCount(answer, m.want, m.cfg.workers())
 }
 
-// putCount stores the number of slots.
-func (m *master) putCount(p message.Put) {
+// putCount stores the number of slots, and that of the config at the time.
+func (r *registry) putCount(p message.Put, slots, config int) {
 	p.Name = supervisor.EntryCount
-	m.put(p, message.Slots{Count: m.want, Config: m.cfg.workers()}, -1)
+	r.put(p, message.Slots{Count: slots, Config: config}, -1)
 }
 
 // resize changes the number of slots of the current generation. It holds until the config says another number. After an

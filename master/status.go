@@ -107,7 +107,7 @@ func (q *queries) take(workers map[int]*proc, now monotime.Time) (done queries, 
 func (m *master) checkQueries(now monotime.Time) (next monotime.Time) {
 	done, next := m.queries.take(m.procs, now)
 	for _, q := range done {
-		if err := m.answer(q); err != nil {
+		if err := m.answer(q.id, m.status(q.waiting)); err != nil {
 			m.log.Error("master: status", "error", err)
 		}
 	}
@@ -115,8 +115,8 @@ func (m *master) checkQueries(now monotime.Time) (next monotime.Time) {
 }
 
 // answer gives the supervisor a memory file: a message would be too small for many workers.
-func (m *master) answer(q query) error {
-	b, err := json.Marshal(m.status(q.waiting))
+func (r *registry) answer(id int64, st Status) error {
+	b, err := json.Marshal(st)
 	if err != nil {
 		return err
 	}
@@ -125,20 +125,24 @@ func (m *master) answer(q query) error {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	return m.supervisor.Post(message.StatusAnswer{ID: q.id}, fd)
+	return r.supervisor.Post(message.StatusAnswer{ID: id}, fd)
 }
 
 // status is what the master knows; the supervisor adds what it knows itself. silent are the workers that have not answered.
 func (m *master) status(silent map[int]bool) Status {
 	crashing, crashes := m.crashes.Report(m.view(monotime.Now()))
+	var gone []string
+	if !m.phase.isStopping() {
+		gone = missing(m.paths())
+	}
 	st := Status{
-		Generation: m.gen, Version: m.opts.Version, MasterPID: os.Getpid(), State: m.state(),
+		Generation: m.gen, Version: m.opts.Version, MasterPID: os.Getpid(), State: m.phase.state(m.upgrading != ""),
 		WorkersWanted: m.want, WorkersConfig: m.cfg.workers(), Workers: []WorkerStatus{},
 		Crashes: m.counts.Crashes, Recycled: m.counts.Recycled, Hung: m.counts.Hung,
 		CutRequests: m.counts.CutRequests, CutConnections: m.counts.CutConnections,
 		Crashing: crashing, Listeners: m.sockets.Status(),
 		Warnings: slices.Concat(
-			m.warnings.list(), crashes, m.recycling.Warnings(), m.missingFiles(), m.missingLines(),
+			m.warnings.list(), crashes, m.recycling.Warnings(), gone, m.missingLines(m.procs),
 		),
 	}
 	handed := m.counts.Handed
@@ -157,11 +161,12 @@ func (m *master) status(silent map[int]bool) Status {
 	return st
 }
 
-func (m *master) state() string {
+// state is the word for a phase; reloading is set while a successor starts.
+func (p phase) state(reloading bool) string {
 	switch {
-	case m.phase.isStopping():
+	case p.isStopping():
 		return "stopping"
-	case m.upgrading != "" || !m.phase.isAlone(): // the predecessor's workers serve still, and are not in the list yet
+	case reloading || !p.isAlone(): // the predecessor's workers serve still, and are not in the list yet
 		return "reloading"
 	}
 	return "serving"

@@ -145,13 +145,15 @@ func (m *master) onCommitted(c message.Committed) {
 		m.crashes.Committed = monotime.Now()
 	}
 	m.sockets.Listen()
-	m.writePIDFile()
+	if err := m.files.writePID(&m.registry, m.path(m.cfg.PIDFile), m.welcome.SupervisorPID); err != nil {
+		m.warn(err.Error())
+	}
 	m.carryOut(monotime.Now())
 	m.serving()
 	step.At(step.Granted)
 	m.upg.Ready()
 	step.At(step.Flipped)
-	m.startLogging()
+	m.giveLog(m.startLogging(&m.registry, m.cfg.LogFormat), func(p *proc) bool { return p.Generation == m.gen })
 	for _, w := range m.cfg.Warnings {
 		m.warn(w)
 	}

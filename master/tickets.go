@@ -3,6 +3,7 @@ package master
 import (
 	"crypto/rand"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"baton/master/internal/monotime"
@@ -61,7 +62,7 @@ func (t ticketKeys) bytes() [][]byte {
 
 // openTickets takes the keys, or makes the first one. Without a TLS listener nobody needs them, but they may stay.
 func (m *master) openTickets() error {
-	if !m.hasTLS() {
+	if !slices.ContainsFunc(m.cfg.Listen, func(l Listen) bool { return l.Transport == "tls" }) {
 		return nil
 	}
 	if it, ok := m.claim(entryTickets); ok {
@@ -71,15 +72,6 @@ func (m *master) openTickets() error {
 		m.store(entryTickets, m.tickets, -1)
 	}
 	return nil
-}
-
-func (m *master) hasTLS() bool {
-	for _, l := range m.cfg.Listen {
-		if l.Transport == "tls" {
-			return true
-		}
-	}
-	return false
 }
 
 // checkTickets gives all workers a new key when it is due, and returns when the next check is. There is none while a

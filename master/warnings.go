@@ -40,13 +40,3 @@ func (w *warnings) list() []string {
 	}
 	return all
 }
-
-// warn says once what lasts until the next generation.
-func (m *master) warn(text string) { m.warnOf(text, text) }
-
-// warnOf says that something is wrong, once, and replaces what was said under that key.
-func (m *master) warnOf(key, text string) {
-	if m.warnings.set(key, text) {
-		m.log.Warn("master: " + text)
-	}
-}

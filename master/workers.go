@@ -113,11 +113,13 @@ func (m *master) onWorkerEnd(p *proc) {
 
 // workerHandlers are those of the workers' messages.
 var workerHandlers = map[string]func(*master, *proc, *seqpacket.Packet) error{
-	wire.Ready{}.Kind():  onWorker((*master).onReady),
-	wire.Takes{}.Kind():  func(_ *master, p *proc, packet *seqpacket.Packet) error { return p.onTakes(packet) },
-	wire.Retire{}.Kind(): onWorker((*master).onRetire),
-	wire.Stats{}.Kind():  onWorker((*master).onStats),
-	wire.Bye{}.Kind():    onWorker((*master).onBye),
+	wire.Ready{}.Kind(): onWorker((*master).onReady),
+	wire.Takes{}.Kind(): func(_ *master, p *proc, packet *seqpacket.Packet) error { return p.onTakes(packet) },
+	wire.Retire{}.Kind(): onWorker(func(_ *master, p *proc, _ wire.Retire) {
+		p.OverRequests = monotime.Earliest(p.OverRequests, monotime.Now())
+	}),
+	wire.Stats{}.Kind(): onWorker((*master).onStats),
+	wire.Bye{}.Kind():   onWorker((*master).onBye),
 }
 
 func onWorker[M wire.Message](do func(*master, *proc, M)) func(*master, *proc, *seqpacket.Packet) error {
@@ -135,10 +137,6 @@ func (m *master) onWorker(p *proc, packet *seqpacket.Packet) {
 	if err := handle(m, p, packet); err != nil {
 		m.log.Error("master: message of a worker", p.attrs("kind", packet.Frame.T, "error", err)...)
 	}
-}
-
-func (m *master) onRetire(p *proc, _ wire.Retire) {
-	p.OverRequests = monotime.Earliest(p.OverRequests, monotime.Now())
 }
 
 // onReady notes that a worker has said Ready, for a master that adopts it as well.

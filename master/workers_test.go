@@ -109,7 +109,7 @@ func TestServingSlots(t *testing.T) {
 		for _, slot := range tt.crashed {
 			m.crashes.Add(slot, 3, 0, "", now)
 		}
-		if got, empty := m.servingSlots(); got != tt.want || !slices.Equal(empty, tt.crashed) {
+		if got, empty := m.servingSlots(5, 3, m.crashes); got != tt.want || !slices.Equal(empty, tt.crashed) {
 			t.Errorf("%s: %d, want %d; empty after a crash: %v", tt.name, got, tt.want, empty)
 		}
 	}
