@@ -49,6 +49,7 @@ func (w *world) in(p phase) *cell {
 			w.on(w.failAttempt)
 		case phaseGone:
 			c.a.die(0)
+		default:
 		}
 	case phaseCurrent:
 		c.a = w.served()

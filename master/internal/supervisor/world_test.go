@@ -168,10 +168,11 @@ func (w *world) killAttempt(_ string, workers []int) {
 	}
 }
 
-func (w *world) open(int) int                   { return -1 }
-func (w *world) kill(int)                       {}
-func (w *world) executable(int) reexec.FileID   { return reexec.Stat(w.args[0]) }
-func (w *world) isRunning(c *played) bool       { w.mu.Lock(); defer w.mu.Unlock(); return w.alive[c.pid] }
+func (w *world) open(int) int                 { return -1 }
+func (w *world) kill(int)                     {}
+func (w *world) executable(int) reexec.FileID { return reexec.Stat(w.args[0]) }
+func (w *world) isRunning(c *played) bool     { w.mu.Lock(); defer w.mu.Unlock(); return w.alive[c.pid] }
+
 func (w *world) killedAt(c *played) string      { w.mu.Lock(); defer w.mu.Unlock(); return w.killed[c.pid] }
 func (w *world) send(signals ...syscall.Signal) { w.t.Helper(); w.each(signals) }
 
