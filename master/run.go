@@ -56,7 +56,7 @@ func Run(opts Options, w worker.Worker) int {
 	case worker.RoleMaster:
 		return runMaster(opts)
 	case worker.RoleSupervisor:
-		return supervisor.Run(supervisor.Options{Version: opts.Version})
+		return supervisor.Run(opts.Version)
 	}
 	err := becomeSupervisor()
 	fmt.Fprintln(os.Stderr, opts.explain(err))

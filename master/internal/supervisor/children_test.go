@@ -230,7 +230,7 @@ func TestTerminateOrphans(t *testing.T) {
 		"a worker": func(yes bool) {
 			sv.registry.drop(WorkerEntry(ours))
 			if yes {
-				sv.registry.put(WorkerEntry(ours), entry{fd: -1})
+				sv.registry.put(WorkerEntry(ours), entry{FD: -1})
 			}
 		},
 		"a master": func(yes bool) {

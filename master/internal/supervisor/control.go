@@ -27,20 +27,20 @@ type front struct {
 	questions []question
 	at        time.Time // the questions are looked at, if no event comes before
 	statuses  statuses
-	problems  map[string]string // for the status
+	problems  problems
 }
 
 // serve answers on a control socket, or on none. The supervisor listens by itself, so that the kernel tells its PID to
 // those who connect.
 func (f *front) serve(e entry) {
 	f.stop()
-	f.setProblem(problemControl, "")
-	if e.fd < 0 {
+	f.problems.control = ""
+	if e.FD < 0 {
 		return
 	}
-	if err := f.listen(e.fd); err != nil {
+	if err := f.listen(e.FD); err != nil {
 		f.sv.log.Error("supervisor: control socket", "error", err)
-		f.setProblem(problemControl, "control socket: "+err.Error())
+		f.problems.control = "control socket: " + err.Error()
 	}
 }
 
@@ -133,8 +133,8 @@ func (a api) ask(ctx context.Context, begin func(now time.Time) poll) (any, erro
 func (a api) Version(ctx context.Context) (any, error) {
 	return a.ask(ctx, func(time.Time) poll {
 		return known(status.Identity{
-			SupervisorPID: a.sv.pid, Supervisor: a.sv.opts.Version,
-			Version: a.sv.registry[EntryExe].data, Generation: a.sv.generation,
+			SupervisorPID: a.sv.pid, Supervisor: a.sv.version,
+			Version: a.sv.registry[EntryExe].Data, Generation: a.sv.generation,
 		})
 	})
 }

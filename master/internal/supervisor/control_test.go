@@ -36,7 +36,7 @@ type response struct {
 func listening(t *testing.T, sv *supervisor) *site {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
-	sv.registry.put(EntryControl, entry{fd: controlSocket(t, path), data: path})
+	sv.registry.put(EntryControl, entry{FD: controlSocket(t, path), Data: path})
 	sv.front.resume()
 	if sv.front.server == nil {
 		t.Fatal(sv.front.problems)
@@ -135,12 +135,12 @@ func (s *site) waits(answered <-chan response, now time.Time) {
 func TestStatusWithoutAMaster(t *testing.T) {
 	t.Parallel()
 	sv := masterless(t)
-	sv.registry.put(EntryStats, entry{fd: -1, data: `{"cut_requests":3,"crashes":4}`})
-	sv.registry.put(EntryCount, entry{fd: -1, data: `{"count":5,"config":2}`})
-	sv.registry.put(EntryExe, entry{fd: -1, data: "v7"})
-	sv.registry.put(WorkerEntry(70), entry{fd: -1, data: `{"generation":1,"slot":1}`})
-	sv.registry.put(WorkerEntry(71), entry{fd: -1, data: `{"generation":1,"slot":0,"draining":true}`})
-	sv.registry.put(WorkerEntry(72), entry{fd: -1, data: `{"generation":1,"slot":2}`})
+	sv.registry.put(EntryStats, entry{FD: -1, Data: `{"cut_requests":3,"crashes":4}`})
+	sv.registry.put(EntryCount, entry{FD: -1, Data: `{"count":5,"config":2}`})
+	sv.registry.put(EntryExe, entry{FD: -1, Data: "v7"})
+	sv.registry.put(WorkerEntry(70), entry{FD: -1, Data: `{"generation":1,"slot":1}`})
+	sv.registry.put(WorkerEntry(71), entry{FD: -1, Data: `{"generation":1,"slot":0,"draining":true}`})
+	sv.registry.put(WorkerEntry(72), entry{FD: -1, Data: `{"generation":1,"slot":2}`})
 	sv.dead[72] = 9
 	sv.restarts.Last, sv.restarts.Total = "exit status 7", 6
 	sv.publish(result{Seen: 8, Error: "no"})
@@ -220,7 +220,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sv.front.setProblem(problemReexec, "old")
+	sv.front.problems.reexec = "old"
 	master.says(message.StatusAnswer{ID: q.ID + 1}, hold(t).fd) // to nobody
 	master.says(message.StatusAnswer(q), fd)
 	r := sv.hears(answered, time.Now())
@@ -401,7 +401,7 @@ func TestControlBeforeAnythingServes(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	a.says(message.Commit{})
-	if sv.front.server == nil || sv.registry[EntryControl].fd < 0 {
+	if sv.front.server == nil || sv.registry[EntryControl].FD < 0 {
 		t.Error("nobody answers after COMMIT")
 	}
 	a.says(message.Drop{Name: EntryControl})

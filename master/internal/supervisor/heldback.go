@@ -112,28 +112,26 @@ func (sv *supervisor) resizeBy(delta int) {
 		sv.log.Warn("supervisor: resize was dropped", "by", delta, "waiting", len(sv.held.resizes))
 		return
 	}
-	r := sv.resize(message.Resize{Delta: delta})
+	answered := sv.front.resized(sv.resize(message.Resize{Delta: delta}), time.Time{})
 	watch := func(now time.Time) (a answer, done bool, until time.Time) {
-		if r.done || sv.stopping.begun() || r.sent.IsZero() {
-			return answer{}, r.done || sv.stopping.begun(), until
+		if a, done, until = answered(now); a.err != nil && !sv.stopping.begun() {
+			sv.log.Error("supervisor: resize", "error", a.err)
 		}
-		until, err := sv.front.unansweredAfter(r.sent, now)
-		if err != nil {
-			sv.log.Error("supervisor: resize", "error", err)
-			sv.held.withdraw(r)
-		}
-		return answer{}, err != nil, until
+		return a, done, until
 	}
 	sv.front.add(question{ctx: context.Background(), poll: watch, reply: make(chan answer, 1)})
 }
 
 // resize answers when the master has obeyed.
 func (f *front) resize(workers int, asked time.Time) poll {
-	sv := f.sv
-	if len(sv.held.resizes) >= maxResizes {
+	if len(f.sv.held.resizes) >= maxResizes {
 		return failed(problem(http.StatusServiceUnavailable, "resize: too many requests wait for the master"))
 	}
-	r := sv.resize(message.Resize{Workers: workers})
+	return f.resized(f.sv.resize(message.Resize{Workers: workers}), asked)
+}
+
+// resized answers how r has ended. It may be held back for ever if asked is zero.
+func (f *front) resized(r *resizing, asked time.Time) poll {
 	return func(now time.Time) (a answer, done bool, until time.Time) {
 		var err error
 		switch {
@@ -141,15 +139,15 @@ func (f *front) resize(workers int, asked time.Time) poll {
 			err = problem(http.StatusConflict, "resize: %s", r.failed)
 		case r.done:
 			return answer{value: map[string]int{"workers": r.Workers}}, true, until
-		case sv.stopping.begun():
+		case f.sv.stopping.begun():
 			err = errStopping()
-		case r.sent.IsZero():
-			until, err = f.patience(asked, now)
-		default:
+		case !r.sent.IsZero():
 			until, err = f.unansweredAfter(r.sent, now)
+		case !asked.IsZero():
+			until, err = f.patience(asked, now)
 		}
 		if err != nil {
-			sv.held.withdraw(r)
+			f.sv.held.withdraw(r)
 		}
 		return answer{err: err}, err != nil, until
 	}

@@ -71,7 +71,7 @@ func (c *masterConn) discardStaged() {
 func discardPut(p *seqpacket.Packet) {
 	var m message.Put
 	if p.Frame.T == m.Kind() && p.Frame.Into(&m) == nil {
-		entry{fd: p.TakeFD(), unlink: m.Unlink, undo: m.Undo}.discard()
+		entry{FD: p.TakeFD(), Unlink: m.Unlink, Undo: m.Undo}.discard()
 	}
 }
 

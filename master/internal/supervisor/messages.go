@@ -161,7 +161,7 @@ func (sv *supervisor) onPut(c *masterConn, m message.Put, fd int) {
 	if pid := WorkerPID(m.Name); pid > 0 && c.phase == phaseSuccessor {
 		sv.attempt.workers = append(sv.attempt.workers, pid)
 	}
-	sv.change(c, change{name: m.Name, e: entry{data: m.Data, unlink: m.Unlink, undo: m.Undo, fd: fd}})
+	sv.change(c, change{name: m.Name, e: entry{Data: m.Data, Unlink: m.Unlink, Undo: m.Undo, FD: fd}})
 	if c == sv.current {
 		sv.held.resized(m.Resized, m.Failed)
 	}
@@ -203,11 +203,11 @@ func (sv *supervisor) applyStaged(c *masterConn) {
 // switchLog makes the supervisor log where the master says.
 func (sv *supervisor) switchLog() {
 	e := sv.registry.get(EntryLog)
-	sv.log = logsink.Logger(sv.sink, e.data)
+	sv.log = logsink.Logger(sv.sink, e.Data)
 	fd := 2
-	if e.fd >= 0 {
+	if e.FD >= 0 {
 		var err error
-		if fd, err = rawfd.Dup(e.fd); err != nil {
+		if fd, err = rawfd.Dup(e.FD); err != nil {
 			sv.log.Error("supervisor: log", "error", err)
 			return
 		}

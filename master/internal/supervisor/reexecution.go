@@ -33,7 +33,7 @@ type reexecution struct {
 // propose is called after COMMIT.
 func (r *reexecution) propose() {
 	if r.candidate.Propose(reexec.Stat(r.sv.exePath()), time.Now()) {
-		r.sv.front.setProblem(problemReexec, "")
+		r.sv.front.problems.reexec = ""
 	}
 }
 
@@ -72,11 +72,11 @@ func (r *reexecution) try(now time.Time) {
 
 // refuse gives an executable up, until the COMMIT of another one.
 func (r *reexecution) refuse(id reexec.FileID, err error) {
-	version := r.sv.opts.Version
+	version := r.sv.version
 	r.sv.log.Error("supervisor: cannot re-execute itself, staying as it is", "version", version, "error", err)
 	if r.candidate.Refuse(id) {
 		why := shorten(err.Error())
-		r.sv.front.setProblem(problemReexec, fmt.Sprintf("the supervisor stays at version %s: %s", version, why))
+		r.sv.front.problems.reexec = fmt.Sprintf("the supervisor stays at version %s: %s", version, why)
 	}
 }
 
@@ -118,7 +118,7 @@ func (r *reexecution) exec() {
 		return
 	}
 	id := r.candidate.Wanted
-	r.sv.log.Info("supervisor: re-executing itself", "version", r.sv.registry[EntryExe].data)
+	r.sv.log.Info("supervisor: re-executing itself", "version", r.sv.registry[EntryExe].Data)
 	r.sv.sink.Flush(lastLines)
 	if err := r.execQuietly(); err != nil {
 		r.refuse(id, err)
@@ -142,7 +142,7 @@ func (r *reexecution) execQuietly() error {
 		return err
 	}
 	env := append(r.env(), systemd.Environment()...)
-	return reexec.Exec(r.sv.registry[EntryExe].fd, r.argv(), env, st.encode(), st.fds())
+	return reexec.Exec(r.sv.registry[EntryExe].FD, r.argv(), env, st.encode(), st.fds())
 }
 
 // pause stops reading what masters say, so that the rest of it stays in the kernel; what had been read already is
@@ -194,7 +194,7 @@ func (r *reexecution) resume(fd int) error {
 		return err
 	}
 	sv.switchLog()
-	sv.log.Info("supervisor: has re-executed itself", "version", sv.opts.Version, "before", st.Program)
+	sv.log.Info("supervisor: has re-executed itself", "version", sv.version, "before", st.Program)
 	sv.reap()
 	go sv.readRegistrations()
 	go read(sv.current, sv.current, sv.events.packets)

@@ -43,7 +43,7 @@ func aboutToFollow(t *testing.T, content string) (*supervisor, actor) {
 	sv, a := restedSupervisor(t)
 	sv.tty, sv.held.resizes, sv.args = nil, nil, []string{"/bin/prog", "run"}
 	sv.reexec.candidate.Self = reexec.Stat("/proc/self/exe")
-	sv.registry.put(EntryExe, entry{fd: executable(t, content), data: "v2"})
+	sv.registry.put(EntryExe, entry{FD: executable(t, content), Data: "v2"})
 	sv.reexec.propose()
 	sv.reexec.candidate.Since = time.Time{}
 	return sv, a
@@ -67,7 +67,7 @@ func TestNoteExe(t *testing.T) {
 			t.Errorf("%s: %s, want %s", when, got, state)
 		}
 	}
-	put := func(fd int) { sv.registry.put(EntryExe, entry{fd: fd}); sv.reexec.propose() }
+	put := func(fd int) { sv.registry.put(EntryExe, entry{FD: fd}); sv.reexec.propose() }
 	check("another binary", want)
 	sv.reexec.refuse(sv.reexec.candidate.Wanted, errors.New("because"))
 	check("refused", refused)
@@ -144,8 +144,8 @@ func TestDryRun(t *testing.T) {
 			if f.PID() != 0 || !sv.reexec.at.IsZero() || (f.Checked == want) != (tt.want == "") || (f.Refused == want) != (tt.want != "") {
 				t.Errorf("%+v", f)
 			}
-			if !strings.Contains(sv.front.problems[problemReexec], tt.want) || (sv.front.problems[problemReexec] == "") != (tt.want == "") {
-				t.Errorf("%q, want %q", sv.front.problems[problemReexec], tt.want)
+			if !strings.Contains(sv.front.problems.reexec, tt.want) || (sv.front.problems.reexec == "") != (tt.want == "") {
+				t.Errorf("%q, want %q", sv.front.problems.reexec, tt.want)
 			}
 		})
 	}
@@ -172,7 +172,7 @@ func TestDryRunThatHangs(t *testing.T) {
 	var ws unix.WaitStatus
 	_, _ = unix.Wait4(sv.reexec.candidate.PID(), &ws, 0, nil)
 	sv.onReaped(sv.reexec.candidate.PID(), ws)
-	if !strings.Contains(sv.front.problems[problemReexec], "not done within") {
+	if !strings.Contains(sv.front.problems.reexec, "not done within") {
 		t.Errorf("%+v", sv.reexec.candidate)
 	}
 }
@@ -185,7 +185,7 @@ func TestStopEndsTheDryRun(t *testing.T) {
 	var ws unix.WaitStatus
 	_, _ = unix.Wait4(sv.reexec.candidate.PID(), &ws, 0, nil)
 	sv.onReaped(sv.reexec.candidate.PID(), ws)
-	if !ws.Signaled() || sv.front.problems[problemReexec] != "" {
+	if !ws.Signaled() || sv.front.problems.reexec != "" {
 		t.Errorf("%v, %+v", ws, sv.reexec.candidate)
 	}
 }
@@ -213,14 +213,14 @@ func TestExecFails(t *testing.T) {
 	want := sv.reexec.candidate.Wanted
 	sv.reexec.candidate.Checked = want
 	sv.reexec.try(time.Now())
-	if sv.reexec.candidate.Refused != want || !strings.Contains(sv.front.problems[problemReexec], "exec format error") {
+	if sv.reexec.candidate.Refused != want || !strings.Contains(sv.front.problems.reexec, "exec format error") {
 		t.Errorf("%+v", sv.reexec.candidate)
 	}
 	_ = a.Post(message.ReloadRequest{Source: "after"})
 	for sv.requests == sv.served { // the last of them, in order
 		sv.onPacket(<-sv.events.packets)
 	}
-	if sv.registry["n"].data != "9" {
+	if sv.registry["n"].Data != "9" {
 		t.Errorf("%+v", sv.registry)
 	}
 	for _, fd := range roundTrip(t, sv).fds() {

@@ -40,29 +40,29 @@ func WorkerPID(name string) int {
 	return pid
 }
 
-// entry is a named descriptor, a line of data, or both. fd is raw: an os.File would join the poller, and with it the
+// entry is a named descriptor, a line of data, or both. FD is raw: an os.File would join the poller, and with it the
 // wake-ups of every connection. It is -1 if there is none.
 type entry struct {
-	data   string
-	fd     int
-	unlink wire.Path // a file that goes with the entry
-	undo   wire.Path // one that goes if the entry is never applied
+	Data   string    `json:"data,omitempty"`
+	FD     int       `json:"fd"`
+	Unlink wire.Path `json:"unlink,omitzero"` // a file that goes with the entry
+	Undo   wire.Path `json:"-"`               // one that goes if the entry is never applied
 }
 
 // registry is the only truth about what outlives a master.
 type registry map[string]entry
 
-// put sets an entry; it takes e.fd. Without a descriptor it changes the data of the entry that there is.
+// put sets an entry; it takes e.FD. Without a descriptor it changes the data of the entry that there is.
 func (r registry) put(name string, e entry) {
 	old, ok := r[name]
-	if ok && e.fd < 0 {
-		old.data = e.data
+	if ok && e.FD < 0 {
+		old.Data = e.Data
 		r[name] = old
 		return
 	}
 	if ok {
-		if old.unlink == e.unlink {
-			old.unlink = wire.Path{}
+		if old.Unlink == e.Unlink {
+			old.Unlink = wire.Path{}
 		}
 		old.discard()
 	}
@@ -78,10 +78,10 @@ func (r registry) drop(name string) {
 }
 
 func (e entry) discard() {
-	ownfile.Remove(e.unlink) // while it is open, nobody else has its inode
-	ownfile.Remove(e.undo)
-	if e.fd >= 0 {
-		_ = unix.Close(e.fd)
+	ownfile.Remove(e.Unlink) // while it is open, nobody else has its inode
+	ownfile.Remove(e.Undo)
+	if e.FD >= 0 {
+		_ = unix.Close(e.FD)
 	}
 }
 
@@ -90,7 +90,7 @@ func (r registry) get(name string) entry {
 	if e, ok := r[name]; ok {
 		return e
 	}
-	return entry{fd: -1}
+	return entry{FD: -1}
 }
 
 // names lists the entries whose name begins with prefix, sorted.
@@ -116,11 +116,11 @@ func (r registry) send(c conn, prefixes ...string) {
 }
 
 func (e entry) send(c conn, name string) {
-	if e.fd < 0 {
-		_ = c.Post(message.Item{Name: name, Data: e.data})
+	if e.FD < 0 {
+		_ = c.Post(message.Item{Name: name, Data: e.Data})
 		return
 	}
-	_ = c.Post(message.Item{Name: name, Data: e.data, HasFD: true}, e.fd)
+	_ = c.Post(message.Item{Name: name, Data: e.Data, HasFD: true}, e.FD)
 }
 
 // staged is what a successor has put and dropped, in order, before COMMIT.
@@ -139,10 +139,10 @@ func (g staged) apply(r registry) {
 			r.drop(c.name)
 			continue
 		}
-		if _, there := r[c.name]; !there && c.e.fd < 0 && WorkerPID(c.name) != 0 {
+		if _, there := r[c.name]; !there && c.e.FD < 0 && WorkerPID(c.name) != 0 {
 			continue // news of a worker that has gone
 		}
-		c.e.undo = wire.Path{}
+		c.e.Undo = wire.Path{}
 		r.put(c.name, c.e)
 	}
 }

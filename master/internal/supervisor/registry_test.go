@@ -82,7 +82,7 @@ func wantPath(t *testing.T, p string, there bool, when string) {
 func TestStoreDrop(t *testing.T) {
 	t.Parallel()
 	s, h, p := registry{}, hold(t), path(t, "sock")
-	s.put("a", entry{fd: h.fd, unlink: made(t, p)})
+	s.put("a", entry{FD: h.fd, Unlink: made(t, p)})
 	h.want(true, "kept")
 	s.drop("b")
 	s.drop("a")
@@ -97,15 +97,15 @@ func TestStoreDrop(t *testing.T) {
 func TestStorePutReplaces(t *testing.T) {
 	t.Parallel()
 	s, old, fresh, p := registry{}, hold(t), hold(t), path(t, "sock")
-	s.put("a", entry{fd: old.fd, unlink: made(t, p)})
-	s.put("a", entry{fd: fresh.fd, unlink: made(t, p), data: "2"})
+	s.put("a", entry{FD: old.fd, Unlink: made(t, p)})
+	s.put("a", entry{FD: fresh.fd, Unlink: made(t, p), Data: "2"})
 	old.want(false, "replaced")
 	fresh.want(true, "kept")
 	wantPath(t, p, true, "the new one has the same path")
 
 	other := path(t, "other")
 	last := hold(t)
-	s.put("a", entry{fd: last.fd, unlink: made(t, other)})
+	s.put("a", entry{FD: last.fd, Unlink: made(t, other)})
 	wantPath(t, p, false, "the new one has another path")
 	wantPath(t, other, true, "new")
 	s.drop("a")
@@ -115,11 +115,11 @@ func TestStorePutReplaces(t *testing.T) {
 func TestStorePutOfDataKeepsTheDescriptor(t *testing.T) {
 	t.Parallel()
 	s, h, p := registry{}, hold(t), path(t, "sock")
-	s.put("a", entry{fd: h.fd, data: "1", unlink: made(t, p)})
-	s.put("a", entry{fd: -1, data: "2"})
+	s.put("a", entry{FD: h.fd, Data: "1", Unlink: made(t, p)})
+	s.put("a", entry{FD: -1, Data: "2"})
 	h.want(true, "new data")
 	wantPath(t, p, true, "new data")
-	if e := s["a"]; e.data != "2" || e.fd != h.fd || e.unlink.Path != p {
+	if e := s["a"]; e.Data != "2" || e.FD != h.fd || e.Unlink.Path != p {
 		t.Errorf("%+v", e)
 	}
 	s.drop("a")
@@ -130,9 +130,9 @@ func TestStorePutOfDataKeepsTheDescriptor(t *testing.T) {
 func TestStoreEntryWithoutADescriptor(t *testing.T) {
 	t.Parallel()
 	s := registry{}
-	s.put("count", entry{fd: -1, data: "3"})
-	s.put("count", entry{fd: -1, data: "4"})
-	if s["count"].data != "4" {
+	s.put("count", entry{FD: -1, Data: "3"})
+	s.put("count", entry{FD: -1, Data: "4"})
+	if s["count"].Data != "4" {
 		t.Errorf("%+v", s["count"])
 	}
 	s.drop("count")
@@ -141,17 +141,17 @@ func TestStoreEntryWithoutADescriptor(t *testing.T) {
 func TestStagedApply(t *testing.T) {
 	t.Parallel()
 	s, gone, fresh := registry{}, hold(t), hold(t)
-	s.put("listen/old", entry{fd: gone.fd, unlink: made(t, path(t, "old"))})
+	s.put("listen/old", entry{FD: gone.fd, Unlink: made(t, path(t, "old"))})
 	g := staged{
-		{name: "listen/new", e: entry{fd: fresh.fd}},
+		{name: "listen/new", e: entry{FD: fresh.fd}},
 		{name: "listen/old", drop: true},
-		{name: "count", e: entry{fd: -1, data: "1"}},
-		{name: "count", e: entry{fd: -1, data: "2"}},
+		{name: "count", e: entry{FD: -1, Data: "1"}},
+		{name: "count", e: entry{FD: -1, Data: "2"}},
 	}
 	g.apply(s)
 	gone.want(false, "dropped")
 	fresh.want(true, "put")
-	if got := s.names(""); !slices.Equal(got, []string{"count", "listen/new"}) || s["count"].data != "2" {
+	if got := s.names(""); !slices.Equal(got, []string{"count", "listen/new"}) || s["count"].Data != "2" {
 		t.Errorf("%v", s)
 	}
 	s.drop("listen/new")
@@ -162,12 +162,12 @@ func TestStagedDiscard(t *testing.T) {
 	t.Parallel()
 	s, old, fresh := registry{}, hold(t), hold(t)
 	oldPath, freshPath, logPath := path(t, "old"), path(t, "fresh"), path(t, "log")
-	s.put("listen/old", entry{fd: old.fd, unlink: made(t, oldPath)})
+	s.put("listen/old", entry{FD: old.fd, Unlink: made(t, oldPath)})
 	g := staged{
-		{name: "listen/fresh", e: entry{fd: fresh.fd, unlink: made(t, freshPath)}},
+		{name: "listen/fresh", e: entry{FD: fresh.fd, Unlink: made(t, freshPath)}},
 		{name: "listen/old", drop: true},
-		{name: "count", e: entry{fd: -1, data: "2"}},
-		{name: "log", e: entry{fd: -1, undo: made(t, logPath)}},
+		{name: "count", e: entry{FD: -1, Data: "2"}},
+		{name: "log", e: entry{FD: -1, Undo: made(t, logPath)}},
 	}
 	g.discard()
 	fresh.want(false, "discarded")
@@ -185,7 +185,7 @@ func TestStagedDiscard(t *testing.T) {
 func TestStagedUndo(t *testing.T) {
 	t.Parallel()
 	s, p := registry{}, path(t, "log")
-	staged{{name: "log", e: entry{fd: -1, undo: made(t, p)}}}.apply(s)
+	staged{{name: "log", e: entry{FD: -1, Undo: made(t, p)}}}.apply(s)
 	s.drop("log")
 	wantPath(t, p, true, "applied and dropped")
 }
@@ -194,7 +194,7 @@ func TestStagedUndo(t *testing.T) {
 func TestStoreLeavesAnothersFile(t *testing.T) {
 	t.Parallel()
 	s, p := registry{}, path(t, "sock")
-	s.put("a", entry{fd: -1, unlink: made(t, p)})
+	s.put("a", entry{FD: -1, Unlink: made(t, p)})
 	if err := errors.Join(os.Rename(p, p+".before"), os.WriteFile(p, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestStoreLeavesAnothersFile(t *testing.T) {
 
 func TestNamesAreSortedAndHaveThePrefix(t *testing.T) {
 	t.Parallel()
-	s := registry{"worker/9": {fd: -1}, "worker/10": {fd: -1}, "workers": {fd: -1}, "exe": {fd: -1}}
+	s := registry{"worker/9": {FD: -1}, "worker/10": {FD: -1}, "workers": {FD: -1}, "exe": {FD: -1}}
 	if got := s.names(EntryWorker + "/"); !slices.Equal(got, []string{"worker/10", "worker/9"}) {
 		t.Errorf("%v", got)
 	}
@@ -213,9 +213,9 @@ func TestNamesAreSortedAndHaveThePrefix(t *testing.T) {
 func TestSend(t *testing.T) {
 	t.Parallel()
 	s, h := registry{}, hold(t)
-	s.put("exe", entry{fd: h.fd, data: "v1"})
-	s.put("count", entry{fd: -1, data: "3"})
-	s.put("worker/7", entry{fd: -1, data: "{}"})
+	s.put("exe", entry{FD: h.fd, Data: "v1"})
+	s.put("count", entry{FD: -1, Data: "3"})
+	s.put("worker/7", entry{FD: -1, Data: "{}"})
 	ours, theirs := talk(t)
 	s.send(ours, "exe", "count")
 	for _, want := range []message.Item{{Name: "exe", Data: "v1", HasFD: true}, {Name: "count", Data: "3"}} {

@@ -100,10 +100,10 @@ func (m *masters) startMaster() error {
 // exePath names the executable of the last COMMIT for a child, whose own descriptors are other ones.
 func (sv *supervisor) exePath() string {
 	e, ok := sv.registry[EntryExe]
-	if !ok || e.fd < 0 {
+	if !ok || e.FD < 0 {
 		return "/proc/self/exe"
 	}
-	return fmt.Sprintf("/proc/%d/fd/%d", sv.pid, e.fd)
+	return fmt.Sprintf("/proc/%d/fd/%d", sv.pid, e.FD)
 }
 
 // startFailed: the first master has exited, and that is the end.

@@ -22,10 +22,10 @@ func (sv *supervisor) takeActivated() error {
 		return err
 	}
 	for _, s := range stored {
-		sv.registry.put(s.Entry, entry{data: s.Data, fd: s.FD, unlink: s.Unlink})
+		sv.registry.put(s.Entry, entry{Data: s.Data, FD: s.FD, Unlink: s.Unlink})
 	}
 	for i, a := range activated {
-		sv.registry.put(EntryActivated+"/"+strconv.Itoa(i), entry{data: a.Name, fd: a.FD})
+		sv.registry.put(EntryActivated+"/"+strconv.Itoa(i), entry{Data: a.Name, FD: a.FD})
 		sv.log.Info("supervisor: systemd has passed a descriptor", "name", a.Name)
 	}
 	return nil
@@ -34,15 +34,15 @@ func (sv *supervisor) takeActivated() error {
 // ownSockets lists the listening sockets that no socket unit has passed.
 func (sv *supervisor) ownSockets() (own []systemd.Socket) {
 	for _, name := range sv.registry.names(EntryListen + "/") {
-		if e := sv.registry[name]; e.fd >= 0 && !sv.isActivated(e.fd) {
-			own = append(own, systemd.Socket{Entry: name, Data: e.data, Unlink: e.unlink, FD: e.fd})
+		if e := sv.registry[name]; e.FD >= 0 && !sv.isActivated(e.FD) {
+			own = append(own, systemd.Socket{Entry: name, Data: e.Data, Unlink: e.Unlink, FD: e.FD})
 		}
 	}
 	return own
 }
 
 func (sv *supervisor) isActivated(fd int) bool {
-	same := func(name string) bool { return isSameSocket(sv.registry[name].fd, fd) }
+	same := func(name string) bool { return isSameSocket(sv.registry[name].FD, fd) }
 	return slices.ContainsFunc(sv.registry.names(EntryActivated+"/"), same)
 }
 
@@ -56,7 +56,7 @@ func isSameSocket(a, b int) bool {
 func (sv *supervisor) dropListeners() {
 	for _, name := range sv.registry.names(EntryListen + "/") {
 		if e := sv.registry[name]; sv.systemd.IsKept(name) {
-			e.unlink = wire.Path{}
+			e.Unlink = wire.Path{}
 			sv.registry[name] = e
 		}
 		sv.registry.drop(name)

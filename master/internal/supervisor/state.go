@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,13 +25,13 @@ type state struct {
 	Version int    `json:"version"`
 	Program string `json:"program"` // the version of the program that wrote it
 
-	Started      time.Time       `json:"started"`
-	Dir          string          `json:"dir"`
-	Terminal     *terminalState  `json:"terminal,omitempty"`
-	Registration [2]int          `json:"registration"` // our end, and the masters'
-	Master       masterState     `json:"master"`
-	Registry     []registryState `json:"registry"`
-	SystemdList  int             `json:"systemd_list,omitempty"`
+	Started      time.Time      `json:"started"`
+	Dir          string         `json:"dir"`
+	Terminal     *terminalState `json:"terminal,omitempty"`
+	Registration [2]int         `json:"registration"` // our end, and the masters'
+	Master       masterState    `json:"master"`
+	Registry     registry       `json:"registry"`
+	SystemdList  int            `json:"systemd_list,omitempty"`
 
 	Generation   int               `json:"generation"`
 	Attempts     int64             `json:"attempts"`
@@ -58,21 +59,13 @@ type masterState struct {
 	Timeouts message.Preparing `json:"timeouts"`
 }
 
-// registryState is an entry of the registry.
-type registryState struct {
-	Name   string    `json:"name"`
-	Data   string    `json:"data,omitempty"`
-	Unlink wire.Path `json:"unlink,omitzero"`
-	FD     int       `json:"fd,omitempty"`
-}
-
 // snapshot returns the state of a supervisor at rest.
 func (sv *supervisor) snapshot() (*state, error) {
 	st := &state{
-		Version: stateVersion, Program: sv.opts.Version, Started: sv.started, Dir: sv.dir,
+		Version: stateVersion, Program: sv.version, Started: sv.started, Dir: sv.dir,
 		SystemdList: sv.systemd.List(), LastTimeouts: sv.lastTimeouts, Size: sv.size, ResizeSeq: sv.held.seq,
 		Generation: sv.generation, Attempts: sv.attempts, Requests: sv.requests, Served: sv.served,
-		Results: sv.results, Limiter: sv.limiter, Restarts: sv.restarts, Failures: sv.restarts.backoff.Failures,
+		Registry: sv.registry, Results: sv.results, Limiter: sv.limiter, Restarts: sv.restarts, Failures: sv.restarts.backoff.Failures,
 	}
 	c := sv.current
 	st.Master = masterState{PID: c.pid, Timeouts: c.timeouts}
@@ -86,10 +79,6 @@ func (sv *supervisor) snapshot() (*state, error) {
 	}
 	if sv.tty != nil {
 		st.Terminal = &terminalState{FD: sv.tty.fd, Gone: sv.tty.gone.Load()}
-	}
-	for _, name := range sv.registry.names("") {
-		e := sv.registry[name]
-		st.Registry = append(st.Registry, registryState{Name: name, Data: e.data, Unlink: e.unlink, FD: max(0, e.fd)})
 	}
 	return st, nil
 }
@@ -129,7 +118,7 @@ func (st *state) fds() []int {
 		fds = append(fds, st.Terminal.FD)
 	}
 	for _, e := range st.Registry {
-		fds = append(fds, e.FD)
+		fds = append(fds, max(0, e.FD))
 	}
 	slices.Sort(fds)
 	return slices.DeleteFunc(fds, func(fd int) bool { return fd == 0 })
@@ -147,13 +136,7 @@ func (sv *supervisor) restore(st *state) error {
 		sv.tty = &terminal{fd: st.Terminal.FD}
 		sv.tty.gone.Store(st.Terminal.Gone)
 	}
-	for _, h := range st.Registry {
-		e := entry{data: h.Data, unlink: h.Unlink, fd: h.FD}
-		if h.FD == 0 {
-			e.fd = -1
-		}
-		sv.registry[h.Name] = e
-	}
+	maps.Copy(sv.registry, st.Registry)
 	sv.systemd.Resume(st.SystemdList)
 	return sv.restoreConns(st)
 }

@@ -19,7 +19,7 @@ var (
 		"requests", "served", "attempts", "held", "restarts", "lastTimeouts", "systemd",
 	}
 	begunAnew = map[string]string{
-		"masters": "its fields are", "sv": "itself", "opts": "the new binary's", "pid": "the same", "args": "the same", "kernel": "the same",
+		"masters": "its fields are", "sv": "itself", "version": "the new binary's", "pid": "the same", "args": "the same", "kernel": "the same",
 		"log": "of the registry", "sink": "of the registry", "dead": "empty at rest", "front": "answered at rest", "stopping": "not at rest",
 		"reexec": "done", "events": "caught anew, and no reader runs", "timer": "none is set at rest", "old": "not at rest",
 		"starting": "not at rest", "leaving": "they are reaped by then", "attempt": "not at rest", "attemptBy": "not at rest",
@@ -58,8 +58,8 @@ func restedSupervisor(t *testing.T) (*supervisor, actor) {
 	sv.restarts.Since, sv.started = time.Unix(0, 14), time.Unix(0, 15)
 	sv.lastTimeouts = message.Preparing{StopTimeout: 5}
 	sv.results.All = []result{{Seen: 9, OK: true, Generation: 1, Drained: true, CutRequests: 2}}
-	sv.registry.put("listen/a\xff", entry{fd: hold(t).fd, data: "x\xff", unlink: made(t, path(t, "sock\xff"))}) // paths are bytes
-	sv.registry.put("count", entry{fd: -1, data: "{}"})
+	sv.registry.put("listen/a\xff", entry{FD: hold(t).fd, Data: "x\xff", Unlink: made(t, path(t, "sock\xff"))}) // paths are bytes
+	sv.registry.put("count", entry{FD: -1, Data: "{}"})
 	return sv, a
 }
 
@@ -89,7 +89,7 @@ func TestStateCarriesTheSupervisor(t *testing.T) {
 	for _, fd := range []*int{&st.Registration[0], &st.Master.FD} {
 		*fd, _ = rawfd.Dup(*fd)
 	}
-	next := newSupervisor(Options{Version: "v"}, linux{})
+	next := newSupervisor("v", linux{})
 	next.log, next.systemd = sv.log, systemd.Open(systemd.Options{})
 	if err := next.restore(st); err != nil {
 		t.Fatal(err)
@@ -131,8 +131,8 @@ func TestParseState(t *testing.T) {
 		"of no version":            {`{` + whole + `}`, "version 0"},
 		"no JSON":                  {`x`, "invalid character"},
 		"no master":                {`{"version":1,"generation":3,"registration":[5,6]}`, "not whole"},
-		"a descriptor twice":       {`{"version":1,` + whole + `,"registry":[{"name":"a","fd":7}]}`, "descriptor 7"},
-		"standard input in it":     {`{"version":1,` + whole + `,"registry":[{"name":"a","fd":1}]}`, "descriptor 1"},
+		"a descriptor twice":       {`{"version":1,` + whole + `,"registry":{"a":{"fd":7}}}`, "descriptor 7"},
+		"standard input in it":     {`{"version":1,` + whole + `,"registry":{"a":{"fd":1}}}`, "descriptor 1"},
 		"a field of another shape": {`{"version":1,"registry":7,` + whole + `}`, "cannot unmarshal"},
 	} {
 		_, err := parseState([]byte(tt.text))

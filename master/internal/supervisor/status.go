@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"baton/master/internal/listen"
@@ -24,28 +22,14 @@ const (
 	absentLimit = time.Second
 )
 
-// Problems of the supervisor's own, which the status has among its warnings.
-const (
-	problemReexec  = "re-exec"
-	problemControl = "control"
-)
+// problems of the supervisor's own, which the status has among its warnings; empty: none.
+type problems struct{ reexec, control string }
 
-// setProblem notes what is wrong with something, or that nothing is any more.
-func (f *front) setProblem(with, text string) {
-	if text == "" {
-		delete(f.problems, with)
-		return
-	}
-	if f.problems == nil {
-		f.problems = map[string]string{}
-	}
-	f.problems[with] = text
-}
-
-func (f *front) warnings() []string {
-	var all []string
-	for _, with := range slices.Sorted(maps.Keys(f.problems)) {
-		all = append(all, f.problems[with])
+func (f *front) warnings() (all []string) {
+	for _, text := range []string{f.problems.control, f.problems.reexec} {
+		if text != "" {
+			all = append(all, text)
+		}
 	}
 	if n, why := f.sv.sink.Missing(); n > 0 {
 		why = cmp.Or(why, "nobody reads it")
@@ -117,7 +101,7 @@ func (f *front) onStatus(m message.StatusAnswer, p *seqpacket.Packet) {
 func (f *front) completed(st status.Status) status.Status {
 	sv := f.sv
 	st.Generation = sv.generation
-	st.SupervisorPID, st.Supervisor, st.Started = sv.pid, sv.opts.Version, sv.started
+	st.SupervisorPID, st.Supervisor, st.Started = sv.pid, sv.version, sv.started
 	st.MasterRestarts, st.LastReload = sv.restarts.Total, sv.results.last()
 	st.Warnings = append(st.Warnings, f.warnings()...)
 	switch {
@@ -149,10 +133,10 @@ func (f *front) absence() string {
 func (f *front) status() status.Status {
 	sv := f.sv
 	var st status.Status
-	_ = json.Unmarshal([]byte(sv.registry[EntryStats].data), &st) // what the masters have counted
+	_ = json.Unmarshal([]byte(sv.registry[EntryStats].Data), &st) // what the masters have counted
 	var slots message.Slots
-	_ = json.Unmarshal([]byte(sv.registry[EntryCount].data), &slots)
-	st.Version, st.State = sv.registry[EntryExe].data, "serving"
+	_ = json.Unmarshal([]byte(sv.registry[EntryCount].Data), &slots)
+	st.Version, st.State = sv.registry[EntryExe].Data, "serving"
 	st.WorkersWanted, st.WorkersConfig = slots.Count, slots.Config
 	st.Workers, st.Listeners = sv.workers(), sv.listeners()
 	st.Crashing = []status.CrashingSlot{}
@@ -174,7 +158,7 @@ func (sv *supervisor) workers() []status.Worker {
 	for _, name := range sv.registry.names(EntryWorker + "/") {
 		pid := WorkerPID(name)
 		var r message.WorkerRecord
-		if _, dead := sv.dead[pid]; dead || wire.Unmarshal([]byte(sv.registry[name].data), &r) != nil {
+		if _, dead := sv.dead[pid]; dead || wire.Unmarshal([]byte(sv.registry[name].Data), &r) != nil {
 			continue
 		}
 		w := status.Worker{
@@ -198,7 +182,7 @@ func (sv *supervisor) listeners() []status.Listener {
 	var all []status.Listener
 	seen := map[string]bool{}
 	for _, name := range sv.registry.names(EntryListen + "/") {
-		address := listen.Local(sv.registry[name].fd)
+		address := listen.Local(sv.registry[name].FD)
 		if !seen[address] {
 			all = append(all, status.Listener{Name: address, Address: address})
 		}

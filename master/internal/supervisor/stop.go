@@ -125,7 +125,7 @@ func (sv *supervisor) drainWorkers(deadline int64) {
 		return
 	}
 	for _, name := range sv.registry.names(EntryWorker + "/") {
-		if fd := sv.registry[name].fd; fd >= 0 {
+		if fd := sv.registry[name].FD; fd >= 0 {
 			_ = unix.Sendmsg(fd, data, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		}
 	}

@@ -34,16 +34,11 @@ const gcPercent = 25
 // How long an exiting supervisor waits for its last words: to systemd, to its log, and to those who have asked.
 const lastWords = 200 * time.Millisecond
 
-// Options is what the supervisor is told by the program that it is.
-type Options struct {
-	Version string
-}
-
 // supervisor is owned by the goroutine of loop.
 type supervisor struct {
 	masters // who is the master, and the takeovers
 
-	opts    Options
+	version string
 	pid     int
 	started time.Time
 	args    []string // as typed, with an absolute path first
@@ -75,9 +70,9 @@ type events struct {
 	calls    chan func()    // run on the loop
 }
 
-func newSupervisor(opts Options, k kernel) *supervisor {
+func newSupervisor(version string, k kernel) *supervisor {
 	sv := &supervisor{
-		opts: opts, kernel: k, pid: os.Getpid(), started: time.Now(), args: os.Args,
+		version: version, kernel: k, pid: os.Getpid(), started: time.Now(), args: os.Args,
 		registry: registry{}, dead: map[int]unix.WaitStatus{},
 		events: events{packets: make(chan packetEvent), calls: make(chan func())},
 	}
@@ -89,8 +84,8 @@ func newSupervisor(opts Options, k kernel) *supervisor {
 	return sv
 }
 
-// Run is the supervisor's life. It returns the exit code when no process of the tree is left.
-func Run(opts Options) int {
+// Run is the supervisor's life, in a program of a version. It returns the exit code when no process of the tree is left.
+func Run(version string) int {
 	if earlysignal.Check {
 		if reexec.DryRun(func(b []byte) error { _, err := parseState(b); return err }) {
 			return exitOK
@@ -98,7 +93,7 @@ func Run(opts Options) int {
 		return exitSystem
 	}
 	debug.SetGCPercent(gcPercent)
-	sv := newSupervisor(opts, linux{})
+	sv := newSupervisor(version, linux{})
 	sv.sink = logsink.NewForeground(2)
 	defer sv.sink.Flush(lastWords)
 	sv.log = logsink.Logger(sv.sink, "text")

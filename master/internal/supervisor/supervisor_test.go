@@ -24,7 +24,7 @@ import (
 // testSupervisor is a supervisor whose events the test makes.
 func testSupervisor(t *testing.T) *supervisor {
 	t.Helper()
-	sv := newSupervisor(Options{Version: "v"}, linux{})
+	sv := newSupervisor("v", linux{})
 	sv.log, sv.sink, sv.args = slog.New(slog.DiscardHandler), logsink.New(2), []string{"/proc/self/exe"}
 	sv.systemd = systemd.Open(systemd.Options{Log: sv.log})
 	sv.events.packets = make(chan packetEvent, 100)
@@ -143,13 +143,13 @@ func TestWelcome(t *testing.T) {
 	for p, generation := range map[phase]int{phaseFirst: 4, phaseSuccessor: 4, phaseRestart: 3} {
 		sv := testSupervisor(t)
 		sv.generation = 3
-		sv.registry.put("count", entry{fd: -1, data: "x"})
+		sv.registry.put("count", entry{FD: -1, Data: "x"})
 		a := sv.newActor(t, p, 1<<30)
 		a.s.seen = 7
 		sv.welcome(a.s)
 		var w message.Welcome
 		a.hears(&w)
-		if w.Role != p.role() || w.Generation != generation || w.Seen != 7 || w.SupervisorPID != os.Getpid() {
+		if w.Role != roles[p] || w.Generation != generation || w.Seen != 7 || w.SupervisorPID != os.Getpid() {
 			t.Errorf("%+v", w)
 		}
 		a.hears(&message.Item{})
@@ -198,7 +198,7 @@ func TestCommitSwapsEverything(t *testing.T) {
 func TestCompleteWhenTheOldMasterIsGone(t *testing.T) {
 	t.Parallel()
 	sv, master, successor := reloading(t)
-	sv.registry.put(WorkerEntry(7), entry{fd: -1, data: "{}"})
+	sv.registry.put(WorkerEntry(7), entry{FD: -1, Data: "{}"})
 	successor.says(message.Commit{Seen: 1})
 	successor.hears(&message.Committed{})
 	master.dies() // and had been reaped: it is no child
@@ -457,7 +457,7 @@ func TestSupersededMasterSpeaks(t *testing.T) {
 	master.says(message.Put{Name: "config", Data: "3"})
 	master.says(message.Leaving{})
 	master.says(message.Put{Name: EntryStats, Data: "4"})
-	if sv.registry[EntryStats].data != "1" || len(sv.registry) != 1 || sv.results.All[0].CutRequests != 3 {
+	if sv.registry[EntryStats].Data != "1" || len(sv.registry) != 1 || sv.results.All[0].CutRequests != 3 {
 		t.Errorf("%+v, %+v", sv.registry, sv.results.All)
 	}
 }
@@ -467,7 +467,7 @@ func TestWorkerThatDiesWithoutAMaster(t *testing.T) {
 	t.Parallel()
 	sv, master := serving(t)
 	h := hold(t)
-	sv.registry.put(WorkerEntry(77), entry{fd: h.fd, data: "{}"})
+	sv.registry.put(WorkerEntry(77), entry{FD: h.fd, Data: "{}"})
 	master.dies()
 	sv.onReaped(77, unix.WaitStatus(9))
 	h.want(true, "while there is no master")
@@ -593,7 +593,7 @@ func TestReapedWorkerLeavesTheRegistry(t *testing.T) {
 	t.Parallel()
 	sv, master := serving(t)
 	h := hold(t)
-	sv.registry.put(WorkerEntry(77), entry{fd: h.fd})
+	sv.registry.put(WorkerEntry(77), entry{FD: h.fd})
 	sv.onReaped(77, unix.WaitStatus(7<<8))
 	h.want(false, "reaped")
 	var e message.Exited
@@ -608,7 +608,7 @@ func TestAwaitExit(t *testing.T) {
 	sv, master := serving(t)
 	alive := sleeper(t).Process.Pid
 	master.says(message.AwaitExit{PID: alive}) // answered when it is reaped
-	sv.registry.put(WorkerEntry(1<<30), entry{fd: -1})
+	sv.registry.put(WorkerEntry(1<<30), entry{FD: -1})
 	master.says(message.AwaitExit{PID: 1 << 30})
 	var e message.Exited
 	master.hears(&e)
@@ -647,12 +647,12 @@ func TestFirstMasterFails(t *testing.T) {
 func TestStop(t *testing.T) {
 	sv, master, successor := reloading(t)
 	ln := hold(t)
-	sv.registry.put("listen/a", entry{fd: ln.fd})
+	sv.registry.put("listen/a", entry{FD: ln.fd})
 	ours, theirs, err := seqpacket.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	sv.registry.put(WorkerEntry(77), entry{fd: ours})
+	sv.registry.put(WorkerEntry(77), entry{FD: ours})
 	w, err := seqpacket.New(theirs)
 	if err != nil {
 		t.Fatal(err)

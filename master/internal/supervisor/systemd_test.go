@@ -113,7 +113,7 @@ func TestHealthy(t *testing.T) {
 	}{
 		"at the start":               {func(*supervisor) {}, true},
 		"with a master":              {func(sv *supervisor) { sv.generation, sv.current = 1, &masterConn{} }, true},
-		"workers without a master":   {func(sv *supervisor) { sv.generation = 1; sv.registry.put(WorkerEntry(7), entry{fd: -1}) }, true},
+		"workers without a master":   {func(sv *supervisor) { sv.generation = 1; sv.registry.put(WorkerEntry(7), entry{FD: -1}) }, true},
 		"nobody":                     {func(sv *supervisor) { sv.generation = 1 }, false},
 		"nobody, for it is stopping": {func(sv *supervisor) { sv.generation, sv.stopping.phase = 1, stopDraining }, true},
 	} {

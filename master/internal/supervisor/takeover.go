@@ -105,18 +105,9 @@ func (m *masters) of(pid int) *masterConn {
 	return nil
 }
 
-// role returns what a master is told that it is.
-func (p phase) role() string {
-	switch p {
-	case phaseFirst:
-		return message.RoleFirst
-	case phaseRestart:
-		return message.RoleRestart
-	case phaseSuccessor:
-		return message.RoleSuccessor
-	case phaseNew, phaseCommitted, phaseCurrent, phaseSuperseded, phaseLeaving, phaseFailed, phaseGone:
-	}
-	return ""
+// roles are what masters are told that they are.
+var roles = map[phase]string{
+	phaseFirst: message.RoleFirst, phaseRestart: message.RoleRestart, phaseSuccessor: message.RoleSuccessor,
 }
 
 // admit decides what a process is that says hello.
@@ -165,7 +156,7 @@ func seenAtHello(before, now int64, runs, there reexec.FileID) int64 {
 
 func (m *masters) welcome(c *masterConn) {
 	w := message.Welcome{
-		Role: c.phase.role(), Generation: m.generation, Seen: c.seen, SupervisorPID: m.sv.pid,
+		Role: roles[c.phase], Generation: m.generation, Seen: c.seen, SupervisorPID: m.sv.pid,
 		Started: m.sv.started.Unix(), Restarts: m.restarts.Total, FDStore: m.sv.systemd.KeepsSockets(),
 	}
 	if c.phase != phaseRestart {
@@ -177,32 +168,37 @@ func (m *masters) welcome(c *masterConn) {
 
 // onCommit is the one point of truth: before it nothing has happened, after it nothing can be undone by a death.
 func (m *masters) onCommit(c *masterConn, msg message.Commit) {
-	refuse := func(why string) { _ = c.Post(message.Refused{Error: why}) }
+	switch why := m.refusal(c); {
+	case why != "":
+		_ = c.Post(message.Refused{Error: why})
+	case c.phase == phaseSuccessor:
+		m.commitSuccessor(c, msg)
+	default:
+		m.commitStarted(c, msg)
+	}
+}
+
+// refusal returns why a master cannot be committed.
+func (m *masters) refusal(c *masterConn) string {
+	const other, givenUp = "another process is the master", "the reload was given up"
 	switch c.phase {
 	case phaseFirst, phaseRestart:
-		switch {
-		case m.sv.stopping.begun():
-			refuse("stopping")
-		case m.starting != c: // it has exited
-			refuse("another process is the master")
-		default:
-			m.commitStarted(c, msg)
+		if m.starting != c { // it has exited
+			return other
 		}
 	case phaseSuccessor:
-		switch {
-		case m.sv.stopping.begun():
-			refuse("stopping")
-		case m.attempt.phase >= attemptKilled || m.attempt.predecessor != m.current:
-			refuse("the reload was given up")
-		default:
-			m.commitSuccessor(c, msg)
+		if m.attempt.phase >= attemptKilled || m.attempt.predecessor != m.current {
+			return givenUp
 		}
-	case phaseCommitted, phaseCurrent:
-		refuse("another process is the master")
 	case phaseFailed:
-		refuse("the reload was given up")
-	case phaseNew, phaseSuperseded, phaseLeaving, phaseGone:
+		return givenUp
+	case phaseNew, phaseCommitted, phaseCurrent, phaseSuperseded, phaseLeaving, phaseGone:
+		return other
 	}
+	if m.sv.stopping.begun() {
+		return "stopping"
+	}
+	return ""
 }
 
 // commitStarted: the first master, or a restarted one, is ready.
@@ -251,7 +247,7 @@ func (m *masters) onSuperseded(c *masterConn, p *seqpacket.Packet) {
 		_ = wire.On(p.Frame, m.sv.results.addCut)
 	case put.Kind():
 		if len(p.FDs) == 0 && p.Frame.Into(&put) == nil && put.Name == EntryStats {
-			m.sv.registry.put(put.Name, entry{data: put.Data, fd: -1})
+			m.sv.registry.put(put.Name, entry{Data: put.Data, FD: -1})
 		}
 	}
 }

@@ -58,7 +58,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 			t: t, begun: time.Now(), done: make(chan struct{}), last: 1 << 30,
 			alive: map[int]bool{}, killed: map[int]string{}, told: map[int]unix.Signal{},
 		}
-		sv := newSupervisor(Options{Version: "v"}, w)
+		sv := newSupervisor("v", w)
 		w.supervisor = sv
 		sv.log, sv.args, sv.dir = slog.New(slog.DiscardHandler), []string{"/proc/self/exe"}, "/"
 		sv.systemd = systemd.Open(systemd.Options{Log: sv.log})
