@@ -199,7 +199,6 @@ func (e *Engine) wakeParked(c handover.Conn) {
 		return
 	}
 	defer e.leave()
-	_ = unix.Close(c.FD)
 	if err != nil {
 		e.Counters.CutConns.Add(1)
 		e.Log.Error("conns: a connection that has moved was lost", "error", err)

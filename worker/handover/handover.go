@@ -21,23 +21,26 @@ import (
 // A Key says which listener a connection came by.
 type Key = wire.ListenerKey
 
-// A Conn is a connection that was taken. Its descriptor is non-blocking, and the taker's to close.
+// A Conn is a connection that was taken. Its descriptor is non-blocking, and the taker's to close or to Open.
 type Conn struct {
 	FD   int
 	Key  Key           // of the listener that it came by, or that takes its connections
 	Idle time.Duration // that it may still be idle
+
+	file *os.File // of FD, when Open had no room
 }
 
-// Open makes a connection of a duplicate of c's descriptor, which stays the caller's to close: os.NewFile would take
-// it, also when there is no room for the duplicate that package net makes.
-func (c Conn) Open() (net.Conn, error) {
-	d, err := rawfd.Dup(c.FD)
-	if err != nil {
-		return nil, err
+// Open makes a net.Conn of c, and takes its descriptor, also when it fails. But after an error that is rawfd.Exhausted c is
+// still open, and all that may be done with it is to call Open again: package net works on a duplicate.
+func (c *Conn) Open() (net.Conn, error) {
+	if c.file == nil {
+		c.file = os.NewFile(uintptr(c.FD), "conn")
 	}
-	f := os.NewFile(uintptr(d), "conn")
-	defer func() { _ = f.Close() }()
-	return net.FileConn(f)
+	nc, err := net.FileConn(c.file)
+	if !rawfd.Exhausted(err) {
+		_ = c.file.Close()
+	}
+	return nc, err
 }
 
 // An Offer is a connection to be given away. FD is the giver's: it must stay open, and must not be read, until Done is

@@ -21,7 +21,7 @@ import (
 )
 
 // children are what the test binary may be: receivers that are killed, or are short of descriptors.
-var children = map[string]func() int{"poor": poor, "hoarder": hoarder, "receiver": receiver, "sender": sender}
+var children = map[string]func() int{"poor": poor, "hoarder": hoarder, "receiver": receiver, "sender": sender, "full": full}
 
 // poor is a receiver whose limit of descriptors leaves a few, until it is told "rich".
 func poor() int {
@@ -74,7 +74,8 @@ func hoarder() int {
 	x.Start()
 	fmt.Println("hungry")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		c, err := (<-kept).Open()
+		taken := <-kept
+		c, err := taken.Open()
 		fmt.Println("opened", c != nil, err)
 	}
 	return 0

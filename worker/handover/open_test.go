@@ -1,17 +1,20 @@
 package handover
 
 import (
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"baton/worker/rawfd"
 )
 
-// A connection is opened as what it is, and the descriptor stays the caller's.
+// A connection is opened as what it is, and nothing else holds it.
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	for network, address := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "s")} {
@@ -36,7 +39,8 @@ func TestOpen(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = server.Close()
-			c, err := Conn{FD: fd}.Open()
+			taken := Conn{FD: fd}
+			c, err := taken.Open()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,15 +51,63 @@ func TestOpen(t *testing.T) {
 				t.Error(err)
 			}
 			_ = c.Close()
-			if _, err := unix.Write(fd, []byte(" again")); err != nil {
-				t.Error(err)
-			}
-			if err := unix.Close(fd); err != nil {
-				t.Error(err)
-			}
-			if b, err := io.ReadAll(client); string(b) != "hello again" || err != nil {
+			if b, err := io.ReadAll(client); string(b) != "hello" || err != nil {
 				t.Errorf("%q, %v", b, err)
 			}
 		})
+	}
+}
+
+// full is a process that has no descriptor left for the duplicate that Open makes, until it is told "room".
+func full() int {
+	var old unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &old) != nil {
+		return 1
+	}
+	c := Conn{FD: 3}
+	if _, _, err := os.Pipe(); err != nil { // the first file that waits brings the poller's descriptors
+		return 1
+	}
+	for limit := uint64(3); ; limit++ {
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: old.Max}) != nil {
+			return 1
+		}
+		if d, err := rawfd.Dup(3); err == nil {
+			_ = unix.Close(d)
+			_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit - 1, Max: old.Max})
+			break
+		}
+	}
+	_, err := c.Open()
+	fmt.Println("exhausted", rawfd.Exhausted(err))
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &old) != nil {
+		return 1
+	}
+	nc, err := c.Open()
+	if err != nil {
+		return 1
+	}
+	_, err = io.WriteString(nc, "hello")
+	_ = nc.Close()
+	fmt.Println("opened", err)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+// TestOpenWithoutRoom: a connection that there is no descriptor for is not lost; it can be opened later, and is then closed
+// as a whole.
+func TestOpenWithoutRoom(t *testing.T) {
+	t.Parallel()
+	c := connect(t, 1)
+	child := startChild(t, "full", c.fds[0])
+	nothing := newPair(t)
+	if err := unix.Dup3(nothing.give, c.fds[0], unix.O_CLOEXEC); err != nil { // the child is the only one that has it
+		t.Fatal(err)
+	}
+	child.hear(t, "exhausted true")
+	child.hear(t, "opened <nil>")
+	_ = c.conns[0].SetReadDeadline(time.Now().Add(patience))
+	if b, err := io.ReadAll(c.conns[0]); string(b) != "hello" || err != nil {
+		t.Errorf("%q, %v", b, err)
 	}
 }

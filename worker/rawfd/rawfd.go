@@ -96,7 +96,8 @@ func Exhausted(err error) bool {
 	return slices.ContainsFunc(lacks, func(lack error) bool { return errors.Is(err, lack) })
 }
 
-// Headroom is how many descriptors stay free for what is to be done with the last ones: to open a connection takes two.
+// Headroom is how many descriptors stay free for what is to be done with the last ones: to open a connection takes one
+// more.
 const Headroom = 16
 
 // NearLimit reports whether descriptors that were just made are among the last that the process may have. The kernel
