@@ -69,10 +69,8 @@ func (c *conn) onState(state http.ConnState) {
 	case http.StateActive:
 		c.Complete()
 	case http.StateIdle:
-		_ = c.Conn.SetReadDeadline(time.Time{}) // that of a handler
 		c.Idle(c.next())
 	case http.StateHijacked:
-		_ = c.Conn.SetReadDeadline(time.Time{})
 		c.leaveAlone()
 		c.Detach(false)
 	case http.StateNew, http.StateClosed:
@@ -174,23 +172,6 @@ func (c *conn) refuse(answer string) error {
 	_, _ = io.WriteString(c, answer)
 	_ = c.CloseWrite() // or net/http may answer too: it takes the line that breaks off for a complete one
 	return errRefused
-}
-
-// SetReadDeadline is net/http's and the handlers'. It is ignored while a connection has no handler: then the time
-// limits are the engine's.
-func (c *conn) SetReadDeadline(t time.Time) error {
-	if c.Waits() {
-		return nil
-	}
-	return c.Conn.SetReadDeadline(t)
-}
-
-// SetDeadline sets both deadlines, see SetReadDeadline.
-func (c *conn) SetDeadline(t time.Time) error {
-	if err := c.SetWriteDeadline(t); err != nil {
-		return err
-	}
-	return c.SetReadDeadline(t)
 }
 
 // Close closes the connection such that what was written arrives: behind a response that net/http's client did not ask to

@@ -48,6 +48,7 @@ type Conn struct {
 	out   sender
 
 	writing sync.RWMutex // held by all who write, and alone while the connection is offered to others
+	gone    atomic.Bool  // the phase is moved, for those who write
 
 	mu       sync.Mutex
 	phase    phase
@@ -272,7 +273,7 @@ func (c *Conn) Greet() { c.happens(greets) }
 
 // Idle says that the connection is between two messages: whatever was read is answered, and nobody writes before the next
 // Read has returned. begun says that something of the next message was read already. It reports whether a message was
-// answered.
+// answered. With a Protocol the deadline for reading is forgotten.
 //
 // While the worker drains, or when it is to have fewer connections, that Read may give the connection to another worker and
 // return [ErrMoved]: what the client has sent is still in the kernel. If the whole program stops it returns io.EOF after a
@@ -285,14 +286,18 @@ func (c *Conn) Idle(begun bool) (answered bool) {
 	if begun {
 		c.is(begins)
 	}
+	if c.proto != nil {
+		c.clock.user = time.Time{}
+	}
 	return answered
 }
 
-// Detach leaves what is read and written to the protocol; limited: but for the limit of writes.
+// Detach leaves what is read and written, and the deadlines, to the protocol; limited: but for the limit of writes.
 func (c *Conn) Detach(limited bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.is(detaches)
+	c.clock.user = time.Time{}
 	c.clock.arm(c.clock.user)
 	if limited {
 		c.out.setLimit(c.e.Limits.Send)
@@ -312,7 +317,7 @@ func (c *Conn) Waits() bool {
 func (c *Conn) Write(p []byte) (int, error) {
 	c.writing.RLock()
 	defer c.writing.RUnlock()
-	if c.hasMoved() {
+	if c.gone.Load() {
 		return 0, ErrMoved
 	}
 	if c.tls != nil {
@@ -329,21 +334,15 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	}
 	c.writing.RLock()
 	defer c.writing.RUnlock()
-	if c.hasMoved() {
+	if c.gone.Load() {
 		return 0, ErrMoved
 	}
 	return c.out.ReadFrom(r)
 }
 
-func (c *Conn) hasMoved() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.phase == moved
-}
-
 // CloseWrite tells the client that nothing more will come.
 func (c *Conn) CloseWrite() error {
-	if c.hasMoved() {
+	if c.gone.Load() {
 		return ErrMoved
 	}
 	return c.closeWrite()
@@ -356,11 +355,14 @@ func (c *Conn) closeWrite() error {
 	return c.sock.CloseWrite()
 }
 
-// SetReadDeadline is that of net.Conn.
+// SetReadDeadline is that of net.Conn. With a Protocol it does nothing while the connection waits for a message, or for the
+// rest of one: then the time limits are the Engine's.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.clock.setUser(t, c.phase == detached)
+	if c.proto == nil || !c.phase.waits() && c.phase != receiving {
+		c.clock.setUser(t, c.phase == detached)
+	}
 	return nil
 }
 

@@ -118,15 +118,16 @@ func (c *Conn) Moves() bool {
 func (c *Conn) offer() {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	gone, err := c.give()
+	given, err := c.give()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.wish == wishLeave && !rawfd.Exhausted(err) {
 		c.wish = wishNone
 	}
 	switch {
-	case gone:
+	case given:
 		c.is(taken)
+		c.gone.Store(true)
 		return
 	case rawfd.Exhausted(err): // after a while others have left
 		c.declined, c.retry = declinedForNow, time.Now().Add(resourcePause)
