@@ -140,7 +140,7 @@ func (e *Env) Listener(name string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.merged(s), nil
+	return e.listenerOf(s), nil
 }
 
 // PacketConn returns the UDP socket with that name, or with that address as it is written in the configuration. It is

@@ -155,8 +155,6 @@ func (g *gate) pause(l *listener, done, changed, queued <-chan struct{}, limit t
 		return true, false
 	case <-done:
 		return false, true
-	case <-l.interruption():
-		return false, true
 	case <-g.env.cut:
 		return false, true
 	}

@@ -3,7 +3,6 @@ package worker
 import (
 	"encoding/binary"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -82,47 +81,14 @@ func (h *heartbeat) beat() {
 	_, _ = unix.Pwrite(h.fd, b[:], h.offset)
 }
 
-// acceptLoop is how an accept loop shows that it is not stuck.
-type acceptLoop struct {
-	inside  atomic.Int32 // calls of Accept in progress
-	entered atomic.Int64 // calls so far
-	seen    int64        // entered, at the last beat
-}
-
-func (a *acceptLoop) enter() { a.entered.Add(1); a.inside.Add(1) }
-func (a *acceptLoop) leave() { a.inside.Add(-1) }
-
-// absent reports whether nobody is in Accept, nor was since the last time.
-func (a *acceptLoop) absent() bool {
-	last := a.seen
-	a.seen = a.entered.Load()
-	return a.inside.Load() == 0 && a.seen == last
-}
-
 // acceptStuck reports whether connections wait on a listener on which nobody accepts. It is called for each beat.
-func (e *Env) acceptStuck() bool {
+func (e *Env) acceptStuck() (stuck bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	stuck := false
 	for i := range e.sockets {
-		if all := e.sockets[i].all; all != nil && all.loop.absent() && e.ctx.Err() == nil && all.waiting() {
+		if all := e.sockets[i].all; all != nil && e.ctx.Err() == nil && all.stuck() {
 			stuck = true
 		}
 	}
 	return stuck
-}
-
-// waiting reports whether a connection waits in one of the sockets.
-func (m *merged) waiting() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, l := range append([]*listener{m.first}, m.extra...) {
-		l.mu.Lock()
-		ln := l.ln
-		l.mu.Unlock()
-		if ln != nil && ln.Waiting() {
-			return true
-		}
-	}
-	return false
 }

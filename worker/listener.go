@@ -32,9 +32,6 @@ type listener struct {
 	waiting int // Accepts that are in the kernel's hands
 	leaving int // ending, because others serve on: how many connections it takes yet, at most
 
-	interrupted bool          // Accept is to return
-	interrupts  chan struct{} // closed with interrupted
-
 	done chan struct{} // closed with closed or ending
 }
 
@@ -49,7 +46,7 @@ type acceptor interface {
 
 // newListener takes fd. It is -1 if the drain began before anybody asked for the listener, which is closed then.
 func newListener(env *Env, fd int, balance *sock.Balance) *listener {
-	l := &listener{env: env, fd: fd, balance: balance, addr: localAddr(fd), done: make(chan struct{}), interrupts: make(chan struct{})}
+	l := &listener{env: env, fd: fd, balance: balance, addr: localAddr(fd), done: make(chan struct{})}
 	if fd < 0 {
 		l.closed = true
 		close(l.done)
@@ -78,11 +75,12 @@ func (l *listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	for tries := 0; ; {
-		if l.isInterrupted() {
-			return nil, errInterrupted
-		}
 		if !l.isEnding() { // or what is queued would be lost
 			l.env.gate.awaitRoom(l, ln)
+		}
+		if l.env.isCut() { // there is no use in one more
+			_ = l.Close()
+			return nil, net.ErrClosed
 		}
 		c, err := l.accept(ln)
 		switch {
@@ -91,8 +89,6 @@ func (l *listener) Accept() (net.Conn, error) {
 		case rawfd.Exhausted(err):
 			l.env.gate.awaitFiles(l, ln, err, tries)
 			tries++
-		case l.isInterrupted():
-			return nil, errInterrupted
 		case errors.Is(err, unix.EINVAL) && !l.listens():
 			if err := l.awaitListening(); err != nil {
 				return nil, err
@@ -113,8 +109,6 @@ func (l *listener) awaitListening() error {
 		}
 		select {
 		case <-again:
-		case <-l.interruption():
-			return errInterrupted
 		case <-l.done:
 			_ = l.Close()
 			return net.ErrClosed
@@ -157,16 +151,6 @@ func (l *listener) wait(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting += n
-}
-
-// interruption is closed when Accept is to return.
-func (l *listener) interruption() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ending {
-		return nil
-	}
-	return l.interrupts
 }
 
 func (l *listener) explain(err error) error {
@@ -266,7 +250,9 @@ func (l *listener) drain(ends bool, grace time.Duration) {
 	}
 	l.ending, l.grace = true, time.Now().Add(grace)
 	close(l.done)
-	l.setDeadline(l.grace) // wakes Accept then
+	if l.ln != nil {
+		_ = l.ln.SetDeadline(l.grace) // wakes Accept then
+	}
 }
 
 // leave reports whether somebody waits whom the kernel may have woken just now, and nobody else: then what is queued is
@@ -302,3 +288,11 @@ func (l *listener) Close() error {
 
 // Addr is the socket's own address.
 func (l *listener) Addr() net.Addr { return l.addr }
+
+// hasWaiting reports whether a connection waits in the socket.
+func (l *listener) hasWaiting() bool {
+	l.mu.Lock()
+	ln := l.ln
+	l.mu.Unlock()
+	return ln != nil && ln.Waiting()
+}

@@ -18,8 +18,8 @@ type socket struct {
 	ln *listener
 	pc *packetConn
 
-	extra []*socket // additional sockets for the same listener
-	all   *merged   // the listener, with those
+	extra []*socket      // additional sockets for the same listener
+	all   *multiListener // the listener, with those
 }
 
 func (s *socket) name() string    { return s.Name }
@@ -72,7 +72,7 @@ func (e *Env) removeSocket(key string) {
 				return false
 			}
 			if s.all != nil {
-				s.all.remove(x.listener(e))
+				_ = x.ln.Close()
 			} else {
 				_ = unix.Close(x.fd)
 			}
@@ -81,12 +81,12 @@ func (e *Env) removeSocket(key string) {
 	}
 }
 
-// merged is the listener of a socket and of the additional ones.
-func (e *Env) merged(s *socket) *merged {
+// listenerOf is the listener of a socket and of the additional ones.
+func (e *Env) listenerOf(s *socket) *multiListener {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s.all == nil {
-		s.all = newMerged(s.listener(e))
+		s.all = newMultiListener(s.listener(e))
 		for _, x := range s.extra {
 			s.all.add(x.listener(e))
 		}

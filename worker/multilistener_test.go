@@ -6,12 +6,12 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -218,7 +218,7 @@ func TestCloseOfMerged(t *testing.T) {
 	first, extra := shared(t, "tcp", "127.0.0.1:0"), shared(t, "tcp", "127.0.0.1:0")
 	d := direct(t, first)
 	d.Go()
-	l := listenerOf(t, d, "0").(*merged)
+	l := listenerOf(t, d, "0").(*multiListener)
 	extend(t, d, extra)
 	conns, failed := accepting(l)
 	for _, ln := range []net.Listener{first, extra} {
@@ -245,34 +245,90 @@ func TestCloseOfMerged(t *testing.T) {
 }
 
 // What was accepted and nobody took is closed with the listener, so that its client learns of it.
-func TestCloseOfMergedClosesWhatNobodyTook(t *testing.T) {
+func TestCloseOfMultiListenerClosesWhatNobodyTook(t *testing.T) {
 	t.Parallel()
 	first, extra := shared(t, "tcp", "127.0.0.1:0"), shared(t, "tcp", "127.0.0.1:0")
 	d := direct(t, first)
 	d.Go()
 	l := listenerOf(t, d, "0")
 	extend(t, d, extra)
-	c := dial(t, extra.Addr())
-	raw, err := extra.(syscall.Conn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for begin, queued := time.Now(), true; queued; { // until the pump has it
-		if time.Since(begin) > patience {
-			t.Fatal("not accepted")
-		}
-		time.Sleep(time.Millisecond)
-		_ = raw.Control(func(fd uintptr) {
-			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			n, _ := unix.Poll(p, 0)
-			queued = n > 0
-		})
-	}
+	got := make(chan net.Conn)
+	go func() {
+		c, _ := l.Accept()
+		got <- c
+	}()
+	await(t, func() bool { return bothAccept(l.(*multiListener)) })
+	clients := []net.Conn{dial(t, first.Addr()), dial(t, extra.Addr())}
+	taken := receiveFrom(t, got, "connection")
+	await(t, func() bool { return !queued(first) && !queued(extra) })
 	_ = l.Close()
-	_ = c.SetReadDeadline(time.Now().Add(patience))
-	var timeout net.Error
-	if _, err := c.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
-		t.Errorf("read: %v, want the end", err)
+	for _, c := range clients {
+		if c.LocalAddr().String() == taken.RemoteAddr().String() {
+			continue
+		}
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		var timeout net.Error
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
+			t.Errorf("read: %v, want the end", err)
+		}
+	}
+	d.Drain(noEnds)
+}
+
+// await waits until something is so.
+func await(t *testing.T, is func() bool) {
+	t.Helper()
+	for begin := time.Now(); !is(); time.Sleep(time.Millisecond) {
+		if time.Since(begin) > patience {
+			t.Fatal("it does not happen")
+		}
+	}
+}
+
+// bothAccept reports whether there are two sockets, and somebody waits in the kernel for each.
+func bothAccept(m *multiListener) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, l := range m.sockets {
+		l.mu.Lock()
+		n += l.waiting
+		l.mu.Unlock()
+	}
+	return n == 2
+}
+
+// queued reports whether a connection waits in a socket.
+func queued(ln net.Listener) (is bool) {
+	_ = rawfd.Control(ln, func(fd int) error {
+		is = rawfd.Polled(fd, unix.POLLIN) != 0
+		return nil
+	})
+	return is
+}
+
+// What nobody asks for stays in the kernel, where other workers may take it.
+func TestNothingIsAcceptedAhead(t *testing.T) {
+	t.Parallel()
+	ln := shared(t, "tcp", "127.0.0.1:0")
+	d := direct(t, ln)
+	d.Go()
+	l := listenerOf(t, d, "0").(*multiListener)
+	for range 20 {
+		dial(t, ln.Addr())
+		dial(t, ln.Addr())
+		for range 2 {
+			c, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.Close()
+		}
+	}
+	dial(t, ln.Addr())
+	l.stuck()
+	if !l.stuck() || !queued(ln) || d.env.Counters.Conns.Load() != 0 {
+		t.Error("a connection was accepted that nobody has asked for")
 	}
 	d.Drain(noEnds)
 }
@@ -304,7 +360,7 @@ func TestMergedPassesErrorsOn(t *testing.T) {
 			first, extra := shared(t, "tcp", "127.0.0.1:0"), shared(t, "tcp", "127.0.0.1:0")
 			d := direct(t, first)
 			d.Go()
-			l := listenerOf(t, d, "0").(*merged)
+			l := listenerOf(t, d, "0").(*multiListener)
 			errs := make(chan error, 3)
 			for range cap(errs) {
 				errs <- tt.err
