@@ -42,56 +42,41 @@ func status(c *call) error {
 // writeStatus prints s for a person.
 func writeStatus(w io.Writer, s master.Status, now time.Time) {
 	head := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	for _, l := range statusHead(s, now) {
-		_, _ = fmt.Fprintf(head, "%s\t%s\n", l[0], l[1])
+	row := func(name, text string) { _, _ = fmt.Fprintf(head, "%s\t%s\n", name, text) }
+	counter := func(name string, n int64, text string) {
+		if n > 0 {
+			row(name, text)
+		}
+	}
+	row("generation", fmt.Sprintf("%d, %s", s.Generation, s.State))
+	if s.Supervisor != "" && s.Supervisor != s.Version {
+		row("version", fmt.Sprintf("%s (supervisor %s)", s.Version, s.Supervisor))
+	} else {
+		row("version", s.Version)
+	}
+	row("supervisor", fmt.Sprintf("pid %d, up %s", s.SupervisorPID, age(now.Sub(s.Started))))
+	row("master", masterText(s))
+	row("workers", workersText(s))
+	row("last reload", reloadText(s.LastReload, now))
+	for _, l := range s.Listeners {
+		row("listens", listenerText(l))
+	}
+	cut := fmt.Sprintf("%s, %s", count(s.CutRequests, "request"), count(s.CutConnections, "connection"))
+	counter("cut", s.CutRequests+s.CutConnections, cut)
+	counter("crashes", s.Crashes, fmt.Sprint(s.Crashes))
+	counter("hung", s.Hung, count(s.Hung, "worker"))
+	counter("recycled", s.Recycled, count(s.Recycled, "worker"))
+	for _, text := range s.Warnings {
+		row("warning", text)
+	}
+	for _, p := range s.Workers {
+		if p.Held != "" {
+			row("warning", fmt.Sprintf("worker %d (pid %d) has no room: %s; connections wait", p.Slot, p.PID, p.Held))
+		}
 	}
 	_ = head.Flush()
 	_, _ = fmt.Fprintln(w)
 	writeWorkers(w, s)
-}
-
-func statusHead(s master.Status, now time.Time) [][2]string {
-	head := [][2]string{
-		{"generation", fmt.Sprintf("%d, %s", s.Generation, s.State)},
-		{"version", versions(s)},
-		{"supervisor", fmt.Sprintf("pid %d, up %s", s.SupervisorPID, age(now.Sub(s.Started)))},
-		{"master", masterText(s)},
-		{"workers", workersText(s)},
-		{"last reload", reloadText(s.LastReload, now)},
-	}
-	for _, l := range s.Listeners {
-		head = append(head, [2]string{"listens", listenerText(l)})
-	}
-	if s.CutRequests+s.CutConnections > 0 {
-		head = append(head, [2]string{"cut", fmt.Sprintf("%s, %s",
-			count(s.CutRequests, "request"), count(s.CutConnections, "connection"))})
-	}
-	if s.Crashes > 0 {
-		head = append(head, [2]string{"crashes", fmt.Sprint(s.Crashes)})
-	}
-	if s.Hung > 0 {
-		head = append(head, [2]string{"hung", count(s.Hung, "worker")})
-	}
-	if s.Recycled > 0 {
-		head = append(head, [2]string{"recycled", count(s.Recycled, "worker")})
-	}
-	for _, text := range s.Warnings {
-		head = append(head, [2]string{"warning", text})
-	}
-	for _, p := range s.Workers {
-		if p.Held != "" {
-			text := fmt.Sprintf("worker %d (pid %d) has no room: %s; connections wait", p.Slot, p.PID, p.Held)
-			head = append(head, [2]string{"warning", text})
-		}
-	}
-	return head
-}
-
-func versions(s master.Status) string {
-	if s.Supervisor != "" && s.Supervisor != s.Version {
-		return fmt.Sprintf("%s (supervisor %s)", s.Version, s.Supervisor)
-	}
-	return s.Version
 }
 
 func masterText(s master.Status) string {
@@ -134,7 +119,7 @@ func listenerText(l master.ListenerStatus) string {
 	return text
 }
 
-// writeWorkers prints a line for each worker, and for each slot that has none since the last one crashed.
+// writeWorkers prints a line for each worker, and for each slot whose worker has crashed and is not replaced yet.
 func writeWorkers(w io.Writer, s master.Status) {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(table, "generation\tslot\tpid\tstate\tage\trequests\topen\tactive\t")
@@ -157,7 +142,7 @@ func writeWorkers(w io.Writer, s master.Status) {
 
 func timeSpan(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
 
-// age is a time span in its two largest units.
+// age returns a time span in its two largest units.
 func age(d time.Duration) string {
 	d = max(d, 0)
 	day := 24 * time.Hour
