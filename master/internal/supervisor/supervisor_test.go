@@ -462,6 +462,39 @@ func TestSupersededMasterSpeaks(t *testing.T) {
 	}
 }
 
+// TestWorkerOfASupersededMaster: a master that does not know yet that it is superseded may start a worker, and let it
+// serve. Its successor gets the worker: nobody but the registry would hold its control socket when the master has exited.
+func TestWorkerOfASupersededMaster(t *testing.T) {
+	t.Parallel()
+	for _, reapedFirst := range []bool{false, true} { // before what it has said was read
+		sv, master, successor := reloading(t)
+		gone := hold(t)
+		master.says(message.Put{Name: WorkerEntry(76)}, gone.fd)
+		successor.says(message.Commit{Seen: 1})
+		successor.hears(&message.Committed{})
+		if reapedFirst {
+			sv.onReaped(master.s.pid, 0)
+			successor.hears(&message.Exited{})
+		}
+		late := hold(t)
+		master.says(message.Put{Name: WorkerEntry(77), Data: "x"}, late.fd)
+		master.says(message.Put{Name: WorkerEntry(77), Data: "y"})
+		master.says(message.Drop{Name: WorkerEntry(76)})
+		late.want(true, "put by one who is superseded")
+		gone.want(false, "dropped by one who is superseded")
+		if sv.old == nil || sv.current.phase != phaseCommitted {
+			t.Errorf("the takeover is complete, and its words not read: %+v", sv.current)
+		}
+		master.dies()
+		successor.hears(&message.TakeoverComplete{})
+		var it message.Item
+		if successor.hears(&it); it.Name != WorkerEntry(77) || it.Data != "y" || !it.HasFD {
+			t.Errorf("%+v", it)
+		}
+		successor.hears(&message.End{})
+	}
+}
+
 // The last words of a worker that ends while there is no master are kept for the next one.
 func TestWorkerThatDiesWithoutAMaster(t *testing.T) {
 	t.Parallel()

@@ -28,8 +28,9 @@ import (
 //	committed   refuse            refuse                  -                   gone; restart; the      note how it exited
 //	                                                                          attempt failed
 //	current     refuse            refuse                  -                   as committed            as committed
-//	superseded  refuse            -                       kill                gone, once reaped       gone; complete
-//	leaving     refuse            -                       kill                gone, once reaped       gone; complete
+//	superseded  refuse            -                       kill                leaving, or gone;       -
+//	                                                                          complete
+//	leaving     refuse            -                       kill                gone, once reaped       gone
 //	failed      refuse            refuse                  -                   gone                    -
 //	gone        -                 -                       -                   -                       -
 //
@@ -236,9 +237,11 @@ func (m *masters) makeCurrent(c *masterConn) {
 	_ = c.Post(message.Committed{Generation: m.generation})
 }
 
-// onSuperseded is what a superseded master has still to say: that it leaves, and what it has counted since the COMMIT.
+// onSuperseded is what a superseded master has still to say: that it leaves, what it has counted since the COMMIT, and
+// which workers it has started before it heard of that.
 func (m *masters) onSuperseded(c *masterConn, p *seqpacket.Packet) {
 	var put message.Put
+	var drop message.Drop
 	switch p.Frame.T {
 	case message.Leaving{}.Kind():
 		c.phase = phaseLeaving
@@ -246,8 +249,12 @@ func (m *masters) onSuperseded(c *masterConn, p *seqpacket.Packet) {
 	case message.Cut{}.Kind():
 		_ = wire.On(p.Frame, m.sv.results.addCut)
 	case put.Kind():
-		if len(p.FDs) == 0 && p.Frame.Into(&put) == nil && put.Name == EntryStats {
-			m.sv.registry.put(put.Name, entry{Data: put.Data, FD: -1})
+		if p.Frame.Into(&put) == nil && (put.Name == EntryStats || WorkerPID(put.Name) != 0) {
+			staged{{name: put.Name, e: entry{Data: put.Data, FD: p.TakeFD()}}}.apply(m.sv.registry)
+		}
+	case drop.Kind():
+		if p.Frame.Into(&drop) == nil && WorkerPID(drop.Name) != 0 {
+			m.sv.registry.drop(drop.Name)
 		}
 	}
 }
@@ -308,10 +315,12 @@ func (m *masters) onEnd(c *masterConn) {
 		c.phase = phaseGone
 		m.masterLost(c)
 	case phaseSuperseded, phaseLeaving:
-		if isChild {
-			return // it may still have to be killed
+		if isChild { // it may still have to be killed
+			c.phase = phaseLeaving
+			m.complete()
+			return
 		}
-		m.oldGone() // it was reaped before it was superseded
+		m.oldGone()
 	case phaseFailed:
 		c.phase = phaseGone
 	case phaseNew, phaseFirst, phaseRestart, phaseGone: // those that start are reaped
@@ -343,9 +352,9 @@ func (m *masters) onMasterReaped(c *masterConn, ws unix.WaitStatus) {
 		m.restartFailed(c, ws)
 	case phaseCommitted, phaseCurrent:
 		c.exitStatus = spawn.Describe(ws) // its last words come first
-	case phaseSuperseded, phaseLeaving:
+	case phaseLeaving:
 		m.oldGone()
-	case phaseNew, phaseSuccessor, phaseFailed, phaseGone: // end-of-file comes, or has come
+	case phaseNew, phaseSuccessor, phaseSuperseded, phaseFailed, phaseGone: // end-of-file comes, or has come
 	}
 }
 

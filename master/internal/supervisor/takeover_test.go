@@ -135,7 +135,7 @@ func TestTakeoverTable(t *testing.T) {
 		phaseCurrent: {"COMMIT": refused, "end": "gone, killed, restart", "reaped": "noted"},
 		phaseSuperseded: {
 			"deadline": "gone, other hears takeover-complete, killed",
-			"reaped":   "gone, other hears takeover-complete", "Leaving": "leaving, other hears takeover-complete",
+			"end":      "leaving, other hears takeover-complete", "Leaving": "leaving, other hears takeover-complete",
 		},
 		phaseLeaving: {"deadline": "gone, killed", "reaped": "gone"},
 		phaseFailed:  {"COMMIT": refused, "end": "gone"},
