@@ -57,11 +57,11 @@ type system interface {
 type linux struct{}
 
 func (linux) hello(m message.Hello) (link, upgrader, error) {
-	upg, door, err := upgrade.Open(supervisor.RegistrationEnv)
+	upg, registration, err := upgrade.Open(supervisor.RegistrationEnv)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() { _ = unix.Close(door) }()
+	defer func() { _ = unix.Close(registration) }()
 	ours, theirs, err := seqpacket.Pair()
 	if err != nil {
 		return nil, nil, err
@@ -73,7 +73,7 @@ func (linux) hello(m message.Hello) (link, upgrader, error) {
 	}
 	hello, err := wire.Encode(m)
 	if err == nil {
-		err = unix.Sendmsg(door, hello, unix.UnixRights(theirs), nil, unix.MSG_NOSIGNAL)
+		err = unix.Sendmsg(registration, hello, unix.UnixRights(theirs), nil, unix.MSG_NOSIGNAL)
 	}
 	if err != nil {
 		_ = conn.Close()

@@ -107,7 +107,7 @@ func TestFollowsOnlyAtRest(t *testing.T) {
 		"somebody else":          func(sv *supervisor) { sv.live++ },
 		"stopping":               func(sv *supervisor) { sv.stopping.phase = stopDraining },
 		"last words to be read":  func(sv *supervisor) { sv.dead[7] = 0 },
-		"no door":                func(sv *supervisor) { sv.registration.state = registrationBroken },
+		"no registrations":       func(sv *supervisor) { sv.registration.state = registrationBroken },
 		"a master about to exit": func(sv *supervisor) { sv.leaving = []int{77} },
 	} {
 		sv, _ := aboutToFollow(t, "#!/bin/sh\n")
@@ -195,7 +195,7 @@ func TestExecFails(t *testing.T) {
 	sv, a := aboutToFollow(t, "no program")
 	sv.sink, sv.events.packets = logsink.New(2), make(chan packetEvent)
 	sv.events.signals, sv.events.children = make(chan os.Signal, 64), make(chan os.Signal, 1)
-	sv.registration.conn = doorOf(t, sv)
+	sv.registration.conn = registrationOf(t, sv)
 	sv.obeySignals()
 	t.Cleanup(func() {
 		signal.Stop(sv.events.signals)
@@ -243,8 +243,8 @@ func TestExecFails(t *testing.T) {
 	}
 }
 
-// doorOf gives the supervisor a door whose other end is open.
-func doorOf(t *testing.T, sv *supervisor) *seqpacket.Conn {
+// registrationOf gives the supervisor a registration socket whose other end is open.
+func registrationOf(t *testing.T, sv *supervisor) *seqpacket.Conn {
 	t.Helper()
 	a, b, err := seqpacket.Pair()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package upgrade starts the successor of a master and ends the master when the successor is ready. It is the only place
-// that knows of tableflip, and of what tableflip needs of a process.
+// Package upgrade starts the successor of a master and ends the master when the successor is ready. It is the only
+// place that knows of tableflip, and of what tableflip needs of a process.
 package upgrade
 
 import (
@@ -22,8 +22,8 @@ import (
 const (
 	noTimeout = 24 * time.Hour // the supervisor limits the time
 
-	hasParent = "TABLEFLIP_HAS_PARENT_7DIU3" // is set in the environment of a successor
-	doorName  = "door"
+	hasParent        = "TABLEFLIP_HAS_PARENT_7DIU3" // is set in the environment of a successor
+	registrationName = "registration"
 )
 
 // A just installed binary is busy for a moment if a forked child still holds it open for writing, and tableflip notices
@@ -40,10 +40,10 @@ type Upgrader struct{ flip *tableflip.Upgrader }
 // tableflip has noted that directory before any function of this package can be called.
 func Chdir(dir string) bool { return dir != "" && os.Chdir(dir) == nil }
 
-// Open is called once. It returns the door as well: the one descriptor that every master gives to its successor.
-// A master that has no predecessor finds its number in the variable doorEnv.
-func Open(doorEnv string) (u *Upgrader, door int, err error) {
-	passed, err := strconv.Atoi(os.Getenv(doorEnv))
+// Open is called once. It returns the registration socket as well: the one descriptor that every master gives to its
+// successor. A master that has no predecessor finds its number in the variable registrationEnv.
+func Open(registrationEnv string) (u *Upgrader, registration int, err error) {
+	passed, err := strconv.Atoi(os.Getenv(registrationEnv))
 	if err != nil {
 		passed = -1
 		// The two pipes of tableflip, which it leaves open for whatever is executed.
@@ -57,21 +57,22 @@ func Open(doorEnv string) (u *Upgrader, door int, err error) {
 		return nil, -1, err
 	}
 	_ = os.Unsetenv(hasParent)
-	_ = os.Unsetenv(doorEnv)
-	if door, err = openDoor(flip, passed); err != nil {
-		return nil, -1, fmt.Errorf("door: %w", err)
+	_ = os.Unsetenv(registrationEnv)
+	if registration, err = openRegistration(flip, passed); err != nil {
+		return nil, -1, fmt.Errorf("registration socket: %w", err)
 	}
-	return &Upgrader{flip}, door, nil
+	return &Upgrader{flip}, registration, nil
 }
 
-// openDoor returns a duplicate of the door that the supervisor has passed, or else the predecessor.
-func openDoor(flip *tableflip.Upgrader, passed int) (fd int, err error) {
+// openRegistration returns a duplicate of the registration socket that the supervisor has passed, or else the
+// predecessor.
+func openRegistration(flip *tableflip.Upgrader, passed int) (fd int, err error) {
 	var f *os.File
 	if passed >= 0 {
 		unix.CloseOnExec(passed)
-		f = os.NewFile(uintptr(passed), doorName)
-		err = flip.AddFile(doorName, f)
-	} else if f, err = flip.File(doorName); f == nil && err == nil {
+		f = os.NewFile(uintptr(passed), registrationName)
+		err = flip.AddFile(registrationName, f)
+	} else if f, err = flip.File(registrationName); f == nil && err == nil {
 		return -1, errors.New("there is none; a master is not started by hand")
 	}
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	doorEnv = "UPGRADE_TEST_DOOR"
-	roleEnv = "UPGRADE_TEST_ROLE" // of a successor: "ready", or "fails"
+	registrationEnv = "UPGRADE_TEST_REGISTRATION"
+	roleEnv         = "UPGRADE_TEST_ROLE" // of a successor: "ready", or "fails"
 )
 
 func TestMain(m *testing.M) {
@@ -24,36 +24,36 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// succeed says at the door which arguments it has, and is ready or fails.
+// succeed says on the registration socket which arguments it has, and is ready or fails.
 func succeed(role string) {
-	u, door, err := Open(doorEnv)
+	u, registration, err := Open(registrationEnv)
 	if err != nil {
 		os.Exit(3)
 	}
-	if _, err := unix.Write(door, []byte(os.Args[1]+" "+os.Args[len(os.Args)-1]+os.Getenv(hasParent))); err != nil || role == "fails" {
+	if _, err := unix.Write(registration, []byte(os.Args[1]+" "+os.Args[len(os.Args)-1]+os.Getenv(hasParent))); err != nil || role == "fails" {
 		os.Exit(4)
 	}
 	u.Ready()
 	os.Exit(0)
 }
 
-// A successor finds the door, and its predecessor hears when it is ready, or has gone.
+// A successor finds the registration socket, and its predecessor hears when it is ready, or has gone.
 func TestStart(t *testing.T) {
 	ours, theirs, err := seqpacket.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Close(ours) }()
-	t.Setenv(doorEnv, strconv.Itoa(theirs))
+	t.Setenv(registrationEnv, strconv.Itoa(theirs))
 	t.Setenv(hasParent, "yes") // of a program that started the tests
 	t.Setenv(roleEnv, "")
-	u, door, err := Open(doorEnv)
+	u, registration, err := Open(registrationEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = unix.Close(door) }()
-	if os.Getenv(doorEnv) != "" {
-		t.Error("the door is in the environment still")
+	defer func() { _ = unix.Close(registration) }()
+	if os.Getenv(registrationEnv) != "" {
+		t.Error("the registration socket is in the environment still")
 	}
 	u.Ready()
 	exe, own := os.Args[0], slices.Clone(os.Args)
