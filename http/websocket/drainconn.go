@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"baton/worker/rawfd"
@@ -125,14 +124,7 @@ func (c *drainConn) atBoundary() bool { return c.phase.Load() == phaseWanted && 
 
 // unread reports whether there are bytes that have not been read.
 func unread(nc net.Conn) (yes bool) {
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err == nil {
-		_ = raw.Control(func(fd uintptr) { yes = rawfd.Readable(int(fd)) })
-	}
+	_ = rawfd.Control(nc, func(fd int) error { yes = rawfd.Readable(fd); return nil })
 	return yes
 }
 

@@ -51,6 +51,25 @@ func Control(c any, f func(fd int) error) error {
 	return err
 }
 
+// Peer returns the credentials of the process at the other end of c, a Unix socket, as the kernel saw it when it connected
+// or listened.
+func Peer(c any) (cred *unix.Ucred, err error) {
+	err = Control(c, func(fd int) (err error) {
+		cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("peer: %w", err)
+	}
+	return cred, nil
+}
+
+// Listens reports whether fd is a socket that clients may connect to.
+func Listens(fd int) bool {
+	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return err == nil && v != 0
+}
+
 // CloseAll closes descriptors.
 func CloseAll(fds []int) {
 	for _, fd := range fds {

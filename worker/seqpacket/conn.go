@@ -302,18 +302,11 @@ func (c *Conn) Idle() bool {
 
 // PeerPID is the process that made the socketpair.
 func (c *Conn) PeerPID() (int, error) {
-	pid := 0
-	err := rawfd.Control(c.uc, func(fd int) error {
-		cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-		if err == nil {
-			pid = int(cred.Pid)
-		}
-		return err
-	})
+	cred, err := rawfd.Peer(c.uc)
 	if err != nil {
-		return 0, fmt.Errorf("seqpacket: peer: %w", err)
+		return 0, fmt.Errorf("seqpacket: %w", err)
 	}
-	return pid, nil
+	return int(cred.Pid), nil
 }
 
 // HungUp reports whether nobody is left at the other side. What it said may still have to be read.

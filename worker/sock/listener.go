@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 // A Listener accepts connections from a listening TCP or Unix socket. As long as no Accept waits, this process is not
@@ -104,8 +106,4 @@ func (l *Listener) Waiting() (waiting bool) {
 }
 
 // Acceptable reports whether a connection waits in a listening socket.
-func Acceptable(fd uintptr) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n > 0
-}
+func Acceptable(fd uintptr) bool { return rawfd.Polled(int(fd), unix.POLLIN) != 0 }

@@ -17,6 +17,7 @@ import (
 
 	"baton/master/internal/listen"
 	"baton/master/internal/status"
+	"baton/worker/rawfd"
 )
 
 // Client asks the baton behind a control socket. It begins with the question which baton that is, which is answered at
@@ -41,7 +42,7 @@ func NewClient(path string) *Client {
 			if err != nil {
 				return nil, err
 			}
-			if cred, err := peer(conn); err == nil {
+			if cred, err := rawfd.Peer(conn); err == nil {
 				c.peer.Store(int64(cred.Pid))
 			}
 			return conn, nil

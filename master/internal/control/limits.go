@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 // What a client may cost. Only the owner can connect, but not everything that runs as the owner means well.
@@ -48,7 +50,7 @@ type peerKey struct{}
 
 // withPeer is a ConnContext.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
-	cred, err := peer(c)
+	cred, err := rawfd.Peer(c)
 	if err != nil {
 		return ctx
 	}

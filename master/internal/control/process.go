@@ -1,13 +1,9 @@
 package control
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // Process is a process as /proc shows it. Its zero value is one that cannot be seen from here.
@@ -65,23 +61,4 @@ func (p Process) NoAnswer(what string) string {
 		text += fmt.Sprintf(": it is stopped (kill -CONT %d lets it go on)", p.PID)
 	}
 	return text
-}
-
-// peer returns the credentials of the process at the other end of a Unix socket, as the kernel saw it when it connected
-// or listened.
-func peer(c net.Conn) (*unix.Ucred, error) {
-	uc, ok := c.(*net.UnixConn)
-	if !ok {
-		return nil, errors.New("peer: not a Unix socket")
-	}
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var cred *unix.Ucred
-	var cerr error
-	err = raw.Control(func(fd uintptr) {
-		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	return cred, errors.Join(err, cerr)
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 func TestPeer(t *testing.T) {
@@ -24,12 +26,12 @@ func TestPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	if cred, err := peer(c); err != nil || int(cred.Pid) != os.Getpid() || int(cred.Uid) != os.Geteuid() {
+	if cred, err := rawfd.Peer(c); err != nil || int(cred.Pid) != os.Getpid() || int(cred.Uid) != os.Geteuid() {
 		t.Errorf("%+v, %v", cred, err)
 	}
 	a, b := net.Pipe()
 	defer func() { _, _ = a.Close(), b.Close() }()
-	if cred, err := peer(a); err == nil {
+	if cred, err := rawfd.Peer(a); err == nil {
 		t.Errorf("a pipe's peer: %+v", cred)
 	}
 }

@@ -75,12 +75,6 @@ func listen(fd int) error {
 	return nil
 }
 
-// listens reports whether clients may connect to a socket.
-func listens(fd int) bool {
-	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	return err == nil && v != 0
-}
-
 // isBound reports whether a socket has an address: one of TCP may have none yet.
 func isBound(fd int) bool { return !AddrOf(fd).isFree() }
 

@@ -13,6 +13,7 @@ import (
 	"baton/master/internal/backoff"
 	"baton/master/internal/monotime"
 	"baton/worker/ownfile"
+	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -249,7 +250,7 @@ func (s *Set) keepExtra(k *socket) {
 			by = o
 		}
 	}
-	if by == nil || !listens(k.fd) {
+	if by == nil || !rawfd.Listens(k.fd) {
 		s.drop(k)
 		return
 	}

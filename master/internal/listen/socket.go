@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"baton/master/internal/monotime"
+	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -51,7 +52,7 @@ const (
 
 // look notes whether the socket listens already.
 func (k *socket) look() {
-	if strings.HasPrefix(k.Group, "udp/") || listens(k.fd) {
+	if strings.HasPrefix(k.Group, "udp/") || rawfd.Listens(k.fd) {
 		k.state = listening
 	}
 }

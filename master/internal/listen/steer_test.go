@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 // group is n listening sockets on one port, in the order in which they have listened.
@@ -145,14 +147,14 @@ func TestSteerToPlaces(t *testing.T) {
 			}
 		}
 		for i, fd := range fds {
-			if listens(fd) && queued(t, fd) > 0 {
+			if rawfd.Listens(fd) && queued(t, fd) > 0 {
 				t.Errorf("to the places %v: some came to socket %d", places, i)
 			}
 		}
 	}
 	check([]int{1, 4, 2}, 1, 4, 2)
 	check([]int{3}, 3)
-	if err := unix.Shutdown(fds[0], unix.SHUT_RDWR); err != nil || listens(fds[0]) {
+	if err := unix.Shutdown(fds[0], unix.SHUT_RDWR); err != nil || rawfd.Listens(fds[0]) {
 		t.Fatal(err)
 	}
 	check([]int{0}, 4)

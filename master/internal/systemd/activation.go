@@ -59,15 +59,9 @@ func takeFile(f *os.File) (Activated, error) {
 }
 
 // isConnection reports whether fd is a stream that is not listened on. Its client may have gone by now.
-func isConnection(fd int) bool { return isType(fd, unix.SOCK_STREAM) && !isListening(fd) }
+func isConnection(fd int) bool { return isType(fd, unix.SOCK_STREAM) && !rawfd.Listens(fd) }
 
 func isType(fd, want int) bool {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	return err == nil && kind == want
-}
-
-// isListening reports whether fd is a socket that connections come to.
-func isListening(fd int) bool {
-	on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	return err == nil && on != 0
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/worker/ownfile"
+	"baton/worker/rawfd"
 	"baton/worker/wire"
 )
 
@@ -132,7 +133,7 @@ func (r listed) isReachable(fd int) bool {
 }
 
 // canBeKept is false for a socket that does not listen: for poll it has hung up, and systemd drops it.
-func canBeKept(fd int) bool { return isListening(fd) || isType(fd, unix.SOCK_DGRAM) }
+func canBeKept(fd int) bool { return rawfd.Listens(fd) || isType(fd, unix.SOCK_DGRAM) }
 
 // readList returns nothing if it is another release's, or no list.
 func readList(fd int) []listed {
