@@ -52,6 +52,7 @@ func saveSlowly(path string, content []byte, mode os.FileMode) error {
 // spoil breaks the file of the program that is installed. A reload must fail then, and say why; the file is mended
 // afterwards.
 func (w *walk) spoil(how string) {
+	w.pauses.Wait() // a command says of a supervisor that is stopped that it is so, and ends
 	name := w.path("site.toml")
 	if foreign(w.state.program) {
 		name = w.path("walk.json")

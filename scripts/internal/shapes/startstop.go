@@ -13,6 +13,9 @@ import (
 
 // restart stops everything, and starts it again.
 func (w *walk) restart(how string) {
+	if strings.Contains(how, "command") {
+		w.pauses.Wait() // it says of a supervisor that is stopped that it is so, and ends
+	}
 	up := w.book.down()
 	defer up()
 	w.stop(how)
