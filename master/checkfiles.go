@@ -24,8 +24,8 @@ type FileError struct {
 func (e *FileError) Error() string { return fmt.Sprintf("config: %s: %v", e.Field, e.Err) }
 func (e *FileError) Unwrap() error { return e.Err }
 
-// CheckFiles says which files of a configuration cannot be made, whatever is running, as far as that can be known without
-// making them: a start and a reload would fail.
+// CheckFiles says which files of a configuration cannot be made, whatever is running, as far as that can be known
+// without making them: a start and a reload would fail.
 func CheckFiles(c Config) []*FileError {
 	var errs []*FileError
 	add := func(field string, i int, path string, check func(string) error) {

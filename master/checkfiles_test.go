@@ -17,7 +17,8 @@ func TestCheckFiles(t *testing.T) {
 	if err == nil {
 		t.Cleanup(func() { _ = ln.Close() })
 	}
-	err = errors.Join(err, os.WriteFile(in("file"), []byte("key"), 0o600), os.WriteFile(in("pid"), []byte("1\n"), 0o600),
+	err = errors.Join(err, os.WriteFile(in("file"), []byte("key"), 0o600),
+		os.WriteFile(in("pid"), []byte("1\n"), 0o600),
 		os.WriteFile(in("empty"), nil, 0o600), os.Symlink("pid", in("link")))
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +64,8 @@ func TestCheckFiles(t *testing.T) {
 		case tt.want == "" && len(errs) == 0:
 		case len(errs) != 1 || tt.want == "":
 			t.Errorf("%s %s: %v", tt.field, tt.path, errs)
-		case errs[0].Field != tt.field || !strings.Contains(errs[0].Error(), tt.path+": ") || !strings.Contains(errs[0].Error(), tt.want):
+		case errs[0].Field != tt.field || !strings.Contains(errs[0].Error(), tt.path+": ") ||
+			!strings.Contains(errs[0].Error(), tt.want):
 			t.Errorf("%s %s: %v, want %s", tt.field, tt.path, errs[0], tt.want)
 		}
 	}

@@ -30,28 +30,29 @@ type Config struct {
 	// ReadyTimeout is how long a new worker may take to say READY, else the reload fails. If 0, 10 seconds.
 	ReadyTimeout time.Duration
 
-	// MaxGenerations is how many generations may drain at once. Beyond it the oldest is cut: it has two seconds left for
-	// its goodbye, and none if there are more than twice as many. If 0, 8.
+	// MaxGenerations is how many generations may drain at once. Beyond it the oldest is cut: it has two seconds left
+	// for its goodbye, and none if there are more than twice as many. If 0, 8.
 	MaxGenerations int
 
-	// HangTimeout is how long a worker may be without a heartbeat before it is killed, and another one takes its slot as
-	// after a crash; workers that drain are watched as well. What is noticed, and what is not, is said at
-	// worker.Env.OnHeartbeat. Shorter than a second, a busy machine may look like a hang. Nobody is blamed for a time in
-	// which the master did not run either. If 0, nobody is watched.
+	// HangTimeout is how long a worker may be without a heartbeat before it is killed, and another one takes its slot
+	// as after a crash; workers that drain are watched as well. What is noticed, and what is not, is said at
+	// worker.Env.OnHeartbeat. Shorter than a second, a busy machine may look like a hang. Nobody is blamed for a time
+	// in which the master did not run either. If 0, nobody is watched.
 	HangTimeout time.Duration
 
-	// MaxConnections is how many connections a worker takes; what comes beyond waits in the kernel. If 0, what its limit
-	// of open files allows: that, less an eighth (32 to 1024) for files and upstreams.
+	// MaxConnections is how many connections a worker takes; what comes beyond waits in the kernel. If 0, what its
+	// limit of open files allows: that, less an eighth (32 to 1024) for files and upstreams.
 	MaxConnections int
 
 	// MaxRequests is after how many requests a worker is replaced, MaxAge after how long, and MaxMemory beyond how many
-	// bytes of resident memory (as ps shows it: what it shares with others counts as well), at which the master looks once a
-	// second. If 0, never. For each process they are up to a tenth less, by chance, so that not all are due at once.
+	// bytes of resident memory (as ps shows it: what it shares with others counts as well), at which the master looks
+	// once a second. If 0, never. For each process they are up to a tenth less, by chance, so that not all are due at
+	// once.
 	//
-	// The new worker starts first and takes over when it is ready; the old one drains as in a reload. That is one slot at
-	// a time: the next one's turn comes when the old worker has gone. A reload that is in progress is waited for. Where it
-	// does not help, because the new worker fails or has as much memory at once, the pauses grow from a second to five
-	// minutes, and status has a warning.
+	// The new worker starts first and takes over when it is ready; the old one drains as in a reload. That is one slot
+	// at a time: the next one's turn comes when the old worker has gone. A reload that is in progress is waited for.
+	// Where it does not help, because the new worker fails or has as much memory at once, the pauses grow from a second
+	// to five minutes, and status has a warning.
 	MaxRequests int
 	MaxAge      time.Duration
 	MaxMemory   int64
@@ -68,7 +69,8 @@ type Config struct {
 	// LogFormat is "text" or "json". If empty, text.
 	LogFormat string
 
-	// User is whom the workers run as, see [LookupUser]. If nil, as whoever started the program, with the same privileges.
+	// User is whom the workers run as, see [LookupUser]. If nil, as whoever started the program, with the same
+	// privileges.
 	User *User
 
 	// Watch are files whose change is a reload. None: no watching.
@@ -86,8 +88,8 @@ type Listen struct {
 	// Name is what routes, logs and worker.Env.Listener call it. If empty, the address.
 	Name string
 
-	// Address is "host:port" for TCP and UDP, or "unix:/path" (or an absolute path) for a Unix socket. An empty host and
-	// "[::]" are every address of both families, "0.0.0.0" is every one of IPv4. See CheckListen for what overlaps.
+	// Address is "host:port" for TCP and UDP, or "unix:/path" (or an absolute path) for a Unix socket. An empty host
+	// and "[::]" are every address of both families, "0.0.0.0" is every one of IPv4. See CheckListen for what overlaps.
 	Address string
 
 	// Transport is "tcp", "tls" or "udp". If empty, tcp. Unix sockets are stream sockets, under tcp or tls.

@@ -53,8 +53,8 @@
 //	old workers  hand over, finish, exit                                 Bye
 //	G2           onBye, gone, tellOldest                                 Oldest: `reload --wait` is answered
 //
-// All of it comes by one way through a master: [master.loop] calls a handler of a message, which notes what it says, and
-// then reconcile, which asks package plan what must be done and does it.
+// All of it comes by one way through a master: [master.loop] calls a handler of a message, which notes what it says,
+// and then reconcile, which asks package plan what must be done and does it.
 //
 // # Where to look
 //

@@ -13,9 +13,9 @@ import (
 	"baton/worker/wire"
 )
 
-// The files that this program makes are the Unix sockets, the control socket, the PID file and the log file. What somebody
-// has removed is made anew by the next reload; what somebody else has put in its place is neither overwritten nor removed.
-// What an attempt has made goes with it.
+// The files that this program makes are the Unix sockets, the control socket, the PID file and the log file. What
+// somebody has removed is made anew by the next reload; what somebody else has put in its place is neither overwritten
+// nor removed. What an attempt has made goes with it.
 
 // files are those that a master has besides the listening sockets and the log; each is zero if there is none.
 type files struct{ control, pid wire.Path }
@@ -26,8 +26,8 @@ func (e entry) file() (f wire.Path) {
 	return f
 }
 
-// openControl takes over the control socket at path, or makes it. The supervisor answers there. A restarted master changes
-// nothing, even if the file is gone.
+// openControl takes over the control socket at path, or makes it. The supervisor answers there. A restarted master
+// changes nothing, even if the file is gone.
 func (f *files) openControl(r *registry, path string, restart bool) error {
 	e, had := r.claim(supervisor.EntryControl)
 	defer e.close()

@@ -13,13 +13,13 @@ import (
 	"baton/master/internal/plan"
 )
 
-// heartbeats are what workers with a hang_timeout show of their life: 8 bytes in a memory file that change four times in
-// that time. The file is in the registry, one for each generation, and where in it the worker's bytes are is in its
-// record, so that a master that adopts the worker sees it as well. A worker is watched from GO to its end, also while it
-// drains, and by the timeout of its own generation.
+// heartbeats are what workers with a hang_timeout show of their life: 8 bytes in a memory file that change four times
+// in that time. The file is in the registry, one for each generation, and where in it the worker's bytes are is in its
+// record, so that a master that adopts the worker sees it as well. A worker is watched from GO to its end, also while
+// it drains, and by the timeout of its own generation.
 //
-// The master looks four times in a hang_timeout. If it comes too late for a look it did not run itself: then the machine
-// was suspended, or all of us were stopped, and every worker gets a full timeout from now on.
+// The master looks four times in a hang_timeout. If it comes too late for a look it did not run itself: then the
+// machine was suspended, or all of us were stopped, and every worker gets a full timeout from now on.
 type heartbeats struct {
 	files map[int]int   // by generation
 	next  monotime.Time // the next look; 0: nobody is watched

@@ -107,7 +107,10 @@ func TestHeartsHavePlacesOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	w := watchWorkers(t, time.Second, time.Second, time.Second)
 	delete(w.procs, 2)
-	w.procs[9] = &proc{Worker: plan.Worker{PID: 9, Generation: 4}, record: message.WorkerRecord{Heart: 24, HangTimeout: 1}} // in another file
+	// in another file
+	w.procs[9] = &proc{
+		Worker: plan.Worker{PID: 9, Generation: 4}, record: message.WorkerRecord{Heart: 24, HangTimeout: 1},
+	}
 	for pid := 10; pid < 14; pid++ {
 		p := &proc{Worker: plan.Worker{PID: pid, Generation: 5}}
 		w.assign(p, time.Second, w.procs)

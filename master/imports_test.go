@@ -23,11 +23,23 @@ var rules = []rule{
 	{from: "baton/master/internal/systemd", only: []string{
 		"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal/monotime",
 	}},
-	{from: "baton/master/internal/supervisor/reexec", not: []string{"baton/master/internal/message", "baton/master/internal/systemd"}},
+	{
+		from: "baton/master/internal/supervisor/reexec",
+		not:  []string{"baton/master/internal/message", "baton/master/internal/systemd"},
+	},
 	{from: "baton/worker/logsink", only: []string{"golang.org/x/sys"}},
 	{from: "baton/master", not: []string{"baton/cmd"}},
-	{from: "baton/master/internal/supervisor", only: []string{"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal", "baton/master/internal/supervisor"}},
-	{from: "baton/master/internal", except: "baton/master/internal/supervisor", not: []string{"baton/master/internal/supervisor"}},
+	{
+		from: "baton/master/internal/supervisor",
+		only: []string{
+			"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal",
+			"baton/master/internal/supervisor",
+		},
+	},
+	{
+		from: "baton/master/internal", except: "baton/master/internal/supervisor",
+		not: []string{"baton/master/internal/supervisor"},
+	},
 	{from: "baton/master/internal/listen", only: []string{
 		"golang.org/x/sys", "baton/worker/wire", "baton/worker/rawfd", "baton/worker/ownfile",
 		"baton/master/internal/backoff", "baton/master/internal/monotime", "baton/master/internal/status",
@@ -86,7 +98,8 @@ func (r rule) check(t *testing.T, pkg string, imports []string) {
 // packages lists the packages of the module, and what each imports, directly or not.
 func packages(t *testing.T) map[string][]string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, "baton/...").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`,
+		"baton/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +108,10 @@ func packages(t *testing.T) map[string][]string {
 		words := strings.Fields(line)
 		all[words[0]] = words[1:]
 	}
-	for _, want := range []string{"baton/master", "baton/master/internal/supervisor", "baton/worker/wire", "baton/http/httpworker", "baton/cmd/baton"} {
+	for _, want := range []string{
+		"baton/master", "baton/master/internal/supervisor", "baton/worker/wire", "baton/http/httpworker",
+		"baton/cmd/baton",
+	} {
 		if len(all[want]) == 0 {
 			t.Fatalf("go list does not know %s", want)
 		}

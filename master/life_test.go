@@ -96,7 +96,8 @@ func TestTakesOver(t *testing.T) {
 	})
 }
 
-// TestStartsASuccessor: one that fails is reported; one that takes over is left all workers, which nobody reads from any more.
+// TestStartsASuccessor: one that fails is reported; one that takes over is left all workers, which nobody reads from
+// any more.
 func TestStartsASuccessor(t *testing.T) {
 	t.Parallel()
 	inVirtualTime(t, message.RoleFirst, Config{}, func(v *virtual) {
@@ -125,7 +126,8 @@ func TestStartsASuccessor(t *testing.T) {
 	})
 }
 
-// TestDrainDeadline: a worker that never exits is killed, a second after its deadline, by the supervisor, whose child it is.
+// TestDrainDeadline: a worker that never exits is killed, a second after its deadline, by the supervisor, whose child
+// it is.
 func TestDrainDeadline(t *testing.T) {
 	t.Parallel()
 	inVirtualTime(t, message.RoleSuccessor, Config{DrainTimeout: time.Minute}, func(v *virtual) {
@@ -170,7 +172,9 @@ func TestCrashes(t *testing.T) {
 	t.Parallel()
 	inVirtualTime(t, message.RoleFirst, Config{Workers: 4}, func(v *virtual) {
 		v.commit()
-		for _, pause := range []time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond} {
+		for _, pause := range []time.Duration{
+			0, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond,
+		} {
 			v.living()[1].dies(unix.WaitStatus(unix.SIGSEGV))
 			if pause > 0 {
 				time.Sleep(pause - time.Millisecond)
@@ -198,7 +202,8 @@ func TestStop(t *testing.T) {
 		v.commit(item)
 		v.say(message.Stop{Deadline: int64(monotime.Now().Add(8 * time.Second))})
 		for _, w := range append(v.living(), old) {
-			if d, ok := told[wire.Drain](w); !ok || !d.Stop || monotime.Time(d.Deadline).Sub(monotime.Now()) != 8*time.Second {
+			if d, ok := told[wire.Drain](w); !ok || !d.Stop ||
+				monotime.Time(d.Deadline).Sub(monotime.Now()) != 8*time.Second {
 				t.Errorf("the worker in slot %d was told %+v", w.slot, d)
 			}
 		}
@@ -300,7 +305,8 @@ func TestHang(t *testing.T) {
 		}
 		v.ready()
 		if !hung.killed.Load() || well.killed.Load() || len(v.living()) != 2 || v.m.counts.Hung != 1 {
-			t.Errorf("killed %t and %t; %d workers, %+v", hung.killed.Load(), well.killed.Load(), len(v.living()), v.m.counts)
+			t.Errorf("killed %t and %t; %d workers, %+v", hung.killed.Load(), well.killed.Load(), len(v.living()),
+				v.m.counts)
 		}
 	})
 }

@@ -34,17 +34,20 @@ var limits = map[string]Limit{
 	"ReadyTimeout":   {Duration: true, Min: 1, Max: int64(time.Hour), MaxWhy: "no other reload begins before it ends"},
 	"MaxGenerations": {Min: 1, Max: 1000, MaxWhy: "each that drains is as many processes again"},
 	"HangTimeout": {
-		Duration: true, Zero: true, Min: int64(time.Second), MinWhy: "a machine that is busy for so long would look like a hang",
-		Max: LongestDuration, MaxWhy: "a year is as good as never, which is 0s",
+		Duration: true, Zero: true, Min: int64(time.Second),
+		MinWhy: "a machine that is busy for so long would look like a hang",
+		Max:    LongestDuration, MaxWhy: "a year is as good as never, which is 0s",
 	},
 	"MaxConnections": {Zero: true, Min: 1, Max: 1 << 30, MaxWhy: "no process can have more open files"},
 	"MaxRequests":    {Zero: true, Min: 1, Max: 1e12, MaxWhy: "so many are as good as never, which is 0"},
-	"MaxAge":         {Duration: true, Zero: true, Min: 1, Max: LongestDuration, MaxWhy: "a year is as good as never, which is 0s"},
-	"MaxMemory":      {Zero: true, Min: 1, Max: 1 << 50, MaxWhy: "no machine has more; never is 0"},
+	"MaxAge": {
+		Duration: true, Zero: true, Min: 1, Max: LongestDuration, MaxWhy: "a year is as good as never, which is 0s",
+	},
+	"MaxMemory": {Zero: true, Min: 1, Max: 1 << 50, MaxWhy: "no machine has more; never is 0"},
 }
 
-// LimitOf is the limit of a number in [Config], by the name of its field. What reads configurations from files checks them
-// with it, so that it can say where a mistake is. [Run] refuses what is above a limit, or below 0.
+// LimitOf is the limit of a number in [Config], by the name of its field. What reads configurations from files checks
+// them with it, so that it can say where a mistake is. [Run] refuses what is above a limit, or below 0.
 func LimitOf(field string) (Limit, bool) {
 	l, ok := limits[field]
 	return l, ok

@@ -18,10 +18,13 @@ func TestConfigWithinLimits(t *testing.T) {
 			continue
 		}
 		l, ok := LimitOf(f.Name)
-		if isDuration := f.Type == reflect.TypeFor[time.Duration](); !ok || l.Duration != isDuration || l.Min < 1 || l.Max < l.Min || l.MaxWhy == "" {
+		if isDuration := f.Type == reflect.TypeFor[time.Duration](); !ok || l.Duration != isDuration || l.Min < 1 ||
+			l.Max < l.Min || l.MaxWhy == "" {
 			t.Errorf("%s: %+v", f.Name, l)
 		}
-		for v, good := range map[int64]bool{0: true, 1: true, l.Max: true, l.Max + 1: false, math.MaxInt64: false, -1: false, math.MinInt64: false} {
+		for v, good := range map[int64]bool{
+			0: true, 1: true, l.Max: true, l.Max + 1: false, math.MaxInt64: false, -1: false, math.MinInt64: false,
+		} {
 			var c Config
 			reflect.ValueOf(&c).Elem().Field(i).SetInt(v)
 			err := c.check()

@@ -102,8 +102,8 @@ func (l *loader) unwatch() {
 	}
 }
 
-// onCompare asks for a reload if what is on disk is not what runs: the supervisor may have lost a HUP. Changed files are
-// asked for by the watch, if there is one.
+// onCompare asks for a reload if what is on disk is not what runs: the supervisor may have lost a HUP. Changed files
+// are asked for by the watch, if there is one.
 func (m *master) onCompare(c message.Compare) {
 	if !m.enter(eventRequest) {
 		return

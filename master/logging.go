@@ -47,8 +47,8 @@ func (l *logging) openLog(r *registry, path, format string, restart bool) error 
 	return nil
 }
 
-// startLogging begins to write where the config says, and returns what its workers write to from now on; -1 is what they
-// have.
+// startLogging begins to write where the config says, and returns what its workers write to from now on; -1 is what
+// they have.
 func (l *logging) startLogging(r *registry, format string) (workers int) {
 	l.log = logsink.Logger(l.sink, format)
 	old, had := r.claim(supervisor.EntryLog)
@@ -90,7 +90,9 @@ func (l *logging) missingLines(workers map[int]*proc) []string {
 	if n == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("log: %d lines of the running processes are lost: %s", n, cmp.Or(why, "nobody reads it"))}
+	return []string{
+		fmt.Sprintf("log: %d lines of the running processes are lost: %s", n, cmp.Or(why, "nobody reads it")),
+	}
 }
 
 // warn says once what lasts until the next generation.
@@ -103,8 +105,9 @@ func (l *logging) warnOf(key, text string) {
 	}
 }
 
-// workerLog is what a new worker writes to; -1 is standard error, which it has. Before COMMIT that is what the predecessor
-// writes to: a log file that an attempt has made goes with the attempt, and not with the reason of its failure.
+// workerLog is what a new worker writes to; -1 is standard error, which it has. Before COMMIT that is what the
+// predecessor writes to: a log file that an attempt has made goes with the attempt, and not with the reason of its
+// failure.
 func (m *master) workerLog() int {
 	if m.phase.isMaster() && m.logFD >= 0 {
 		return m.logFD

@@ -9,8 +9,8 @@ type Options struct {
 	// again while the files change under its hands; the running one calls it to see whether changed files are good, and
 	// whether they differ from what it runs. An error costs no more than the reload.
 	//
-	// It is called from several goroutines of a master, but never concurrently with itself, and os.Args are those of the
-	// user whenever it is.
+	// It is called from several goroutines of a master, but never concurrently with itself, and os.Args are those of
+	// the user whenever it is.
 	//
 	// An error may have a method ExitCode() int; it is the exit code if the very first Load fails
 	// (100 for a user's mistake; 111 if there is no such method).

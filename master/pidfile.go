@@ -19,8 +19,8 @@ import (
 	"baton/worker/wire"
 )
 
-// The PID file is locked (flock) as long as the supervisor has it open: so it is certain that the baton which has written it
-// runs, or that it does not, whatever process has its PID by now.
+// The PID file is locked (flock) as long as the supervisor has it open: so it is certain that the baton which has
+// written it runs, or that it does not, whatever process has its PID by now.
 
 // pidFile is the file that is at the path of a PID file, and that another one may replace unless it is in use.
 type pidFile struct {
@@ -74,8 +74,8 @@ func readPIDFile(path string, own wire.Path) (p pidFile, err error) {
 	return p, nil
 }
 
-// running reports whether there is a process with that PID which is as old as the file that has it: after a boot the PID is
-// often another process's.
+// running reports whether there is a process with that PID which is as old as the file that has it: after a boot the
+// PID is often another process's.
 func running(pid int, written time.Time) bool {
 	if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 		return false
@@ -119,8 +119,8 @@ func pidFileError(path string, err error) error {
 	return fmt.Errorf("pid_file %s: %w", path, withoutPath(err))
 }
 
-// writePIDFile writes a new file, in one step, and returns it, open and locked. It follows no link, and replaces only a PID
-// file that is not in use.
+// writePIDFile writes a new file, in one step, and returns it, open and locked. It follows no link, and replaces only a
+// PID file that is not in use.
 func writePIDFile(path string, pid int, own wire.Path) (fd int, f wire.Path, err error) {
 	p, err := readPIDFile(path, own)
 	if err == nil {

@@ -121,7 +121,8 @@ func TestPIDFile(t *testing.T) {
 			if err != nil || serr != nil || string(after) != "7\n" || fi.Mode() != 0o644 || !ownfile.Is(f) {
 				t.Errorf("%q, %v, %v, %+v", after, err, fi, f)
 			}
-			if err := checkPIDFile(path, 8, wire.Path{}); err == nil || !strings.Contains(err.Error(), "process 7 is running") {
+			if err := checkPIDFile(path, 8, wire.Path{}); err == nil ||
+				!strings.Contains(err.Error(), "process 7 is running") {
 				t.Errorf("for another one: %v", err)
 			}
 			_ = unix.Close(fd) // as its end does

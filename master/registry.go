@@ -76,8 +76,8 @@ func (r *registry) discardWorkers() {
 	}
 }
 
-// store puts an entry into the registry: v as a line of JSON unless it is a string, and a duplicate of fd unless that is
-// -1. Before COMMIT it is staged.
+// store puts an entry into the registry: v as a line of JSON unless it is a string, and a duplicate of fd unless that
+// is -1. Before COMMIT it is staged.
 func (r *registry) store(name string, v any, fd int) { r.put(message.Put{Name: name}, v, fd) }
 
 func (r *registry) put(p message.Put, v any, fd int) {
@@ -115,7 +115,8 @@ func (r *registry) storeMemory(name string, b []byte) error {
 // drop removes an entry.
 func (r *registry) drop(name string) { _ = r.supervisor.Post(message.Drop{Name: name}) }
 
-// wanted is the number of slots: config, unless somebody has asked for another one with resize since the config says so.
+// wanted is the number of slots: config, unless somebody has asked for another one with resize since the config says
+// so.
 func (r *registry) wanted(config int) int {
 	var s message.Slots
 	e, ok := r.inherited[supervisor.EntryCount]

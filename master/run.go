@@ -24,11 +24,11 @@ const (
 // A master is started in /, and lives where the user was before anybody's main runs.
 var _ = worker.Role() == worker.RoleMaster && upgrade.Chdir(os.Getenv(supervisor.DirEnv))
 
-// Main serves w on the given addresses, with one worker process for each CPU, and returns the exit code for os.Exit. It is
-// a whole program: HUP starts a new generation from the binary as it is then, INT and TERM stop everything.
+// Main serves w on the given addresses, with one worker process for each CPU, and returns the exit code for os.Exit. It
+// is a whole program: HUP starts a new generation from the binary as it is then, INT and TERM stop everything.
 //
-// The processes that it starts execute the same binary: the user's main runs in every one of them, up to the call of Main,
-// with the same arguments. Call Main before opening files, starting goroutines or printing.
+// The processes that it starts execute the same binary: the user's main runs in every one of them, up to the call of
+// Main, with the same arguments. Call Main before opening files, starting goroutines or printing.
 //
 // An address is "host:port", or "unix:/path". Main parses no flags. There is a control socket for `baton status`,
 // `baton reload` and the like if the environment variable BATON_CONTROL has a path for it.
@@ -42,8 +42,8 @@ func Main(w worker.Worker, listen ...string) int {
 	}}, w)
 }
 
-// Run is what [Main] is made of, for programs that have a configuration. It serves w in the worker processes, and returns
-// the exit code: 0 after a stop, that of the error if the start has failed.
+// Run is what [Main] is made of, for programs that have a configuration. It serves w in the worker processes, and
+// returns the exit code: 0 after a stop, that of the error if the start has failed.
 //
 // In the process that the user started, Run does not return before no process of the program is left.
 func Run(opts Options, w worker.Worker) int {
@@ -66,10 +66,12 @@ func Run(opts Options, w worker.Worker) int {
 // becomeSupervisor executes the program once more, under a name that ps shows. The PID stays.
 func becomeSupervisor() error {
 	if r := worker.Role(); r != "" {
-		return userError(fmt.Sprintf("start: the environment has %s=%s, by which this program knows its own processes: unset it", worker.RoleEnv, r))
+		return userError(fmt.Sprintf("start: the environment has %s=%s, by which this program knows its own "+
+			"processes: unset it", worker.RoleEnv, r))
 	}
 	if _, err := os.Readlink("/proc/self/exe"); err != nil {
-		return fmt.Errorf("start: %w: /proc is to be mounted, it is how this program finds its executable and its processes", err)
+		return fmt.Errorf("start: %w: /proc is to be mounted, it is how this program finds its executable and its "+
+			"processes", err)
 	}
 	path, err := supervisor.Executable(os.Args[0])
 	if err != nil {

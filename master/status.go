@@ -128,7 +128,8 @@ func (r *registry) answer(id int64, st Status) error {
 	return r.supervisor.Post(message.StatusAnswer{ID: id}, fd)
 }
 
-// status is what the master knows; the supervisor adds what it knows itself. silent are the workers that have not answered.
+// status is what the master knows; the supervisor adds what it knows itself. silent are the workers that have not
+// answered.
 func (m *master) status(silent map[int]bool) Status {
 	crashing, crashes := m.crashes.Report(m.view(monotime.Now()))
 	var gone []string

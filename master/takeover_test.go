@@ -14,7 +14,8 @@ import (
 )
 
 var phaseNames = map[phase]string{
-	phaseNone: "-", phasePreparing: "preparing", phaseAsking: "asking", phaseCommitted: "committed", phaseLeaving: "leaving",
+	phaseNone: "-", phasePreparing: "preparing", phaseAsking: "asking", phaseCommitted: "committed",
+	phaseLeaving: "leaving",
 	phaseCurrent: "current", phaseStopping: "stopping", phaseOrphaned: "orphaned", phaseStopped: "stopped",
 	phaseSuperseded: "superseded", phaseFailed: "failed",
 }

@@ -23,16 +23,18 @@ type User struct {
 	Name string
 }
 
-// LookupUser finds a user and a group by their names, or by numbers. An empty group is the user's own. The supplementary
-// groups are those of initgroups(3): the group, and those of which the user is a member. A number without an entry in the
-// user database needs a group, and has no other. An error is a [*LookupError].
+// LookupUser finds a user and a group by their names, or by numbers. An empty group is the user's own. The
+// supplementary groups are those of initgroups(3): the group, and those of which the user is a member. A number without
+// an entry in the user database needs a group, and has no other. An error is a [*LookupError].
 func LookupUser(name, group string) (*User, error) {
 	known, err := findUser(name)
 	if err != nil {
 		return nil, &LookupError{Err: err}
 	}
 	if known.Uid == "0" {
-		return nil, &LookupError{Err: fmt.Errorf("%q is root; without a user, workers run as the user who starts the program", name)}
+		return nil, &LookupError{
+			Err: fmt.Errorf("%q is root; without a user, workers run as the user who starts the program", name),
+		}
 	}
 	if group != "" {
 		if known.Gid, err = findGroup(group); err != nil {

@@ -48,7 +48,8 @@ func TestLookupUser(t *testing.T) {
 			continue
 		}
 		groups := slices.Sorted(slices.Values(u.Groups))
-		if uid, gid := id(t, "-u", name)[0], id(t, "-g", name)[0]; u.UID != uid || u.GID != gid || u.Name != name || !reflect.DeepEqual(groups, id(t, "-G", name)) {
+		if uid, gid := id(t, "-u", name)[0], id(t, "-g", name)[0]; u.UID != uid || u.GID != gid || u.Name != name ||
+			!reflect.DeepEqual(groups, id(t, "-G", name)) {
 			t.Errorf("%+v, but id says %d, %d, %v", u, uid, gid, id(t, "-G", name))
 		}
 		byNumber, err := LookupUser(fmt.Sprint(u.UID), "")
@@ -71,7 +72,8 @@ func TestLookupUser(t *testing.T) {
 func TestLookupUserByNumber(t *testing.T) {
 	t.Parallel()
 	u, err := LookupUser("4711", "4712")
-	if want := (&User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"}); err != nil || !reflect.DeepEqual(u, want) {
+	if want := (&User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"}); err != nil ||
+		!reflect.DeepEqual(u, want) {
 		t.Errorf("%+v, %v", u, err)
 	}
 	for _, tt := range []struct {

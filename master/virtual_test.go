@@ -120,8 +120,8 @@ func (e *pipeEnd) heard() (all []wire.Frame) {
 	}
 }
 
-// virtual is a world without processes: a master, and what it needs of the kernel, in virtual time. The supervisor and the
-// workers are the test itself.
+// virtual is a world without processes: a master, and what it needs of the kernel, in virtual time. The supervisor and
+// the workers are the test itself.
 type virtual struct {
 	t          *testing.T
 	m          *master

@@ -2,8 +2,8 @@ package master
 
 import "slices"
 
-// warnings are conditions that the admin should look at. A later one replaces an earlier one with the same key: there are as
-// many as there are things that can be wrong, however often that is noticed.
+// warnings are conditions that the admin should look at. A later one replaces an earlier one with the same key: there
+// are as many as there are things that can be wrong, however often that is noticed.
 type warnings struct {
 	keys  []string // in the order in which they were first said
 	texts map[string]string

@@ -26,9 +26,21 @@ func TestAdopted(t *testing.T) {
 		r    message.WorkerRecord
 		want plan.Worker
 	}{
-		{"of this generation", message.WorkerRecord{Generation: 5, Slot: 1, Started: 77}, plan.Worker{State: plan.Ready, Generation: 5, Slot: 1, Started: 77}},
-		{"a replacement", message.WorkerRecord{Generation: 5, Started: 77, Replaces: 3}, plan.Worker{State: plan.Ready, Generation: 5, Started: 77, Replaces: 3}},
-		{"of an older one", message.WorkerRecord{Generation: 4, Started: 66}, plan.Worker{State: plan.Serving, Generation: 4, Started: 66}},
+		{
+			"of this generation",
+			message.WorkerRecord{Generation: 5, Slot: 1, Started: 77},
+			plan.Worker{State: plan.Ready, Generation: 5, Slot: 1, Started: 77},
+		},
+		{
+			"a replacement",
+			message.WorkerRecord{Generation: 5, Started: 77, Replaces: 3},
+			plan.Worker{State: plan.Ready, Generation: 5, Started: 77, Replaces: 3},
+		},
+		{
+			"of an older one",
+			message.WorkerRecord{Generation: 4, Started: 66},
+			plan.Worker{State: plan.Serving, Generation: 4, Started: 66},
+		},
 		{"that drains", message.WorkerRecord{Generation: 5, Started: 77, Draining: true, Deadline: 99}, plan.Worker{
 			State: plan.Draining, Generation: 5, Started: 77, Deadline: 99,
 		}},
@@ -56,7 +68,12 @@ func TestGone(t *testing.T) {
 		{"of an old generation", plan.Worker{Generation: 4, Slot: 1, State: plan.Serving}, phaseCommitted, 1, 0, ""},
 		{"draining", plan.Worker{Generation: 5, Slot: 1, State: plan.Draining}, phaseCommitted, 0, 0, ""},
 		{"at a stop", plan.Worker{Generation: 5, Slot: 1, State: plan.Serving}, phaseLeaving, 1, 0, ""},
-		{"before COMMIT", plan.Worker{Generation: 5, Slot: 1, PID: 50}, phasePreparing, 0, 0, "worker 1 (pid 50): ended before it was ready: late, exit status 3"},
+		{
+			"before COMMIT",
+			plan.Worker{Generation: 5, Slot: 1, PID: 50},
+			phasePreparing, 0, 0,
+			"worker 1 (pid 50): ended before it was ready: late, exit status 3",
+		},
 	} {
 		p := &proc{Worker: tt.p, why: "late", status: 3 << 8}
 		m := masterOf(tt.phase, 2, p)
@@ -71,8 +88,8 @@ func TestGone(t *testing.T) {
 	}
 }
 
-// TestGoneAfterADrain: nobody here has told the worker to drain. A master that has died may have, if the generation is an
-// older one; else baton is stopping.
+// TestGoneAfterADrain: nobody here has told the worker to drain. A master that has died may have, if the generation is
+// an older one; else baton is stopping.
 func TestGoneAfterADrain(t *testing.T) {
 	t.Parallel()
 	for gen, stops := range map[int]bool{4: false, 5: true} {
@@ -99,8 +116,16 @@ func TestServingSlots(t *testing.T) {
 		{"all", []*proc{serving(0), serving(1), serving(2)}, nil, 3},
 		{"the last is still to come", []*proc{serving(0), serving(1)}, nil, 2},
 		{"one has crashed: others accept for it", []*proc{serving(0), serving(2)}, []int{1}, 3},
-		{"one of another generation", []*proc{serving(0), {Worker: plan.Worker{Generation: 4, Slot: 1, State: plan.Serving}}}, nil, 1},
-		{"one that drains", []*proc{serving(0), {Worker: plan.Worker{Generation: 5, Slot: 1, State: plan.Draining}}}, nil, 1},
+		{
+			"one of another generation",
+			[]*proc{serving(0), {Worker: plan.Worker{Generation: 4, Slot: 1, State: plan.Serving}}},
+			nil, 1,
+		},
+		{
+			"one that drains",
+			[]*proc{serving(0), {Worker: plan.Worker{Generation: 5, Slot: 1, State: plan.Draining}}},
+			nil, 1,
+		},
 	} {
 		for pid, p := range tt.procs {
 			p.PID = pid

@@ -16,7 +16,8 @@ func TestEnvSaysWhatTheSetupSaid(t *testing.T) {
 	if e.Generation() != 3 || e.Slot() != 1 || e.Version() != "v" || string(e.Payload()) != "payload" {
 		t.Errorf("generation %d, slot %d, version %q, payload %q", e.Generation(), e.Slot(), e.Version(), e.Payload())
 	}
-	if s := e.Sockets(); len(s) != 1 || s[0].Name != "0" || s[0].Address != ln.Addr().String() || s[0].Transport != "tcp" {
+	if s := e.Sockets(); len(s) != 1 || s[0].Name != "0" || s[0].Address != ln.Addr().String() ||
+		s[0].Transport != "tcp" {
 		t.Errorf("%+v", s)
 	}
 	d.Drain(stops)

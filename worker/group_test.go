@@ -102,7 +102,11 @@ func TestGroupFailsWithItsFirst(t *testing.T) {
 	})
 	t.Run("by a panic", func(t *testing.T) {
 		t.Parallel()
-		p := workertest.Prepare(t, worker.Group(worker.Func(func(context.Context, *worker.Env) error { panic("on purpose") })), workertest.Options{})
+		p := workertest.Prepare(t, worker.Group(worker.Func(func(context.Context,
+			*worker.Env,
+		) error {
+			panic("on purpose")
+		})), workertest.Options{})
 		if err := p.Wait(); err == nil || !strings.Contains(err.Error(), "on purpose") {
 			t.Errorf("Serve: %v", err)
 		}
@@ -112,7 +116,8 @@ func TestGroupFailsWithItsFirst(t *testing.T) {
 // TestGroupOfGroups: with members that have nothing to serve, too.
 func TestGroupOfGroups(t *testing.T) {
 	t.Parallel()
-	p := workertest.Start(t, worker.Group(worker.Group(), worker.Group(echoTCP, echoUDP)), workertest.Options{Process: "echo"})
+	p := workertest.Start(t, worker.Group(worker.Group(), worker.Group(echoTCP, echoUDP)),
+		workertest.Options{Process: "echo"})
 	dial(t, p.Addr()).says("hello")
 	p.Stop(patience)
 	if err := p.Wait(); err != nil {

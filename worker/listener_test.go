@@ -38,7 +38,8 @@ func dupOf(t *testing.T, ln net.Listener) int {
 		t.Fatal(err)
 	}
 	fd := -1
-	if cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 3) }); cerr != nil || err != nil {
+	if cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 3) }); cerr != nil ||
+		err != nil {
 		t.Fatal(cerr, err)
 	}
 	return fd
@@ -51,7 +52,10 @@ func direct(t *testing.T, lns ...net.Listener) *Director {
 	var fds []int
 	for i, ln := range lns {
 		name := string(rune('0' + i))
-		setup.Listeners = append(setup.Listeners, wire.Listener{Key: name, Name: name, Address: ln.Addr().String(), Transport: "tcp"})
+		setup.Listeners = append(setup.Listeners, wire.Listener{
+			Key: name, Name: name, Address: ln.Addr().String(),
+			Transport: "tcp",
+		})
 		fds = append(fds, dupOf(t, ln))
 	}
 	return NewDirector(setup, fds, []byte("payload"), slog.New(slog.DiscardHandler))
@@ -322,7 +326,8 @@ func TestListenerAfterTheDrain(t *testing.T) {
 	}
 }
 
-// A connection that comes just as a worker leaves may have woken this worker, and nobody else. It is served all the same.
+// A connection that comes just as a worker leaves may have woken this worker, and nobody else. It is served all the
+// same.
 func TestLeavingForgetsNoConnection(t *testing.T) {
 	t.Parallel()
 	ln := shared(t, "tcp", "127.0.0.1:0")
@@ -338,7 +343,8 @@ func TestLeavingForgetsNoConnection(t *testing.T) {
 		leaves.Go()
 		others, failed := accepting(listenerOf(t, leaves, "0"))
 		wantServed(t, merge(conns, others), dial(t, ln.Addr())) // both are in line, or will be
-		time.Sleep(time.Millisecond)                            // or all of the process's listeners look, whoever is woken
+		// or all of the process's listeners look, whoever is woken
+		time.Sleep(time.Millisecond)
 		c := connectAnd(t, ln.Addr().(*net.TCPAddr).Port, func() { leaves.Drain(noEnds) })
 		wantServed(t, merge(conns, others), c)
 		wantClosed(t, failed)

@@ -18,7 +18,8 @@ import (
 // extend gives the Env one more socket for its first listener, under the key "x".
 func extend(t *testing.T, d *Director, ln net.Listener) {
 	t.Helper()
-	d.env.addSocket(wire.Listener{Key: "x", Name: "0", Address: ln.Addr().String(), Transport: "tcp", Additional: true}, dupOf(t, ln))
+	d.env.addSocket(wire.Listener{Key: "x", Name: "0", Address: ln.Addr().String(), Transport: "tcp", Additional: true},
+		dupOf(t, ln))
 }
 
 func endsKeys(keys ...string) wire.Drain { return wire.Drain{Deadline: 1 << 62, Ends: keys} }
@@ -61,8 +62,8 @@ func TestMergedAcceptsFromBoth(t *testing.T) {
 	}
 }
 
-// A socket may come while Accept waits, or while it is about to, or has just returned; whoever connects to the new one, or
-// to the old one, is accepted without anybody else having to connect.
+// A socket may come while Accept waits, or while it is about to, or has just returned; whoever connects to the new one,
+// or to the old one, is accepted without anybody else having to connect.
 func TestSocketComesWhileAcceptWaits(t *testing.T) {
 	t.Parallel()
 	rounds := 200
@@ -391,8 +392,8 @@ func TestMergedPassesErrorsOn(t *testing.T) {
 	}
 }
 
-// At a drain, whatever was accepted comes out of Accept, and the rest stays in the sockets' queues for others: of all the
-// connections that were made none is lost.
+// At a drain, whatever was accepted comes out of Accept, and the rest stays in the sockets' queues for others: of all
+// the connections that were made none is lost.
 func TestMergedDrainLosesNothing(t *testing.T) {
 	t.Parallel()
 	rounds := 24
@@ -408,7 +409,9 @@ func TestMergedDrainLosesNothing(t *testing.T) {
 }
 
 func drainMerged(t *testing.T, round int) {
-	lns := []net.Listener{shared(t, "tcp", "127.0.0.1:0"), shared(t, "tcp", "127.0.0.1:0"), shared(t, "tcp", "127.0.0.1:0")}
+	lns := []net.Listener{
+		shared(t, "tcp", "127.0.0.1:0"), shared(t, "tcp", "127.0.0.1:0"), shared(t, "tcp", "127.0.0.1:0"),
+	}
 	d := direct(t, lns[0])
 	d.Go()
 	l := listenerOf(t, d, "0")

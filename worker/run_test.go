@@ -171,7 +171,10 @@ func (c *child) setUp(lns ...net.Listener) *child {
 	setup := wire.Setup{Generation: 3, Slot: 1, Version: "v", Payload: len("hello"), StopTimeout: int64(time.Hour)}
 	for i, ln := range lns {
 		name := string(rune('0' + i))
-		setup.Listeners = append(setup.Listeners, wire.Listener{Key: name, Name: name, Address: ln.Addr().String(), Transport: "tcp"})
+		setup.Listeners = append(setup.Listeners, wire.Listener{
+			Key: name, Name: name, Address: ln.Addr().String(),
+			Transport: "tcp",
+		})
 		fds = append(fds, dupOf(c.t, ln))
 	}
 	if c.edit != nil {

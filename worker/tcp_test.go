@@ -97,7 +97,8 @@ func (c client) says(text string) {
 func wantEnd(t *testing.T, p *workertest.Process, cut int64) {
 	t.Helper()
 	if err := p.Wait(); err != nil || p.Counters.CutConns.Load() != cut || p.Counters.Active.Load() != 0 {
-		t.Errorf("Serve: %v, cut %d, want %d, active %d", err, p.Counters.CutConns.Load(), cut, p.Counters.Active.Load())
+		t.Errorf("Serve: %v, cut %d, want %d, active %d", err, p.Counters.CutConns.Load(), cut,
+			p.Counters.Active.Load())
 	}
 }
 
@@ -147,7 +148,8 @@ func TestWriteDuringReadFrom(t *testing.T) {
 
 func TestTCPServesItsOwnSocketsOnly(t *testing.T) {
 	t.Parallel()
-	p := workertest.Start(t, worker.Group(echoTCP, worker.TCP{Process: lines, Protocol: "lines"}), workertest.Options{Process: "lines"})
+	p := workertest.Start(t, worker.Group(echoTCP, worker.TCP{Process: lines, Protocol: "lines"}),
+		workertest.Options{Process: "lines"})
 	c := dial(t, p.Addr())
 	c.send("hello\n")
 	c.want("[hello]\n")
@@ -278,12 +280,14 @@ func TestTCPCutsAtTheDeadline(t *testing.T) {
 	idle.want("[hello]\n")
 	begun.send("one\ntw")
 	begun.want("[one]\n")
-	for end := time.Now().Add(patience); p.Counters.Active.Load() > 1 && time.Now().Before(end); { // an answer is there before its end
+	// an answer is there before its end
+	for end := time.Now().Add(patience); p.Counters.Active.Load() > 1 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	p.Drain(0)
 	if err := p.Wait(); err != nil || p.Counters.CutConns.Load() != 2 || p.Counters.CutRequests.Load() > 1 {
-		t.Errorf("Serve: %v, cut %d connections, %d requests", err, p.Counters.CutConns.Load(), p.Counters.CutRequests.Load())
+		t.Errorf("Serve: %v, cut %d connections, %d requests", err, p.Counters.CutConns.Load(),
+			p.Counters.CutRequests.Load())
 	}
 }
 
@@ -310,13 +314,16 @@ func TestTCPStop(t *testing.T) {
 
 func TestTCPPanicEndsItsConnectionOnly(t *testing.T) {
 	t.Parallel()
-	p := workertest.Start(t, worker.TCP{Protocol: "bits", Process: worker.ProcessFunc(func(_ context.Context, c *worker.Conn) {
-		var b [1]byte
-		if _, _ = c.Read(b[:]); b[0] == '!' {
-			panic("on purpose")
-		}
-		_, _ = c.Write(b[:])
-	})}, workertest.Options{Process: "bits", Log: slog.New(slog.DiscardHandler)})
+	p := workertest.Start(t, worker.TCP{
+		Protocol: "bits",
+		Process: worker.ProcessFunc(func(_ context.Context, c *worker.Conn) {
+			var b [1]byte
+			if _, _ = c.Read(b[:]); b[0] == '!' {
+				panic("on purpose")
+			}
+			_, _ = c.Write(b[:])
+		}),
+	}, workertest.Options{Process: "bits", Log: slog.New(slog.DiscardHandler)})
 	bad, good := dial(t, p.Addr()), dial(t, p.Addr())
 	bad.send("!")
 	if _, err := bad.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
@@ -330,21 +337,24 @@ func TestConnKeepsTheDeadlinesOfItsProcess(t *testing.T) {
 	t.Parallel()
 	const idle = 300 * time.Millisecond
 	ended := make(chan error, 1)
-	p := workertest.Start(t, worker.TCP{Protocol: "lines", Process: worker.ProcessFunc(func(_ context.Context, c *worker.Conn) {
-		var b [1]byte
-		_, _ = c.Read(b[:])
-		_, _ = c.Write(b[:])
-		c.Idle()
-		began := time.Now()
-		_ = c.SetReadDeadline(began.Add(idle))
-		_, err := c.Read(b[:])
-		if time.Since(began) < idle {
-			err = fmt.Errorf("after %v: %w", time.Since(began), err)
-		} else if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = nil
-		}
-		ended <- err
-	})}, workertest.Options{Process: "lines"})
+	p := workertest.Start(t, worker.TCP{
+		Protocol: "lines",
+		Process: worker.ProcessFunc(func(_ context.Context, c *worker.Conn) {
+			var b [1]byte
+			_, _ = c.Read(b[:])
+			_, _ = c.Write(b[:])
+			c.Idle()
+			began := time.Now()
+			_ = c.SetReadDeadline(began.Add(idle))
+			_, err := c.Read(b[:])
+			if time.Since(began) < idle {
+				err = fmt.Errorf("after %v: %w", time.Since(began), err)
+			} else if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = nil
+			}
+			ended <- err
+		}),
+	}, workertest.Options{Process: "lines"})
 	c := dial(t, p.Addr())
 	c.says("x")
 	p.Drain(patience)
@@ -356,9 +366,12 @@ func TestConnKeepsTheDeadlinesOfItsProcess(t *testing.T) {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	cert := certificate(t)
-	w := worker.TLS{Process: echo.Process{}, Protocol: "echo", Config: func(*worker.Env, worker.Socket) (*tls.Config, error) {
-		return &tls.Config{Certificates: []tls.Certificate{cert}}, nil
-	}}
+	w := worker.TLS{
+		Process: echo.Process{}, Protocol: "echo",
+		Config: func(*worker.Env, worker.Socket) (*tls.Config, error) {
+			return &tls.Config{Certificates: []tls.Certificate{cert}}, nil
+		},
+	}
 	o := workertest.Options{Process: "echo", Transport: "tls", Listeners: listen(t), Queue: workertest.NewQueue(t)}
 	old := workertest.Start(t, w, o)
 	pool := x509.NewCertPool()
@@ -375,7 +388,10 @@ func TestTLS(t *testing.T) {
 
 func TestTLSConfigFailsTheWorker(t *testing.T) {
 	t.Parallel()
-	w := worker.TLS{Protocol: "echo", Config: func(*worker.Env, worker.Socket) (*tls.Config, error) { return nil, errors.New("no key") }}
+	w := worker.TLS{
+		Protocol: "echo",
+		Config:   func(*worker.Env, worker.Socket) (*tls.Config, error) { return nil, errors.New("no key") },
+	}
 	p := workertest.Prepare(t, w, workertest.Options{Process: "echo", Transport: "tls"})
 	if err := p.Wait(); err == nil || !strings.Contains(err.Error(), "no key") {
 		t.Errorf("Serve: %v", err)
@@ -388,7 +404,9 @@ func certificate(t *testing.T) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour),
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)

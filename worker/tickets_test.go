@@ -66,7 +66,9 @@ func TestTicketsRotate(t *testing.T) {
 	other := config.Clone()
 	env.ShareTickets(config, "web")
 	env.ShareTickets(other, "other")
-	client := &tls.Config{InsecureSkipVerify: true, ServerName: "h", ClientSessionCache: tls.NewLRUClientSessionCache(0)}
+	client := &tls.Config{
+		InsecureSkipVerify: true, ServerName: "h", ClientSessionCache: tls.NewLRUClientSessionCache(0),
+	}
 	want := func(server *tls.Config, want bool, when string) {
 		t.Helper()
 		if got := resumes(t, server, client); got != want {

@@ -55,7 +55,8 @@ func TestUnreadBody(t *testing.T) {
 	p := start(t, Settings{MaxHeaderSize: 100, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})})
 	c := dial(t, p)
 	for range 3 {
-		c.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10000\r\n\r\n" + strings.Repeat("x", 10000) + sized("/", 100))
+		c.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10000\r\n\r\n" + strings.Repeat("x", 10000) +
+			sized("/", 100))
 		c.want(200, "")
 		c.want(200, "")
 	}

@@ -38,7 +38,8 @@ func newServer(ctx context.Context, settings Settings, env *worker.Env) *server 
 	s := &server{Settings: settings, env: env, arrivals: make(chan net.Conn), ended: make(chan struct{})}
 	s.Engine = conns.New(ctx, env.ConnConfig(conns.Config{
 		Limits: conns.Limits{
-			Idle: settings.IdleTimeout, Message: settings.ReceiveTimeout, Body: settings.BodyTimeout, Send: settings.SendTimeout,
+			Idle: settings.IdleTimeout, Message: settings.ReceiveTimeout, Body: settings.BodyTimeout,
+			Send: settings.SendTimeout,
 		},
 		FullRead: readerSize,
 		Pool:     true,

@@ -115,10 +115,13 @@ func TestSlowBodyGoesOn(t *testing.T) {
 func TestHandlerChoosesBodyDeadline(t *testing.T) {
 	for _, own := range []time.Duration{time.Millisecond, time.Hour} {
 		ends := make(chan error, 1)
-		p := start(t, Settings{BodyTimeout: short, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(own))
-			reading(ends).ServeHTTP(w, r)
-		})})
+		p := start(t, Settings{
+			BodyTimeout: short,
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(own))
+				reading(ends).ServeHTTP(w, r)
+			}),
+		})
 		c := dial(t, p)
 		c.send(halves["length"])
 		if own == time.Hour {
@@ -314,7 +317,8 @@ func TestHTTP2ClientThatDoesNotReadIsClosed(t *testing.T) {
 	p := startTLS(t, Settings{Handler: h, SendTimeout: short})
 	for name, window := range map[string]string{
 		"no window": "\x00\x00\x00\x04\x00\x00\x00\x00\x00",
-		"does not read": "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x7f\xff\xff\xff" + // SETTINGS_INITIAL_WINDOW_SIZE
+		// SETTINGS_INITIAL_WINDOW_SIZE
+		"does not read": "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x7f\xff\xff\xff" +
 			"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x7f\xff\x00\x00", // WINDOW_UPDATE of the connection
 	} {
 		t.Run(name, func(t *testing.T) {

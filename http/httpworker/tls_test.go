@@ -89,7 +89,9 @@ func (c *tlsClient) send(s string) {
 }
 
 func TestTLSRequests(t *testing.T) {
-	p := startTLS(t, Settings{MaxHeaderSize: 300, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p := startTLS(t, Settings{MaxHeaderSize: 300, Handler: http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request,
+	) {
 		if r.TLS == nil || r.TLS.ServerName == "" && r.TLS.Version == 0 {
 			t.Error("the handler does not see TLS")
 		}

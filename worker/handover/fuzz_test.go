@@ -14,13 +14,17 @@ import (
 // FuzzTake: whatever lies in a box, with however many descriptors, is taken and acknowledged or goes back by
 // end-of-file; and what is not taken is closed.
 func FuzzTake(f *testing.F) {
-	good, err := wire.Encode(wire.Handover{Keys: []Key{key("k"), key("x")}, Conns: []wire.HandoverConn{{0, 1000}, {1, 5}}})
+	good, err := wire.Encode(wire.Handover{
+		Keys:  []Key{key("k"), key("x")},
+		Conns: []wire.HandoverConn{{0, 1000}, {1, 5}},
+	})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good, uint8(2))
 	f.Add(good, uint8(1))
-	f.Add([]byte(`{"v":1,"t":"handover","m":{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[0,9e18]]}}`), uint8(1))
+	f.Add([]byte(`{"v":1,"t":"handover","m":{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[0,9e18]]}}`),
+		uint8(1))
 	f.Add([]byte("x"), uint8(200))
 	f.Fuzz(func(t *testing.T, data []byte, n uint8) {
 		before := openFiles()

@@ -30,8 +30,8 @@ type Conn struct {
 	file *os.File // of FD, when Open had no room
 }
 
-// Open makes a net.Conn of c, and takes its descriptor, also when it fails. But after an error that is rawfd.Exhausted c is
-// still open, and all that may be done with it is to call Open again: package net works on a duplicate.
+// Open makes a net.Conn of c, and takes its descriptor, also when it fails. But after an error that is rawfd.Exhausted
+// c is still open, and all that may be done with it is to call Open again: package net works on a duplicate.
 func (c *Conn) Open() (net.Conn, error) {
 	if c.file == nil {
 		c.file = os.NewFile(uintptr(c.FD), "conn")

@@ -21,7 +21,10 @@ import (
 )
 
 // children are what the test binary may be: receivers that are killed, or are short of descriptors.
-var children = map[string]func() int{"poor": poor, "hoarder": hoarder, "receiver": receiver, "sender": sender, "full": full}
+var children = map[string]func() int{
+	"poor": poor, "hoarder": hoarder, "receiver": receiver, "sender": sender,
+	"full": full,
+}
 
 // poor is a receiver whose limit of descriptors leaves a few, until it is told "rich".
 func poor() int {
@@ -108,20 +111,24 @@ func TestMalformedMessages(t *testing.T) {
 		data string
 		fds  int
 	}{
-		"no message":          {"x", 1},
-		"a zero":              {"\x00", 0},
-		"another kind":        {`{"v":1,"t":"go"}`, 1},
-		"another version":     {other, 1},
-		"no connection":       {string(good), 0},
-		"one too many":        {string(good), 2},
-		"no body":             {`{"v":1,"t":"handover"}`, 1},
-		"a body of no kind":   {body(`[]`), 1},
-		"a key that is none":  {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[1,1]]}`), 1},
-		"a negative key":      {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[-1,1]]}`), 1},
-		"a negative time":     {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[0,-1]]}`), 1},
-		"half a connection":   {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[]]}`), 3},
-		"many connections":    {body(`{"keys":[{"g":"tcp/80"}],"conns":[` + strings.Repeat("[0,1],", 5000) + `[0,1]]}`), 1},
-		"a great number":      {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[99999999999999999999,1]]}`), 1},
+		"no message":         {"x", 1},
+		"a zero":             {"\x00", 0},
+		"another kind":       {`{"v":1,"t":"go"}`, 1},
+		"another version":    {other, 1},
+		"no connection":      {string(good), 0},
+		"one too many":       {string(good), 2},
+		"no body":            {`{"v":1,"t":"handover"}`, 1},
+		"a body of no kind":  {body(`[]`), 1},
+		"a key that is none": {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[1,1]]}`), 1},
+		"a negative key":     {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[-1,1]]}`), 1},
+		"a negative time":    {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[0,-1]]}`), 1},
+		"half a connection":  {body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[]]}`), 3},
+		"many connections": {
+			body(`{"keys":[{"g":"tcp/80"}],"conns":[` + strings.Repeat("[0,1],", 5000) + `[0,1]]}`), 1,
+		},
+		"a great number": {
+			body(`{"keys":[{"g":"tcp/80","p":"http","n":"k"}],"conns":[[99999999999999999999,1]]}`), 1,
+		},
 		"connections cut off": {string(two), 1},
 	} {
 		ours, theirs, err := seqpacket.Pair()
@@ -405,7 +412,10 @@ func TestThousandsOfListeners(t *testing.T) {
 	if err := from.SetTakers(m, []int{dup(t, address[0])}); err != nil {
 		t.Fatal(err)
 	}
-	if old := name(2999); !from.HasTaker(old) || !from.HasTaker(Key{Group: old.Group, Process: old.Process, Name: "gone"}) {
+	if old := name(2999); !from.HasTaker(old) || !from.HasTaker(Key{
+		Group: old.Group, Process: old.Process,
+		Name: "gone",
+	}) {
 		t.Error("nobody takes the last one")
 	}
 	if err := from.SetTakers(wire.Takers{}, nil); err != nil {

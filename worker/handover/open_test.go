@@ -94,8 +94,8 @@ func full() int {
 	return 0
 }
 
-// TestOpenWithoutRoom: a connection that there is no descriptor for is not lost; it can be opened later, and is then closed
-// as a whole.
+// TestOpenWithoutRoom: a connection that there is no descriptor for is not lost; it can be opened later, and is then
+// closed as a whole.
 func TestOpenWithoutRoom(t *testing.T) {
 	t.Parallel()
 	c := connect(t, 1)

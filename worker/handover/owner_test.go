@@ -54,7 +54,8 @@ func receiver() int {
 // sender offers one connection.
 func sender() int {
 	x := New(slog.New(slog.DiscardHandler))
-	if err := x.SetTakers(wire.Takers{PIDs: []int{1}, Of: []int{0}, Sets: []wire.KeySet{keySet(key("k"))}}, []int{3}); err != nil {
+	if err := x.SetTakers(wire.Takers{PIDs: []int{1}, Of: []int{0}, Sets: []wire.KeySet{keySet(key("k"))}},
+		[]int{3}); err != nil {
 		return 1
 	}
 	x.Give(Offer{Conn: Conn{FD: 4, Key: key("k")}, Done: func(taken bool) { fmt.Println("taken", taken) }})

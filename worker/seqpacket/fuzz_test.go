@@ -14,7 +14,9 @@ import (
 
 // FuzzRecv: whatever comes with however many descriptors is a message, or an error, and no descriptor of it stays open.
 func FuzzRecv(f *testing.F) {
-	for i, s := range []string{"", "x", `{"v":1,"t":"go"}`, `{"v":1,"t":"setup","m":{"listeners":[{}]}}`, strings.Repeat("[", 70_000)} {
+	for i, s := range []string{
+		"", "x", `{"v":1,"t":"go"}`, `{"v":1,"t":"setup","m":{"listeners":[{}]}}`, strings.Repeat("[", 70_000),
+	} {
 		f.Add([]byte(s), uint8(i*70))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, n uint8) {

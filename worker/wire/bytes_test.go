@@ -31,12 +31,15 @@ func (item) Kind() string { return "item" }
 
 // FuzzBytes: whatever bytes are in a string come back.
 func FuzzBytes(f *testing.F) {
-	for _, s := range []string{"/run/b", "/run/b\xff", "\x00", "\x00ff", "�", "\xef\xbf", "", "a\x00f", `\ufffd \u0000`} {
+	for _, s := range []string{
+		"/run/b", "/run/b\xff", "\x00", "\x00ff", "�", "\xef\xbf", "", "a\x00f", `\ufffd \u0000`,
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		in := tree{
-			Text: s, List: []string{s, "x"}, Map: map[string]string{s: s}, Pointer: &s, Bytes: []byte(s), Body: &item{Name: s},
+			Text: s, List: []string{s, "x"}, Map: map[string]string{s: s}, Pointer: &s, Bytes: []byte(s),
+			Body:   &item{Name: s},
 			Nested: []Listener{{Key: s, Additional: true}}, hidden: 7,
 		}
 		b, err := Marshal(in)

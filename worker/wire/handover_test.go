@@ -60,7 +60,8 @@ func FuzzHandover(f *testing.F) {
 		}
 		for _, c := range h.Conns {
 			_ = h.Keys[c[0]]
-			if idle := time.Duration(c[1]) * time.Millisecond; idle < 0 || idle/time.Millisecond != time.Duration(c[1]) {
+			if idle := time.Duration(c[1]) * time.Millisecond; idle < 0 ||
+				idle/time.Millisecond != time.Duration(c[1]) {
 				t.Fatalf("%d ms are %v", c[1], idle)
 			}
 		}

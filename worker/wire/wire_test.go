@@ -9,8 +9,10 @@ import (
 
 // messages are all that can be said.
 var messages = []wire.Message{
-	&wire.Setup{}, &wire.Ready{}, &wire.Go{}, &wire.Retire{}, &wire.Drain{}, &wire.StatsRequest{}, &wire.AddSocket{}, &wire.RemoveSocket{},
-	&wire.Listening{}, &wire.Sockets{}, &wire.Stats{}, &wire.Bye{}, &wire.LogFile{}, &wire.Tickets{}, &wire.Takes{}, &wire.Takers{},
+	&wire.Setup{}, &wire.Ready{}, &wire.Go{}, &wire.Retire{}, &wire.Drain{}, &wire.StatsRequest{}, &wire.AddSocket{},
+	&wire.RemoveSocket{},
+	&wire.Listening{}, &wire.Sockets{}, &wire.Stats{}, &wire.Bye{}, &wire.LogFile{}, &wire.Tickets{}, &wire.Takes{},
+	&wire.Takers{},
 	&wire.Share{}, &wire.Offer{}, &wire.Handover{}, &wire.Ack{}, &wire.Withdrawn{},
 }
 

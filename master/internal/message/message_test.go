@@ -14,8 +14,10 @@ import (
 func TestMessages(t *testing.T) {
 	t.Parallel()
 	wiretest.Check(t, []wire.Message{
-		&message.Hello{}, &message.Welcome{}, &message.Refused{}, &message.Item{}, &message.End{}, &message.Put{}, &message.Drop{},
-		&message.Preparing{}, &message.Commit{}, &message.Committed{}, &message.Serving{}, &message.Superseded{}, &message.Leaving{},
+		&message.Hello{}, &message.Welcome{}, &message.Refused{}, &message.Item{}, &message.End{}, &message.Put{},
+		&message.Drop{},
+		&message.Preparing{}, &message.Commit{}, &message.Committed{}, &message.Serving{}, &message.Superseded{},
+		&message.Leaving{},
 		&message.TakeoverComplete{}, &message.Fail{}, &message.ReloadRequest{}, &message.Reload{}, &message.Upgrading{},
 		&message.UpgradeFailed{}, &message.Oldest{}, &message.Cut{}, &message.StatusRequest{}, &message.StatusAnswer{},
 		&message.AwaitExit{}, &message.Exited{}, &message.Kill{}, &message.Stop{}, &message.Resize{}, &message.Reopen{},

@@ -155,12 +155,15 @@ func TestAllCrashTogether(t *testing.T) {
 	}
 }
 
-// heal lets workers live that were started then, one in each slot from 0 on, until now, and returns the slots that are well
-// again, and when others will be.
+// heal lets workers live that were started then, one in each slot from 0 on, until now, and returns the slots that are
+// well again, and when others will be.
 func heal(c *Crashes, alive map[int]monotime.Time, now monotime.Time) (healed []int, next monotime.Time) {
 	v := at(func(v *View) { v.Now, v.Slots, v.Crashes, v.DrainTimeout = now, len(alive), *c, drainTime })
 	for slot, started := range alive {
-		v.Workers = append(v.Workers, Worker{PID: slot + 1, Generation: 5, Slot: slot, State: Serving, Started: started})
+		v.Workers = append(v.Workers, Worker{
+			PID: slot + 1, Generation: 5, Slot: slot, State: Serving,
+			Started: started,
+		})
 	}
 	todo, next := v.Plan()
 	for _, a := range todo {
@@ -269,7 +272,8 @@ func TestCrashReport(t *testing.T) {
 	lines := c.warnings(1, nil, got, then)
 	if want := []string{
 		"slot 2 crashes again and again: 4 times in 100ms, last: exit status 3; next start in 400ms",
-		"slot 3 crashes again and again: 4 times in 100ms, last: signal segmentation fault; another worker has been started",
+		"slot 3 crashes again and again: 4 times in 100ms, last: signal segmentation fault; another worker has been " +
+			"started",
 	}; !slices.Equal(lines, want) {
 		t.Errorf("\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
 	}

@@ -11,8 +11,8 @@
 // stop all of them must drain, and have a deadline then. Too many generations that drain are cut, the oldest first.
 //
 // Two memories slow down what does not help: [Crashes] delays the next worker of a slot whose workers crash, and
-// [Recycling] delays replacing workers that are too old, too large or have answered enough requests. Package backoff says
-// for how long.
+// [Recycling] delays replacing workers that are too old, too large or have answered enough requests. Package backoff
+// says for how long.
 //
 // [View.Takers] and [View.Shares] say to which workers connections move when one drains, and when there are new slots.
 package plan

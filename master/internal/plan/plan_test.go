@@ -96,8 +96,16 @@ func TestPlan(t *testing.T) {
 			nil, now.Add(killGrace),
 		},
 
-		{"who takes is not known yet", at(func(v *View) { v.DrainFrom = now + sec }, ready, old), []Action{Activate{51}}, now + sec},
-		{"who takes is not known in time", at(func(v *View) { v.DrainFrom = now }, serving, old), []Action{drain(40)}, 0},
+		{
+			"who takes is not known yet", at(func(v *View) { v.DrainFrom = now + sec }, ready, old),
+			[]Action{Activate{51}},
+			now + sec,
+		},
+		{
+			"who takes is not known in time", at(func(v *View) { v.DrainFrom = now }, serving, old),
+			[]Action{drain(40)},
+			0,
+		},
 
 		{"stopping: nothing starts", at(stop(8 * sec)), nil, 0},
 		{

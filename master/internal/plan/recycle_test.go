@@ -44,7 +44,8 @@ func TestPlanRecycling(t *testing.T) {
 		},
 		{
 			"due and too much memory, that goes on",
-			at(func(v *View) { v.Recycling.memory.until = now + 9*sec }, with(large, func(p *Worker) { p.OverRequests = now })),
+			at(func(v *View) { v.Recycling.memory.until = now + 9*sec },
+				with(large, func(p *Worker) { p.OverRequests = now })),
 			[]Action{Replace{52, whyRequests}},
 			0,
 		},

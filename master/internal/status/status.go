@@ -76,11 +76,12 @@ type Handover struct {
 
 // Worker is one worker process.
 type Worker struct {
-	Generation  int     `json:"generation"`
-	Slot        int     `json:"slot"`
-	PID         int     `json:"pid"`
-	State       string  `json:"state"` // starting, ready, serving, recycling (serves, and its replacement starts) or draining
-	Age         float64 `json:"age"`   // seconds
+	Generation int `json:"generation"`
+	Slot       int `json:"slot"`
+	PID        int `json:"pid"`
+	// starting, ready, serving, recycling (serves, and its replacement starts) or draining
+	State       string  `json:"state"`
+	Age         float64 `json:"age"` // seconds
 	Requests    int64   `json:"requests"`
 	Connections int64   `json:"connections"` // open
 	Active      int64   `json:"active"`      // requests in progress

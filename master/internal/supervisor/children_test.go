@@ -101,7 +101,8 @@ func TestIsChild(t *testing.T) {
 	t.Parallel()
 	cmd := sleeper(t)
 	_, grandchild := family(t)
-	if !(linux{}).isChild(cmd.Process.Pid) || (linux{}).isChild(grandchild) || (linux{}).isChild(os.Getpid()) || (linux{}).isChild(1) {
+	if !(linux{}).isChild(cmd.Process.Pid) || (linux{}).isChild(grandchild) || (linux{}).isChild(os.Getpid()) ||
+		(linux{}).isChild(1) {
 		t.Error("children are mistaken for others, or others for children")
 	}
 	_ = cmd.Process.Kill()
@@ -121,8 +122,11 @@ func TestChildrenWithoutTheKernelsList(t *testing.T) {
 		t.Errorf("%v, with %d and without %d", got, child, grandchild)
 	}
 	proc := t.TempDir()
-	for pid, stat := range map[string]string{"7": "7 (a) S 1 2) S 50 1", "8": "8 (b) R 51 1", "9": "9 (50) S 5", "10": "", "11": "11 (x) Z 50 0"} {
-		if err := errors.Join(os.Mkdir(filepath.Join(proc, pid), 0o700), os.WriteFile(filepath.Join(proc, pid, "stat"), []byte(stat), 0o600)); err != nil {
+	for pid, stat := range map[string]string{
+		"7": "7 (a) S 1 2) S 50 1", "8": "8 (b) R 51 1", "9": "9 (50) S 5", "10": "", "11": "11 (x) Z 50 0",
+	} {
+		if err := errors.Join(os.Mkdir(filepath.Join(proc, pid), 0o700),
+			os.WriteFile(filepath.Join(proc, pid, "stat"), []byte(stat), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -152,7 +156,8 @@ func TestKillAttempt(t *testing.T) {
 // fork starts a process that nobody waits for, which exec.Cmd's would not be.
 func fork(t *testing.T, script string) int {
 	t.Helper()
-	pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", script}, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}})
+	pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", script},
+		&syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}})
 	if err != nil {
 		t.Fatal(err)
 	}

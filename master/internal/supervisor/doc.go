@@ -1,11 +1,11 @@
-// Package supervisor is the process that the user started. Its PID never changes. It parses no configuration and serves no
-// client; it is there so that everything else can be replaced.
+// Package supervisor is the process that the user started. Its PID never changes. It parses no configuration and serves
+// no client; it is there so that everything else can be replaced.
 //
 // It starts the first master, turns signals into messages to the current one, reaps, keeps every descriptor that must
 // outlive a master (the registry), decides the moment of a takeover (COMMIT), and restarts a master that crashed.
 //
-// One goroutine owns all of it, see [supervisor.loop]; others read a socket or a signal and send one event. It never waits
-// for a master, and the only signal that it sends to masters and workers is KILL.
+// One goroutine owns all of it, see [supervisor.loop]; others read a socket or a signal and send one event. It never
+// waits for a master, and the only signal that it sends to masters and workers is KILL.
 //
 // # One HUP
 //
@@ -33,25 +33,25 @@
 //	TTIN, TTOU one worker more, one less
 //	USR1       reopen the log file
 //
-// A HUP that comes because the terminal was closed stops everything. What comes in the middle of a reload holds afterwards,
-// see [heldBack].
+// A HUP that comes because the terminal was closed stops everything. What comes in the middle of a reload holds
+// afterwards, see [heldBack].
 //
 // # The control socket
 //
-// The supervisor alone answers on it, always: before anything serves, while there is no master, and while one has stopped.
-// What only a master can do or knows it is asked for as a message, and has seconds to answer (see [front.patience]). Every
-// client that waits is a [question], which is looked at after every event.
+// The supervisor alone answers on it, always: before anything serves, while there is no master, and while one has
+// stopped. What only a master can do or knows it is asked for as a message, and has seconds to answer (see
+// [front.patience]). Every client that waits is a [question], which is looked at after every event.
 //
 // # Orphans
 //
-// Orphans from below come to the supervisor, and as PID 1 of a container it gets all that there are. It reaps them. When
-// everything stops and only they are left, they get TERM, and KILL a second later.
+// Orphans from below come to the supervisor, and as PID 1 of a container it gets all that there are. It reaps them.
+// When everything stops and only they are left, they get TERM, and KILL a second later.
 //
 // # Re-exec
 //
-// When the executable of the last COMMIT is another file than the supervisor's own, the supervisor executes it: at rest,
-// under the same PID, after a child of that binary has understood its state (state.go). A binary that does not understand is
-// refused; status says so, and everything goes on. A signal that comes meanwhile is obeyed afterwards; only TERM, INT and
-// QUIT, in those few milliseconds, end the supervisor, and with it everything, gracefully, with the exit code of a signal
-// (see holdSignals).
+// When the executable of the last COMMIT is another file than the supervisor's own, the supervisor executes it: at
+// rest, under the same PID, after a child of that binary has understood its state (state.go). A binary that does not
+// understand is refused; status says so, and everything goes on. A signal that comes meanwhile is obeyed afterwards;
+// only TERM, INT and QUIT, in those few milliseconds, end the supervisor, and with it everything, gracefully, with the
+// exit code of a signal (see holdSignals).
 package supervisor

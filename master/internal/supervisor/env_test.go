@@ -9,7 +9,10 @@ import (
 
 func TestScrub(t *testing.T) {
 	t.Parallel()
-	keep := []string{"PATH=/bin", "BATON_CONTROL=/run/x", "BATON_ROLE_X=1", "EMPTY=", "NOEQUALS", "A=LISTEN_FDS=3", "MY_LISTEN_PID=1"}
+	keep := []string{
+		"PATH=/bin", "BATON_CONTROL=/run/x", "BATON_ROLE_X=1", "EMPTY=", "NOEQUALS", "A=LISTEN_FDS=3",
+		"MY_LISTEN_PID=1",
+	}
 	env := slices.Clone(keep)
 	for _, name := range private {
 		env = append(env, name+"=1", name+"=", name)
@@ -22,7 +25,9 @@ func TestScrub(t *testing.T) {
 func TestMasterEnv(t *testing.T) {
 	t.Parallel()
 	got := masterEnv([]string{"A=1", "BATON_ROLE=worker", AttemptEnv + "=7"}, "/home/x")
-	if want := []string{"A=1", "BATON_ROLE=master", "BATON_REGISTRATION=3", "BATON_DIR=/home/x"}; !slices.Equal(got, want) {
+	if want := []string{
+		"A=1", "BATON_ROLE=master", "BATON_REGISTRATION=3", "BATON_DIR=/home/x",
+	}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

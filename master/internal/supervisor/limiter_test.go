@@ -18,10 +18,20 @@ func TestLimiter(t *testing.T) {
 		{"one", []time.Duration{0}, 0, 0},
 		{"three at once", []time.Duration{10 * ms, 10 * ms, 10 * ms}, 10 * ms, 0},
 		{"four at once", []time.Duration{10 * ms, 10 * ms, 10 * ms, 10 * ms}, 10 * ms, burstPause - 10*ms},
-		{"four within the window", []time.Duration{0, 60 * ms, 120 * ms, burstWindow - 1}, burstWindow, burstPause - burstWindow},
+		{
+			"four within the window",
+			[]time.Duration{0, 60 * ms, 120 * ms, burstWindow - 1},
+			burstWindow,
+			burstPause - burstWindow,
+		},
 		{"four, one window long", []time.Duration{0, 60 * ms, 120 * ms, burstWindow}, burstWindow, 0},
 		{"only the last four count", []time.Duration{0, 0, 0, 0, 0, 100 * ms, 200 * ms, 300 * ms}, 300 * ms, 0},
-		{"calm, then a storm", []time.Duration{0, 300 * ms, 301 * ms, 302 * ms, 303 * ms}, 303 * ms, burstPause - 303*ms},
+		{
+			"calm, then a storm",
+			[]time.Duration{0, 300 * ms, 301 * ms, 302 * ms, 303 * ms},
+			303 * ms,
+			burstPause - 303*ms,
+		},
 		{"the reloadLimiter is kept", []time.Duration{0, 0, 0, 0}, burstPause, 0},
 		{"long after", []time.Duration{0, 0, 0, 0}, time.Hour, 0},
 	} {

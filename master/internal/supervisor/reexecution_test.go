@@ -125,7 +125,8 @@ func TestFollowsOnlyAtRest(t *testing.T) {
 
 func TestDryRun(t *testing.T) {
 	t.Parallel()
-	const readsState = "grep -q '\"generation\":1' /proc/self/fd/3 && test \"$BATON_ROLE $BATON_REEXEC $*\" = 'supervisor check 3 supervisor run' && "
+	const readsState = "grep -q '\"generation\":1' /proc/self/fd/3 && test \"$BATON_ROLE $BATON_REEXEC $*\" = " +
+		"'supervisor check 3 supervisor run' && "
 	for name, tt := range map[string]struct{ script, want string }{
 		"it understands":       {readsState + "echo \"" + reexec.Understood + "\"", ""},
 		"after a word of it":   {"echo hello; echo \"" + reexec.Understood + "\"", ""},
@@ -141,10 +142,12 @@ func TestDryRun(t *testing.T) {
 			want := sv.reexec.candidate.Wanted
 			runDry(t, sv)
 			f := &sv.reexec.candidate
-			if f.PID() != 0 || !sv.reexec.at.IsZero() || (f.Checked == want) != (tt.want == "") || (f.Refused == want) != (tt.want != "") {
+			if f.PID() != 0 || !sv.reexec.at.IsZero() || (f.Checked == want) != (tt.want == "") ||
+				(f.Refused == want) != (tt.want != "") {
 				t.Errorf("%+v", f)
 			}
-			if !strings.Contains(sv.front.problems.reexec, tt.want) || (sv.front.problems.reexec == "") != (tt.want == "") {
+			if !strings.Contains(sv.front.problems.reexec, tt.want) ||
+				(sv.front.problems.reexec == "") != (tt.want == "") {
 				t.Errorf("%q, want %q", sv.front.problems.reexec, tt.want)
 			}
 		})

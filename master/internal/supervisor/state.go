@@ -65,7 +65,8 @@ func (sv *supervisor) snapshot() (*state, error) {
 		Version: stateVersion, Program: sv.version, Started: sv.started, Dir: sv.dir,
 		SystemdList: sv.systemd.List(), LastTimeouts: sv.lastTimeouts, Size: sv.size, ResizeSeq: sv.held.seq,
 		Generation: sv.generation, Attempts: sv.attempts, Requests: sv.requests, Served: sv.served,
-		Registry: sv.registry, Results: sv.results, Limiter: sv.limiter, Restarts: sv.restarts, Failures: sv.restarts.backoff.Failures,
+		Registry: sv.registry, Results: sv.results, Limiter: sv.limiter, Restarts: sv.restarts,
+		Failures: sv.restarts.backoff.Failures,
 	}
 	c := sv.current
 	st.Master = masterState{PID: c.pid, Timeouts: c.timeouts}

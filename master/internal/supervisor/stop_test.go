@@ -39,17 +39,31 @@ func TestWhatKills(t *testing.T) { // not beside others: it kills the children o
 		events []func(sv *supervisor, at time.Time)
 		kills  bool
 	}{
-		"TERM":                           {[]func(*supervisor, time.Time){signal("TERM", 0)}, false},
-		"TERM TERM at once":              {[]func(*supervisor, time.Time){signal("TERM", 0), signal("TERM", soon)}, false},
-		"INT TERM at once":               {[]func(*supervisor, time.Time){signal("INT", 0), signal("TERM", soon)}, false},
-		"TERM TERM":                      {[]func(*supervisor, time.Time){signal("TERM", 0), signal("TERM", later)}, true},
-		"INT TERM":                       {[]func(*supervisor, time.Time){signal("INT", 0), signal("TERM", later)}, true},
-		"stop stop stop":                 {[]func(*supervisor, time.Time){control, control, control}, false},
-		"TERM stop":                      {[]func(*supervisor, time.Time){signal("TERM", 0), control}, false},
-		"stop TERM":                      {[]func(*supervisor, time.Time){control, signal("TERM", later)}, false},
-		"stop TERM TERM at once":         {[]func(*supervisor, time.Time){control, signal("TERM", 0), signal("TERM", soon)}, false},
-		"stop TERM TERM":                 {[]func(*supervisor, time.Time){control, signal("TERM", 0), signal("TERM", later)}, true},
-		"the terminal twice, and a TERM": {[]func(*supervisor, time.Time){control, control, signal("TERM", later)}, false},
+		"TERM": {[]func(*supervisor, time.Time){signal("TERM", 0)}, false},
+		"TERM TERM at once": {
+			[]func(*supervisor, time.Time){signal("TERM", 0), signal("TERM", soon)}, false,
+		},
+		"INT TERM at once": {
+			[]func(*supervisor, time.Time){signal("INT", 0), signal("TERM", soon)}, false,
+		},
+		"TERM TERM": {
+			[]func(*supervisor, time.Time){signal("TERM", 0), signal("TERM", later)}, true,
+		},
+		"INT TERM": {
+			[]func(*supervisor, time.Time){signal("INT", 0), signal("TERM", later)}, true,
+		},
+		"stop stop stop": {[]func(*supervisor, time.Time){control, control, control}, false},
+		"TERM stop":      {[]func(*supervisor, time.Time){signal("TERM", 0), control}, false},
+		"stop TERM":      {[]func(*supervisor, time.Time){control, signal("TERM", later)}, false},
+		"stop TERM TERM at once": {
+			[]func(*supervisor, time.Time){control, signal("TERM", 0), signal("TERM", soon)}, false,
+		},
+		"stop TERM TERM": {
+			[]func(*supervisor, time.Time){control, signal("TERM", 0), signal("TERM", later)}, true,
+		},
+		"the terminal twice, and a TERM": {
+			[]func(*supervisor, time.Time){control, control, signal("TERM", later)}, false,
+		},
 	} {
 		sv := testSupervisor(t)
 		begin := time.Now()
@@ -57,7 +71,8 @@ func TestWhatKills(t *testing.T) { // not beside others: it kills the children o
 			event(sv, begin)
 		}
 		if (sv.stopping.phase == stopKilling) != tt.kills || !sv.stopping.begun() {
-			t.Errorf("%s: killing %v, want %v, stopping %v", name, (sv.stopping.phase == stopKilling), tt.kills, sv.stopping.begun())
+			t.Errorf("%s: killing %v, want %v, stopping %v", name, (sv.stopping.phase == stopKilling), tt.kills,
+				sv.stopping.begun())
 		}
 	}
 }

@@ -115,16 +115,31 @@ func TestAdmit(t *testing.T) {
 		hello wire.Frame
 		phase phase // phaseNew: refused
 	}{
-		{"the first master", func(sv *supervisor) { sv.starting = &masterConn{pid: pid, phase: phaseFirst} }, hello(""), phaseFirst},
+		{
+			"the first master", func(sv *supervisor) { sv.starting = &masterConn{pid: pid, phase: phaseFirst} },
+			hello(""), phaseFirst,
+		},
 		{"after a crash", restarting, hello(""), phaseRestart},
 		{"after a crash, with the mark of its attempt", restarting, hello("a"), phaseRestart},
-		{"not the process that was started", func(sv *supervisor) { sv.starting = &masterConn{pid: pid + 1, phase: phaseFirst} }, hello(""), phaseNew},
+		{
+			"not the process that was started",
+			func(sv *supervisor) { sv.starting = &masterConn{pid: pid + 1, phase: phaseFirst} }, hello(""), phaseNew,
+		},
 		{"a successor", attempting, hello("a"), phaseSuccessor},
 		{"of another attempt", attempting, hello("b"), phaseNew},
 		{"of none", attempting, hello(""), phaseNew},
-		{"the second of one attempt", func(sv *supervisor) { attempting(sv); sv.attempt.successor = &masterConn{} }, hello("a"), phaseNew},
-		{"of an attempt that was given up", func(sv *supervisor) { attempting(sv); sv.attempt.phase = attemptKilled }, hello("a"), phaseNew},
-		{"while stopping", func(sv *supervisor) { attempting(sv); sv.stopping.phase = stopDraining }, hello("a"), phaseNew},
+		{
+			"the second of one attempt", func(sv *supervisor) { attempting(sv); sv.attempt.successor = &masterConn{} },
+			hello("a"), phaseNew,
+		},
+		{
+			"of an attempt that was given up",
+			func(sv *supervisor) { attempting(sv); sv.attempt.phase = attemptKilled }, hello("a"), phaseNew,
+		},
+		{
+			"while stopping", func(sv *supervisor) { attempting(sv); sv.stopping.phase = stopDraining }, hello("a"),
+			phaseNew,
+		},
 		{"nobody is waited for", func(sv *supervisor) { sv.current = &masterConn{} }, hello(""), phaseNew},
 		{"another version", attempting, wire.Frame{V: wire.Version + 1, T: "hello"}, phaseNew},
 		{"no hello", attempting, frame(message.Commit{}), phaseNew},
@@ -169,7 +184,8 @@ func TestCommitSwapsEverything(t *testing.T) {
 		t.Errorf("before COMMIT: %v", sv.registry)
 	}
 	successor.says(message.Commit{Seen: 1})
-	if sv.generation != 2 || sv.current != successor.s || sv.old != master.s || sv.attempt != nil || sv.oldBy.IsZero() || !sv.attemptBy.IsZero() {
+	if sv.generation != 2 || sv.current != successor.s || sv.old != master.s || sv.attempt != nil ||
+		sv.oldBy.IsZero() || !sv.attemptBy.IsZero() {
 		t.Errorf("%+v", sv)
 	}
 	old.want(false, "after COMMIT")
@@ -364,7 +380,8 @@ func TestReloadsDoNotHideHowLongMastersHaveLived(t *testing.T) {
 	successor.hears(&message.Committed{})
 	successor.dies()
 	if sv.restarts.backoff.Failures != 1 {
-		t.Errorf("after an hour without a death, and one right after a reload: %v deaths count", sv.restarts.backoff.Failures)
+		t.Errorf("after an hour without a death, and one right after a reload: %v deaths count",
+			sv.restarts.backoff.Failures)
 	}
 }
 
@@ -463,7 +480,8 @@ func TestSupersededMasterSpeaks(t *testing.T) {
 }
 
 // TestWorkerOfASupersededMaster: a master that does not know yet that it is superseded may start a worker, and let it
-// serve. Its successor gets the worker: nobody but the registry would hold its control socket when the master has exited.
+// serve. Its successor gets the worker: nobody but the registry would hold its control socket when the master has
+// exited.
 func TestWorkerOfASupersededMaster(t *testing.T) {
 	t.Parallel()
 	for _, reapedFirst := range []bool{false, true} { // before what it has said was read
@@ -700,7 +718,8 @@ func TestStop(t *testing.T) {
 	hear(t, w, &toWorker)
 	master.hears(&toMaster)
 	end := before + int64(defaultStop)
-	if toWorker.Deadline != toMaster.Deadline || !toWorker.Stop || toWorker.Deadline <= before || toWorker.Deadline >= end {
+	if toWorker.Deadline != toMaster.Deadline || !toWorker.Stop || toWorker.Deadline <= before ||
+		toWorker.Deadline >= end {
 		t.Errorf("%+v, %+v, the stop ends at %d", toWorker, toMaster, end)
 	}
 	successor.says(message.Commit{})
@@ -800,7 +819,8 @@ func TestRegistration(t *testing.T) {
 	if err := errors.Join(first.Post(message.Commit{Seen: 1}), first.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-sv.events.packets; ev.packet == nil || ev.packet.Frame.T != (message.Commit{}).Kind() || ev.from.phase != phaseFirst {
+	if ev := <-sv.events.packets; ev.packet == nil || ev.packet.Frame.T != (message.Commit{}).Kind() ||
+		ev.from.phase != phaseFirst {
 		t.Errorf("%+v", ev)
 	}
 	if ev := <-sv.events.packets; ev.packet != nil {

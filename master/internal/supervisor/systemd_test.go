@@ -111,11 +111,15 @@ func TestHealthy(t *testing.T) {
 		given func(sv *supervisor)
 		want  bool
 	}{
-		"at the start":               {func(*supervisor) {}, true},
-		"with a master":              {func(sv *supervisor) { sv.generation, sv.current = 1, &masterConn{} }, true},
-		"workers without a master":   {func(sv *supervisor) { sv.generation = 1; sv.registry.put(WorkerEntry(7), entry{FD: -1}) }, true},
-		"nobody":                     {func(sv *supervisor) { sv.generation = 1 }, false},
-		"nobody, for it is stopping": {func(sv *supervisor) { sv.generation, sv.stopping.phase = 1, stopDraining }, true},
+		"at the start":  {func(*supervisor) {}, true},
+		"with a master": {func(sv *supervisor) { sv.generation, sv.current = 1, &masterConn{} }, true},
+		"workers without a master": {
+			func(sv *supervisor) { sv.generation = 1; sv.registry.put(WorkerEntry(7), entry{FD: -1}) }, true,
+		},
+		"nobody": {func(sv *supervisor) { sv.generation = 1 }, false},
+		"nobody, for it is stopping": {
+			func(sv *supervisor) { sv.generation, sv.stopping.phase = 1, stopDraining }, true,
+		},
 	} {
 		sv := testSupervisor(t)
 		tt.given(sv)

@@ -99,7 +99,8 @@ func TestStoreIsSure(t *testing.T) {
 		t.Errorf("it was not sent: %+v, again %v", m.fds, m.Next())
 	}
 	m.Tick(m.Next(), true)
-	if got := m.heard(ignore); len(got) != 2 || !strings.Contains(got[0], "baton/list") || !strings.Contains(got[1], "baton/a") {
+	if got := m.heard(ignore); len(got) != 2 || !strings.Contains(got[0], "baton/list") ||
+		!strings.Contains(got[1], "baton/a") {
 		t.Errorf("%q", got)
 	}
 	(<-later)()
@@ -161,7 +162,8 @@ func TestStatusIsOneAssignment(t *testing.T) {
 		"a\nMAINPID=1", "a\r\nFDSTOREREMOVE=1\n", "\x00\x1b[31m", "\xff\xfe", strings.Repeat("ü", maxStatus),
 	} {
 		got := assignment("start failed: " + reason)
-		if strings.ContainsAny(got, "\n\r\x00\x1b") || !strings.HasPrefix(got, "STATUS=start failed: ") || len(got) > maxStatus+20 ||
+		if strings.ContainsAny(got, "\n\r\x00\x1b") || !strings.HasPrefix(got, "STATUS=start failed: ") ||
+			len(got) > maxStatus+20 ||
 			strings.ToValidUTF8(got, "") != got {
 			t.Errorf("%q becomes %q", reason, got)
 		}
@@ -231,7 +233,8 @@ func TestFDName(t *testing.T) {
 	f := fdStore{kept: map[string]kept{}}
 	seen := map[string]bool{}
 	for _, entry := range []string{
-		"listen/tcp/127.0.0.1:80", "listen/tcp/127.0.0.1-80", "listen/tcp/[::1]:80/3", "listen/unix//run/ü x", "listen/list", "listen/" + long, "listen/" + long + "y",
+		"listen/tcp/127.0.0.1:80", "listen/tcp/127.0.0.1-80", "listen/tcp/[::1]:80/3", "listen/unix//run/ü x",
+		"listen/list", "listen/" + long, "listen/" + long + "y",
 	} {
 		name := f.fdName(entry)
 		f.kept[entry] = kept{fdname: name}

@@ -30,7 +30,8 @@ func succeed(role string) {
 	if err != nil {
 		os.Exit(3)
 	}
-	if _, err := unix.Write(registration, []byte(os.Args[1]+" "+os.Args[len(os.Args)-1]+os.Getenv(hasParent))); err != nil || role == "fails" {
+	if _, err := unix.Write(registration, []byte(os.Args[1]+" "+
+		""+os.Args[len(os.Args)-1]+os.Getenv(hasParent))); err != nil || role == "fails" {
 		os.Exit(4)
 	}
 	u.Ready()

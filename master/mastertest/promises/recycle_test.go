@@ -235,7 +235,9 @@ func TestRecycleInterrupted(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 		},
-		"the worker gets ready while the master is killed": func(t *testing.T, b *mastertest.Baton, _ string, old, young int) {
+		"the worker gets ready while the master is killed": func(t *testing.T, b *mastertest.Baton, _ string, old,
+			young int,
+		) {
 			master := b.Status().MasterPID
 			signal(t, master, unix.SIGSTOP)
 			letGo(t, b, "hold")

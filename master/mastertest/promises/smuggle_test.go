@@ -101,7 +101,8 @@ var smugglers = []struct {
 	{"a negative chunk size", head("Transfer-Encoding: chunked") + "-5\r\nhello\r\n" + lastChunk, 0},
 	{"a chunk size with 0x", head("Transfer-Encoding: chunked") + "0x5\r\nhello\r\n" + lastChunk, 0},
 	{
-		"a chunk size that overflows", head("Transfer-Encoding: chunked") + "10000000000000005\r\nhello\r\n" + lastChunk,
+		"a chunk size that overflows", head("Transfer-Encoding: chunked") + "10000000000000005\r\nhello\r\n" +
+			lastChunk,
 		0,
 	},
 	{"no chunk size", head("Transfer-Encoding: chunked") + "\r\nhello\r\n" + lastChunk, 0},

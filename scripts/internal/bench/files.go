@@ -57,7 +57,8 @@ func compareFiles(o options) error {
 	}
 	printRows([]row{
 		{
-			what: "static file of 1 MB", other: "http.FileServer", unit: "MB/s", moreIsBetter: true, baton: sides[0].rate,
+			what: "static file of 1 MB", other: "http.FileServer", unit: "MB/s", moreIsBetter: true,
+			baton:  sides[0].rate,
 			theirs: sides[1].rate,
 		},
 		{

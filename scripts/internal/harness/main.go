@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Main is the main function of a command that tries something until INT or TERM. It exits with 0 if run found nothing, 1
-// if it did or if it failed, and 100 if the arguments are wrong.
+// Main is the main function of a command that tries something until INT or TERM. It exits with 0 if run found nothing,
+// 1 if it did or if it failed, and 100 if the arguments are wrong.
 func Main[Options any](parse func(args []string) (Options, error), run func(context.Context, Options) (bool, error)) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

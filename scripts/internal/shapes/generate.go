@@ -36,7 +36,9 @@ func thisMachine() machine {
 
 // generate makes the n steps of a seed.
 func generate(seed uint64, leg, n int, m machine) (steps []step) {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(leg))), machine: m, state: newState(), haste: []int{5, 3, 2}[leg%3]}
+	g := &generator{
+		Rand: rand.New(rand.NewPCG(seed, uint64(leg))), machine: m, state: newState(), haste: []int{5, 3, 2}[leg%3],
+	}
 	for len(steps) < n {
 		p := g.step()
 		g.state = g.state.after(p)
@@ -79,8 +81,8 @@ func choices() []choice {
 
 func pick[T any](g *generator, of ...T) T { return of[g.IntN(len(of))] }
 
-// step is the next step. One in five, or in a hasty leg every other one, comes together with the one after it, or a moment
-// before.
+// step is the next step. One in five, or in a hasty leg every other one, comes together with the one after it, or a
+// moment before.
 func (g *generator) step() step {
 	sum := 0
 	for _, c := range choices() {

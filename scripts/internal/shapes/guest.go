@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// guest is a foreign process, as far as baton is concerned: it has one of the walk's ports, or the path of a Unix socket,
-// and answers nobody.
+// guest is a foreign process, as far as baton is concerned: it has one of the walk's ports, or the path of a Unix
+// socket, and answers nobody.
 type guest struct {
 	io.Closer
 	as   *listener

@@ -145,8 +145,8 @@ func anyMeets(list []span, from, to time.Time) bool {
 // quickly is how soon a request that was sent has come to a worker.
 const quickly = 300 * time.Millisecond
 
-// begun reports whether a request was in progress when a baton was told to stop, or its supervisor killed, and had to be
-// answered: no worker was stopped or killed meanwhile.
+// begun reports whether a request was in progress when a baton was told to stop, or its supervisor killed, and had to
+// be answered: no worker was stopped or killed meanwhile.
 func (l *ledger) begun(f load.Failure) bool {
 	for _, d := range l.downs {
 		if d.meets(f.Began, f.Time) && f.Began.Add(quickly).Before(d.from) {

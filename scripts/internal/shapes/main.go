@@ -48,7 +48,8 @@ func parseFlags(args []string) (options, error) {
 	flags.Uint64Var(&o.seed, "seed", 0, "for the same steps again; 0: others each time")
 	flags.IntVar(&o.leg, "leg", 0, "the first leg")
 	flags.IntVar(&o.steps, "steps", 25, "of a leg")
-	flags.IntVar(&o.tries, "tries", 60, "how often parts of a leg that failed may be walked, for a shorter one; 0: never")
+	flags.IntVar(&o.tries, "tries", 60, "how often parts of a leg that failed may be walked, for a shorter one; 0: "+
+		"never")
 	flags.StringVar(&o.replay, "replay", "", "walk the steps of this `file` and nothing else; - is standard input")
 	flags.BoolVar(&o.keep, "keep", false, "keep the directories")
 	flags.BoolVar(&o.race, "race", false, "programs with the race detector, which needs a C compiler")

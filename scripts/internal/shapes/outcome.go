@@ -76,7 +76,8 @@ func (w *walk) told(how string, before int64, is verdict) (code int, out string)
 		last = st.LastReload
 		expected := is == unclear || last.OK == (is == sound)
 		if last.ID <= before || !expected || st.State == "reloading" {
-			return fmt.Errorf("the last reload is %+v, %d before; generation %d, %s", last, before, st.Generation, st.State)
+			return fmt.Errorf("the last reload is %+v, %d before; generation %d, %s", last, before, st.Generation,
+				st.State)
 		}
 		return nil
 	})

@@ -107,7 +107,8 @@ func (s *shape) settings(real ports) string {
 		Workers: s.get("workers"), DrainTimeout: s.seconds("drain_timeout"), StopTimeout: s.seconds("stop_timeout"),
 		ReadyTimeout: s.seconds("ready_timeout"), HangTimeout: s.seconds("hang_timeout"),
 		MaxGenerations: s.get("max_generations"),
-		MaxRequests:    s.get("max_requests"), MaxAge: s.seconds("max_age"), MaxMemory: int64(s.get("max_memory")) << 20,
+		MaxRequests:    s.get("max_requests"), MaxAge: s.seconds("max_age"),
+		MaxMemory:      int64(s.get("max_memory")) << 20,
 		MaxConnections: s.get("max_connections"), Payload: fmt.Append(nil, s.Edit),
 		Control: "baton.sock", PIDFile: "b.pid", LogFile: "b.log",
 	}}

@@ -32,18 +32,19 @@ const (
 
 // step is one step of a walk. What it means does not depend on the steps before it.
 type step struct {
-	Do   deed           `json:"do"`
-	How  string         `json:"how,omitempty"`  // edit, reload: command, hup, watch
-	Set  map[string]int `json:"set,omitempty"`  // edit: keys
-	Put  map[int]*place `json:"put,omitempty"`  // edit: listeners; null removes one
-	Who  string         `json:"who,omitempty"`  // kill, pause: worker, master, supervisor
-	Nth  int            `json:"nth,omitempty"`  // of several
-	N    int            `json:"n,omitempty"`    // resize; pause, rest: milliseconds
-	What string         `json:"what,omitempty"` // program: its name; remove: the file; spoil: how; occupy: the transport
-	Save string         `json:"save,omitempty"` // edit: how the file is written: slow, link, or by rename
-	Host string         `json:"host,omitempty"` // occupy
-	Port int            `json:"port,omitempty"` // occupy
-	With bool           `json:"with,omitempty"` // the next step comes at once
+	Do  deed           `json:"do"`
+	How string         `json:"how,omitempty"` // edit, reload: command, hup, watch
+	Set map[string]int `json:"set,omitempty"` // edit: keys
+	Put map[int]*place `json:"put,omitempty"` // edit: listeners; null removes one
+	Who string         `json:"who,omitempty"` // kill, pause: worker, master, supervisor
+	Nth int            `json:"nth,omitempty"` // of several
+	N   int            `json:"n,omitempty"`   // resize; pause, rest: milliseconds
+	// program: its name; remove: the file; spoil: how; occupy: the transport
+	What string `json:"what,omitempty"`
+	Save string `json:"save,omitempty"` // edit: how the file is written: slow, link, or by rename
+	Host string `json:"host,omitempty"` // occupy
+	Port int    `json:"port,omitempty"` // occupy
+	With bool   `json:"with,omitempty"` // the next step comes at once
 }
 
 // place is a listener, or the lack of one.

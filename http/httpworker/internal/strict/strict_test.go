@@ -72,11 +72,13 @@ func TestEnds(t *testing.T) {
 		chunked = append(chunked, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"+body)
 	}
 	for _, one := range append(chunked, get, "GET / HTTP/1.1\n\n", "GET / HTTP/1.1\r\nA: b\n\r\n", "GET /\r\n \r\n\r\n",
-		"GET /\r\n\r\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n\n\r\n", "POST / HTTP/1.1\r\ncontent-length:  0 \r\n\r\n") {
+		"GET /\r\n\r\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n\n\r\n",
+		"POST / HTTP/1.1\r\ncontent-length:  0 \r\n\r\n") {
 		text := "\r\n\r\n" + one + "\r\n" + one + get
 		for piece := 1; piece <= len(text)+1; piece++ {
 			s := Scanner{Max: len(text)}
-			if got := s.passes(text, piece); got != one+one+get || len(s.ahead) != 3 || s.part != partHeader || s.size != 0 {
+			if got := s.passes(text, piece); got != one+one+get || len(s.ahead) != 3 || s.part != partHeader ||
+				s.size != 0 {
 				t.Errorf("%q by %d: got %q, %d requests", text, piece, got, len(s.ahead))
 			}
 		}
@@ -131,7 +133,9 @@ func TestBegan(t *testing.T) {
 
 // An empty line behind a request that may begin another protocol is no end of anything.
 func TestForeign(t *testing.T) {
-	for _, head := range []string{"CONNECT h:1 HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n", "GET / HTTP/1.1\r\nupgrade: x\r\n\r\n"} {
+	for _, head := range []string{
+		"CONNECT h:1 HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n", "GET / HTTP/1.1\r\nupgrade: x\r\n\r\n",
+	} {
 		s := Scanner{Max: 100}
 		if got := s.passes(head+"\r\n\n x", 7); got != head+"\r\n\n x" {
 			t.Errorf("%q", got)
@@ -204,8 +208,10 @@ func (o oneByte) Read(p []byte) (int, error) {
 }
 
 func BenchmarkScanner(b *testing.B) {
-	request := []byte("GET /path?query HTTP/1.1\r\nHost: example.org\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n" +
-		"Accept: */*\r\nAccept-Encoding: gzip, deflate\r\nCookie: a=b; c=d\r\nContent-Length: 17\r\n\r\n01234567890123456")
+	request := []byte("GET /path?query HTTP/1.1\r\nHost: example.org\r\nUser-Agent: Mozilla/5.0 (X11; Linux " +
+		"x86_64)\r\n" +
+		"Accept: */*\r\nAccept-Encoding: gzip, deflate\r\nCookie: a=b; c=d\r\nContent-Length: " +
+		"17\r\n\r\n01234567890123456")
 	s := Scanner{Max: 8192}
 	b.ReportAllocs()
 	for b.Loop() {
