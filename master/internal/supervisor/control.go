@@ -13,7 +13,7 @@ import (
 	"baton/worker/rawfd"
 )
 
-// How long those who have asked on the control socket are waited for: before the supervisor exits, and before it
+// How long the clients of the control socket are waited for: before the supervisor exits, and before it
 // executes another binary, which it then tries again a little later.
 const (
 	lastAnswers = 300 * time.Millisecond
@@ -60,7 +60,7 @@ func (f *front) listen(fd int) error {
 	return nil
 }
 
-// stop stops accepting. Those who have asked are answered.
+// stop stops accepting. Clients that have asked are answered.
 func (f *front) stop() {
 	if f.server != nil {
 		f.server.Stop()
@@ -75,7 +75,7 @@ func (f *front) close() {
 	}
 }
 
-// calm stops accepting and waits until all who have asked are answered, for a moment. It reports whether nobody is
+// calm stops accepting and waits until all clients are answered, for a moment. It reports whether nobody is
 // connected any more. Clients that connect meanwhile wait in the socket's queue, for the next program.
 func (f *front) calm() bool {
 	s := f.server
@@ -129,7 +129,7 @@ func (a api) ask(ctx context.Context, begin func(now time.Time) poll) (any, erro
 	}
 }
 
-// Version says who is here.
+// Version identifies the supervisor.
 func (a api) Version(ctx context.Context) (any, error) {
 	return a.ask(ctx, func(time.Time) poll {
 		return known(status.Identity{
@@ -174,7 +174,7 @@ func (a api) Resize(ctx context.Context, workers int) (any, error) {
 // Stop stops everything. One that comes while a stop is in progress joins it, unless it asks to kill.
 func (a api) Stop(ctx context.Context, quit, now bool) (any, error) {
 	return a.ask(ctx, func(time.Time) poll {
-		a.sv.stop(stop{by: "control", quit: quit})
+		a.sv.stop("control", quit)
 		if now {
 			a.sv.killAll("asked to stop now")
 		}

@@ -431,3 +431,18 @@ func TestCalmControl(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// A client that goes before it is answered leaves nothing behind.
+func TestStatusOfAClientThatGoes(t *testing.T) {
+	t.Parallel()
+	sv, master := serving(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	sv.front.add(question{ctx: ctx, poll: sv.front.askStatus(time.Now()), reply: make(chan answer, 1)})
+	sv.front.answer(time.Now())
+	master.hears(&message.StatusRequest{})
+	cancel()
+	sv.front.answer(time.Now())
+	if n := len(sv.front.statuses.answers); n != 0 || len(sv.front.questions) != 0 {
+		t.Errorf("%d answers are waited for", n)
+	}
+}

@@ -9,7 +9,7 @@ import (
 	"baton/master/internal/message"
 )
 
-// maxResizes bounds what may wait for a master. Those who ask on the control socket are fewer.
+// maxResizes bounds what may wait for a master. The control socket lets in fewer clients.
 const maxResizes = 1024
 
 // heldBack is what was asked of a master that might lose it: while an attempt runs, for what the master of that moment

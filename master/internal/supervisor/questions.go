@@ -46,7 +46,7 @@ func failed(err error) poll {
 
 func (f *front) add(q question) { f.questions = append(f.questions, q) }
 
-// answer answers what can be answered, and forgets those who have gone.
+// answer answers what can be answered, and forgets clients that have gone.
 func (f *front) answer(now time.Time) {
 	f.at = time.Time{}
 	left := f.questions[:0]
@@ -62,9 +62,12 @@ func (f *front) answer(now time.Time) {
 	}
 	clear(f.questions[len(left):])
 	f.questions = left
+	if len(left) == 0 {
+		clear(f.statuses.answers) // that a client which has gone was waiting for
+	}
 }
 
-// patience is for those who have asked for what a master has to begin: until when they may wait for it, or, when that
+// patience is for clients that have asked for what a master has to begin: until when they may wait for it, or, when that
 // time has passed, what is wrong. While an attempt runs that has its own limit.
 func (f *front) patience(asked, now time.Time) (until time.Time, err error) {
 	if f.sv.attempt != nil {

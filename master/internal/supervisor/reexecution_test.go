@@ -184,7 +184,7 @@ func TestStopEndsTheDryRun(t *testing.T) {
 	t.Parallel()
 	sv, _ := aboutToFollow(t, "#!/bin/sh\nexec sleep 100\n")
 	sv.reexec.try(time.Now())
-	sv.stop(stop{})
+	sv.stop("test", false)
 	var ws unix.WaitStatus
 	_, _ = unix.Wait4(sv.reexec.candidate.PID(), &ws, 0, nil)
 	sv.onReaped(sv.reexec.candidate.PID(), ws)

@@ -79,7 +79,7 @@ func wantPath(t *testing.T, p string, there bool, when string) {
 	}
 }
 
-func TestStoreDrop(t *testing.T) {
+func TestRegistryDrop(t *testing.T) {
 	t.Parallel()
 	s, h, p := registry{}, hold(t), path(t, "sock")
 	s.put("a", entry{FD: h.fd, Unlink: made(t, p)})
@@ -94,7 +94,7 @@ func TestStoreDrop(t *testing.T) {
 	}
 }
 
-func TestStorePutReplaces(t *testing.T) {
+func TestRegistryPutReplaces(t *testing.T) {
 	t.Parallel()
 	s, old, fresh, p := registry{}, hold(t), hold(t), path(t, "sock")
 	s.put("a", entry{FD: old.fd, Unlink: made(t, p)})
@@ -112,7 +112,7 @@ func TestStorePutReplaces(t *testing.T) {
 }
 
 // A master that changes the data of an entry does not have its descriptor at hand.
-func TestStorePutOfDataKeepsTheDescriptor(t *testing.T) {
+func TestRegistryPutOfDataKeepsTheDescriptor(t *testing.T) {
 	t.Parallel()
 	s, h, p := registry{}, hold(t), path(t, "sock")
 	s.put("a", entry{FD: h.fd, Data: "1", Unlink: made(t, p)})
@@ -127,7 +127,7 @@ func TestStorePutOfDataKeepsTheDescriptor(t *testing.T) {
 	wantPath(t, p, false, "dropped")
 }
 
-func TestStoreEntryWithoutADescriptor(t *testing.T) {
+func TestRegistryEntryWithoutADescriptor(t *testing.T) {
 	t.Parallel()
 	s := registry{}
 	s.put("count", entry{FD: -1, Data: "3"})
@@ -191,7 +191,7 @@ func TestStagedUndo(t *testing.T) {
 }
 
 // What somebody else has put at the path since is his.
-func TestStoreLeavesAnothersFile(t *testing.T) {
+func TestRegistryLeavesAnothersFile(t *testing.T) {
 	t.Parallel()
 	s, p := registry{}, path(t, "sock")
 	s.put("a", entry{FD: -1, Unlink: made(t, p)})

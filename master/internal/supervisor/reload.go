@@ -112,7 +112,7 @@ func (m *masters) giveUpSuccessor() {
 	m.attemptBy = time.Now().Add(endLimit)
 }
 
-// killSuccessor kills the successor, and whatever else carries the attempt's mark.
+// killSuccessor kills the successor, and what else carries the attempt's mark.
 func (m *masters) killSuccessor() {
 	a := m.attempt
 	a.phase = attemptKilled
@@ -170,7 +170,7 @@ func (m *masters) dropAttempt() *attempt {
 	return a
 }
 
-// publish keeps a result for those who ask, now or later.
+// publish keeps a result for clients that ask, now or later.
 func (m *masters) publish(r result) {
 	r.Generation = m.generation
 	m.served = max(m.served, r.Seen)

@@ -10,7 +10,7 @@ import (
 	"baton/master/internal/status"
 )
 
-// maxResults is how many results are kept for those who ask late.
+// maxResults is how many results are kept for clients that ask late.
 const maxResults = 64
 
 // maxReason bounds what is kept of a reason.

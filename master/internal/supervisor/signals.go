@@ -16,18 +16,18 @@ func (sv *supervisor) onSignal(sig os.Signal) {
 	switch sig {
 	case syscall.SIGHUP:
 		if sv.tty.hungUp() {
-			sv.stop(stop{by: "the end of the terminal"})
+			sv.stop("the end of the terminal", false)
 			return
 		}
 		sv.request("HUP", true)
 	case syscall.SIGUSR2:
 		sv.request("USR2", true)
 	case syscall.SIGINT:
-		sv.signalled(stop{by: "INT"}, time.Now())
+		sv.signalled("INT", false, time.Now())
 	case syscall.SIGTERM:
-		sv.signalled(stop{by: "TERM"}, time.Now())
+		sv.signalled("TERM", false, time.Now())
 	case syscall.SIGQUIT:
-		sv.signalled(stop{by: "QUIT", quit: true}, time.Now())
+		sv.signalled("QUIT", true, time.Now())
 	case syscall.SIGTTIN:
 		sv.resizeBy(1)
 	case syscall.SIGTTOU:

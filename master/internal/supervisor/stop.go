@@ -55,34 +55,28 @@ func (s *stopping) overdue() string {
 // isSecond reports whether a signal to stop at now is another one than the first. There is none before the first.
 func isSecond(first, now time.Time) bool { return !first.IsZero() && now.Sub(first) >= sameSignal }
 
-// stop is a wish to end everything.
-type stop struct {
-	by   string // for the log
-	quit bool   // up to drain_timeout
-}
-
 // signalled is INT, TERM or QUIT. The first one joins a stop that somebody else has asked for; a second one kills.
-func (sv *supervisor) signalled(s stop, now time.Time) {
+func (sv *supervisor) signalled(by string, quit bool, now time.Time) {
 	if isSecond(sv.stopping.firstSignal, now) {
-		sv.killAll("second " + s.by)
+		sv.killAll("second " + by)
 		return
 	}
-	sv.stop(s)
+	sv.stop(by, quit)
 	if sv.stopping.firstSignal.IsZero() {
 		sv.stopping.firstSignal = time.Now() // when it was obeyed: what was sent with it has come by now
 	}
 }
 
-// stop ends everything: all are told at once, and what is left at the deadline is killed. The deadline is the
-// supervisor's, for there may be no master, or one that does not run. While a stop is in progress another one changes
-// nothing.
-func (sv *supervisor) stop(s stop) {
+// stop ends everything within stop_timeout; quit: within drain_timeout. All are told at once, and what is left at the
+// deadline is killed. The deadline is the supervisor's, for there may be no master, or one that does not run. While a
+// stop is in progress another one changes nothing.
+func (sv *supervisor) stop(by string, quit bool) {
 	if sv.stopping.begun() {
 		return
 	}
 	sv.stopping.phase = stopDraining
-	limit := sv.stopLimit(s.quit)
-	sv.log.Info("supervisor: stopping", "by", s.by, "within", limit.String())
+	limit := sv.stopLimit(quit)
+	sv.log.Info("supervisor: stopping", "by", by, "within", limit.String())
 	sv.stopping.killAt = time.Now().Add(limit)
 	sv.systemd.Stopping(limit)
 	deadline := int64(monotime.Now().Add(limit - stopMargin(limit)))

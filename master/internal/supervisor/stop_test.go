@@ -31,9 +31,9 @@ func TestIsSecond(t *testing.T) {
 // Only a second signal kills. A stop by the control socket joins, and is joined.
 func TestWhatKills(t *testing.T) { // not beside others: it kills the children of this process
 	signal := func(name string, after time.Duration) func(sv *supervisor, at time.Time) {
-		return func(sv *supervisor, at time.Time) { sv.signalled(stop{by: name}, at.Add(after)) }
+		return func(sv *supervisor, at time.Time) { sv.signalled(name, false, at.Add(after)) }
 	}
-	control := func(sv *supervisor, _ time.Time) { sv.stop(stop{by: "control"}) }
+	control := func(sv *supervisor, _ time.Time) { sv.stop("control", false) }
 	const soon, later = 10 * time.Millisecond, time.Minute
 	for name, tt := range map[string]struct {
 		events []func(sv *supervisor, at time.Time)

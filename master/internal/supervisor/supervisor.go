@@ -31,7 +31,7 @@ const (
 // below 4 MB.
 const gcPercent = 25
 
-// How long an exiting supervisor waits for its last words: to systemd, to its log, and to those who have asked.
+// lastWords is how long an exiting supervisor waits for what it has said to systemd and to its log.
 const lastWords = 200 * time.Millisecond
 
 // supervisor is owned by the goroutine of loop.

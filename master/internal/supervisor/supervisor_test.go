@@ -710,7 +710,7 @@ func TestStop(t *testing.T) {
 	}
 	defer func() { _ = w.Close() }()
 	before := int64(monotime.Now())
-	sv.stop(stop{})
+	sv.stop("test", false)
 
 	ln.want(false, "at a stop")
 	var toWorker wire.Drain

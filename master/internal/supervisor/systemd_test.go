@@ -97,7 +97,7 @@ func TestNothingButStoppingAtAStop(t *testing.T) {
 	t.Parallel()
 	sv, master, _ := reloading(t)
 	heard := heardBy(t, sv)
-	sv.stop(stop{})
+	sv.stop("test", false)
 	sv.failAttempt()
 	master.says(message.Serving{})
 	if got := states(heard()); got != "STOPPING" {

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -87,19 +86,14 @@ type masters struct {
 	lastTimeouts message.Preparing // of the last master
 }
 
-// all lists those that start, serve, or are about to exit.
-func (m *masters) all() []*masterConn {
+// of returns the master with a PID that starts, serves, or is about to exit; nil: it is none.
+func (m *masters) of(pid int) *masterConn {
 	all := []*masterConn{m.starting, m.current, m.old}
 	if m.attempt != nil {
 		all = append(all, m.attempt.successor)
 	}
-	return slices.DeleteFunc(all, func(c *masterConn) bool { return c == nil })
-}
-
-// of returns the master with a PID; nil: it is none.
-func (m *masters) of(pid int) *masterConn {
-	for _, c := range m.all() {
-		if c.pid == pid {
+	for _, c := range all {
+		if c != nil && c.pid == pid {
 			return c
 		}
 	}
@@ -287,7 +281,7 @@ func (m *masters) tooLate(c *masterConn) {
 	}
 }
 
-// kill kills a master, whoever is its parent.
+// kill kills a master, which is a child or a grandchild.
 func (m *masters) kill(c *masterConn) {
 	switch {
 	case c.pidfd >= 0:

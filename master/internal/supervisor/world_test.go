@@ -77,7 +77,7 @@ func (w *world) end() int {
 	for _, p := range w.played {
 		p.die(0)
 	}
-	w.on(func() { w.stop(stop{by: "test"}); w.killAll("the test is over") })
+	w.on(func() { w.stop("test", false); w.killAll("the test is over") })
 	<-w.done
 	return w.code
 }

@@ -87,7 +87,7 @@ func (m *Manager) List() int { return m.fds.list }
 // Resume continues the conversation after an execve, with the list.
 func (m *Manager) Resume(list int) {
 	m.unanswered = false
-	if list == 0 {
+	if list == 0 || m.fds.max == 0 {
 		return
 	}
 	m.fds.list, m.fds.listed = list, true
@@ -325,18 +325,13 @@ func (f *fdStore) fdName(entry string) string {
 		return r
 	}, "baton/"+strings.TrimPrefix(entry, "listen/"))
 	base = base[:min(len(base), maxFDName)]
+	taken := map[string]bool{listName: true}
+	for _, e := range f.kept {
+		taken[e.fdname] = true
+	}
 	name := base
-	for i := 2; f.isTaken(name); i++ {
+	for i := 2; taken[name]; i++ {
 		name = fmt.Sprintf("%s~%d", base, i)
 	}
 	return name
-}
-
-func (f *fdStore) isTaken(fdname string) bool {
-	for _, e := range f.kept {
-		if e.fdname == fdname {
-			return true
-		}
-	}
-	return fdname == listName
 }
