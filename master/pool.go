@@ -2,6 +2,7 @@ package master
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -30,7 +31,8 @@ type proc struct {
 	why    string // we have killed it, and this is why
 
 	stats   wire.Stats
-	bye     bool // it has said what it has cut, and exits
+	bye     bool   // it has said what it has cut, and exits
+	failure string // why it has ended, in its own words
 	takes   takes
 	told    string // who takes its connections
 	accepts listen.Worker
@@ -58,8 +60,19 @@ func (p *proc) read(m *master) {
 	}
 }
 
+// unready is why a reload fails whose worker has exited.
+func (p *proc) unready() error {
+	if p.failure != "" {
+		return errors.New(p.failure)
+	}
+	return fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.Slot, p.PID, p.end())
+}
+
 // end is how the process has exited, in words.
 func (p *proc) end() string {
+	if p.failure != "" {
+		return p.failure
+	}
 	how := fmt.Sprintf("exit status %d", p.status.ExitStatus())
 	if p.status.Signaled() {
 		how = "signal " + p.status.Signal().String()

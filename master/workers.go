@@ -72,7 +72,7 @@ func workerEnv(attempt string, cpus int) []string {
 
 func (m *master) sendSetup(p *proc) error {
 	s := wire.Setup{
-		Generation: m.gen, Slot: p.Slot, Version: m.opts.Version, Payload: len(m.cfg.Payload),
+		Generation: m.gen, Slot: p.Slot, Workers: m.want, Version: m.opts.Version, Payload: len(m.cfg.Payload),
 		LogFormat: m.cfg.LogFormat, StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
 		MaxConnections: m.cfg.MaxConnections, MaxRequests: plan.Jitter(int64(m.cfg.MaxRequests), p.PID),
 		HangTimeout: p.record.HangTimeout, Heart: p.record.Heart, More: true,
@@ -160,7 +160,7 @@ func (m *master) onStats(p *proc, s wire.Stats) {
 }
 
 func (m *master) onBye(p *proc, b wire.Bye) {
-	p.bye = true
+	p.bye, p.failure = true, b.Failure
 	if b.CutRequests+b.CutConns > 0 {
 		_ = m.supervisor.Post(message.Cut{Generation: p.Generation, Requests: b.CutRequests, Connections: b.CutConns})
 	}
@@ -205,14 +205,13 @@ func (m *master) gone(p *proc) {
 			m.onStop(message.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
 		}
 	}
-	early := fmt.Errorf("worker %d (pid %d): ended before it was ready: %s", p.Slot, p.PID, p.end())
 	switch {
 	case p.State == plan.Draining:
 		m.log.Info("worker gone", p.attrs()...)
 		if !p.bye {
 			m.log.Warn("worker exited without reporting; its connections are lost", p.attrs("status", p.end())...)
 		}
-	case m.fails(eventUnready, early):
+	case m.fails(eventUnready, p.unready()):
 	default:
 		m.crashed(p)
 	}

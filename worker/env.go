@@ -49,19 +49,19 @@ type Env struct {
 
 // world is what all views of an Env share, see [Group].
 type world struct {
-	generation, slot int
-	version          string
-	payload          []byte
-	stopTimeout      int64       // nanoseconds, for a worker whose supervisor and master died
-	paths            []wire.Path // that it removes then
-	pidFile          wire.Path   // so is this one
-	sockets          []socket
-	handover         *handover.Handover
-	balance          *sock.Balance // with the other workers; nil: there is none
-	warnWakesAll     sync.Once
-	tickets          tickets
-	gate             *gate
-	heartbeat        heartbeat
+	generation, slot, workers int
+	version                   string
+	payload                   []byte
+	stopTimeout               int64       // nanoseconds, for a worker whose supervisor and master died
+	paths                     []wire.Path // that it removes then
+	pidFile                   wire.Path   // so is this one
+	sockets                   []socket
+	handover                  *handover.Handover
+	balance                   *sock.Balance // with the other workers; nil: there is none
+	warnWakesAll              sync.Once
+	tickets                   tickets
+	gate                      *gate
+	heartbeat                 heartbeat
 
 	granted chan struct{} // closed by GO
 
@@ -80,7 +80,7 @@ type world struct {
 
 func newEnv(s wire.Setup, log *slog.Logger) *Env {
 	w := &world{
-		generation: s.Generation, slot: s.Slot, version: s.Version, stopTimeout: s.StopTimeout, paths: s.Paths,
+		generation: s.Generation, slot: s.Slot, workers: s.Workers, version: s.Version, stopTimeout: s.StopTimeout, paths: s.Paths,
 		heartbeat: heartbeat{fd: -1},
 		granted:   make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}),
 		moved: make(chan struct{}), listened: make(chan struct{}),
@@ -104,6 +104,9 @@ func (e *Env) Generation() int { return e.generation }
 
 // Slot is the worker's place, 0 … workers-1. A replacement takes the slot of the dead.
 func (e *Env) Slot() int { return e.slot }
+
+// Workers is how many workers were wanted when this one was started.
+func (e *Env) Workers() int { return e.workers }
 
 // Version is the program's, as the master was told.
 func (e *Env) Version() string { return e.version }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -154,8 +155,12 @@ func (p *process) onReady() {
 
 // onReturned says goodbye: Serve has returned.
 func (p *process) onReturned(err error) {
-	c := p.env.Counters
+	c, drained := p.env.Counters, p.env.draining()
+	if err == nil && !drained {
+		err = errors.New("returned before it was told to drain")
+	}
 	bye := wire.Bye{
+		Failure:     reason(err),
 		CutRequests: c.CutRequests.Load(),
 		CutConns:    c.CutConns.Load() + c.Conns.Load(), // what is open ends with the process
 		Requests:    c.Requests.Load(), Handed: p.handed(),
@@ -165,11 +170,7 @@ func (p *process) onReturned(err error) {
 	}
 	_ = p.conn.Post(bye)
 	p.conn.Flush()
-	drained := p.env.draining()
 	p.move(eventReturned)
-	if err == nil && !drained {
-		err = errors.New("returned before it was told to drain")
-	}
 	switch {
 	case err == nil:
 	case drained:
@@ -178,6 +179,23 @@ func (p *process) onReturned(err error) {
 		p.env.Log.Error("worker: serve", "error", err)
 		p.code = exitCrashed
 	}
+}
+
+// maxReason is how many bytes of an error the master is told.
+const maxReason = 8 << 10
+
+// reason is what the master is told of an error, and the user of a reload that fails for it. An error with a Reason says it
+// without what was wrapped around it.
+func reason(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := "worker: " + err.Error()
+	var own interface{ Reason() string }
+	if errors.As(err, &own) {
+		text = own.Reason()
+	}
+	return strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
 }
 
 // orphanGrace is how long a worker without a master may take after its deadline to say what was cut.

@@ -53,6 +53,7 @@ type Sockets struct {
 type Setup struct {
 	Generation int        `json:"generation"`
 	Slot       int        `json:"slot"`
+	Workers    int        `json:"workers"` // as the generation is to have
 	Version    string     `json:"version"`
 	Listeners  []Listener `json:"listeners"`
 	Payload    int        `json:"payload"` // bytes in the memory file
@@ -151,8 +152,10 @@ func (h *HandoverCounts) Add(o HandoverCounts) {
 	h.Refused += o.Refused
 }
 
-// Bye is the last message of a worker that has drained: what the deadline cut.
+// Bye is the last message of a worker that has drained, or failed: what the deadline cut.
 type Bye struct {
+	Failure string `json:"failure,omitempty"` // in words; empty: it has drained
+
 	CutRequests int64 `json:"cut_requests"`
 	CutConns    int64 `json:"cut_conns"`
 	Requests    int64 `json:"requests"`
