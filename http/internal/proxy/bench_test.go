@@ -19,7 +19,9 @@ func BenchmarkProxy(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	up := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })}
+	up := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello")
+	})}
 	go func() { _ = up.Serve(ln) }()
 	defer func() { _ = up.Close() }()
 	dial := func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) }
@@ -27,8 +29,11 @@ func BenchmarkProxy(b *testing.B) {
 	for name, h := range map[string]http.Handler{
 		"own": &Proxy{Upstream: &Upstream{Dial: dial, IdleTimeout: time.Second, Timeout: time.Minute}},
 		"std": &httputil.ReverseProxy{
-			Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() },
-			Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }, MaxIdleConnsPerHost: 100},
+			Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() },
+			Transport: &http.Transport{
+				DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+				MaxIdleConnsPerHost: 100,
+			},
 		},
 	} {
 		b.Run(name, func(b *testing.B) {

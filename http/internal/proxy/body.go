@@ -27,8 +27,8 @@ const (
 
 // body is a request's body on its way to the upstream. A nil body is that of a request without one.
 //
-// Threading: start is called by the exchange, and run is a goroutine of its own afterwards, which may outlive the exchange: a
-// Read that waits for the client ends only with the client, or with the handler.
+// Threading: start is called by the exchange, and run is a goroutine of its own afterwards, which may outlive the
+// exchange: a Read that waits for the client ends only with the client, or with the handler.
 type body struct {
 	x       *exchange
 	to      io.Writer     // the connection's buffer, or chunks in it
@@ -57,8 +57,8 @@ func newBody(x *exchange) *body {
 	return b
 }
 
-// start writes the beginning of the body together with the header if its length is known, for that may be all. The rest gets
-// a goroutine.
+// start writes the beginning of the body together with the header if its length is known, for that may be all. The
+// rest gets a goroutine.
 func (b *body) start() error {
 	if b.chunked == nil && b.proceed == nil {
 		buf := buffers.Get().(*[bufferSize]byte)
@@ -226,8 +226,8 @@ func (b *body) untouched() bool {
 	return !b.read
 }
 
-// failed says why the exchange could not end well, if it was for the body. A body that breaks off may end the request's context
-// before its Read has returned: that is waited for.
+// failed says why the exchange could not end well, if it was for the body. A body that breaks off may end the
+// request's context before its Read has returned: that is waited for.
 func (b *body) failed() error {
 	if b == nil {
 		return nil
@@ -246,8 +246,8 @@ type bodyError struct{ error }
 // Unwrap is for package errors.
 func (e *bodyError) Unwrap() error { return e.error }
 
-// AnswerBadBody tells a client that its body has not come in time, or is broken: err is what a Read of it returned. What follows on
-// the connection is no request.
+// AnswerBadBody tells a client that its body has not come in time, or is broken: err is what a Read of it returned.
+// What follows on the connection is no request.
 func AnswerBadBody(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")

@@ -118,7 +118,8 @@ func TestResend(t *testing.T) {
 				})
 				for i, want := range []int{200, tt.status} {
 					w := httptest.NewRecorder()
-					p.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", "/", strings.NewReader(strings.Repeat(tt.body, i))))
+					body := strings.NewReader(strings.Repeat(tt.body, i))
+					p.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", "/", body))
 					synctest.Wait()
 					if w.Code != want {
 						t.Errorf("request %d: %d %s", i, w.Code, w.Body)
@@ -165,8 +166,8 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	}
 }
 
-// TestExpectContinue: the body waits until the upstream asks for it, or has been silent for a second; and is not sent if the
-// upstream does not want it.
+// TestExpectContinue: the body waits until the upstream asks for it, or has been silent for a second; and is not sent
+// if the upstream does not want it.
 func TestExpectContinue(t *testing.T) {
 	for name, tt := range map[string]struct {
 		says   string

@@ -75,7 +75,8 @@ func request(s *httptest.Server, method string, body io.Reader) *http.Request {
 	return r
 }
 
-// TestFields: what is about one connection stays on it; what a proxy says is said by it; all else goes through as it is.
+// TestFields: what is about one connection stays on it; what a proxy says is said by it; all else goes through as it
+// is.
 func TestFields(t *testing.T) {
 	s := front(t, func(w http.ResponseWriter, r *http.Request) {
 		for _, name := range []string{"Connection", "X-Hop", "Keep-Alive", "Forwarded", "Upgrade"} {
@@ -83,7 +84,8 @@ func TestFields(t *testing.T) {
 				t.Errorf("the upstream got %s: %s", name, v)
 			}
 		}
-		if r.RequestURI != "/a%2Fb?q=1;2" || r.Header.Get("X-Forwarded-For") != "127.0.0.1" || r.Header.Get("X-Forwarded-Proto") != "https" ||
+		if r.RequestURI != "/a%2Fb?q=1;2" || r.Header.Get("X-Forwarded-For") != "127.0.0.1" ||
+			r.Header.Get("X-Forwarded-Proto") != "https" ||
 			!slices.Equal(r.Header["X-Two"], []string{"a", "b"}) || r.Header.Get("User-Agent") != "" {
 			t.Errorf("%s %v", r.RequestURI, r.Header)
 		}
@@ -96,12 +98,14 @@ func TestFields(t *testing.T) {
 	ask(t, s, func() *http.Request {
 		r := request(s, "GET", nil)
 		r.Header = http.Header{
-			"X-Two": {"a", "b"}, "X-Forwarded-For": {"10.0.0.1"}, "Forwarded": {"for=10.0.0.1"}, "X-Forwarded-Proto": {"gopher"}, "User-Agent": nil,
+			"X-Two": {"a", "b"}, "X-Forwarded-For": {"10.0.0.1"}, "Forwarded": {"for=10.0.0.1"},
+			"X-Forwarded-Proto": {"gopher"}, "User-Agent": nil,
 		}
 		return r
 	}, func(resp *http.Response, body string) {
 		h := resp.Header
-		if !slices.Equal(h["X-Two"], []string{"c", "d"}) || h.Get("Keep-Alive") != "" || h.Get("Content-Type") != "" || h.Get("Date") != "long ago" || body != "<html>" {
+		if !slices.Equal(h["X-Two"], []string{"c", "d"}) || h.Get("Keep-Alive") != "" || h.Get("Content-Type") != "" ||
+			h.Get("Date") != "long ago" || body != "<html>" {
 			t.Errorf("%v %q", h, body)
 		}
 	})
@@ -137,9 +141,12 @@ func TestTrusted(t *testing.T) {
 		})
 		p.Trusts = func(ip string) bool { return tt.trusted && ip == "192.0.2.1" }
 		r := httptest.NewRequest("GET", "/", nil)
-		r.Header = http.Header{"X-Forwarded-For": {"10.0.0.1"}, "X-Forwarded-Host": {"outside"}, "X-Forwarded-Proto": {"https"}}
+		r.Header = http.Header{
+			"X-Forwarded-For": {"10.0.0.1"}, "X-Forwarded-Host": {"outside"}, "X-Forwarded-Proto": {"https"},
+		}
 		p.ServeHTTP(httptest.NewRecorder(), r)
-		if got.Get("X-Forwarded-For") != tt.forwarded || got.Get("X-Forwarded-Host") != tt.host || got.Get("X-Forwarded-Proto") != tt.proto {
+		if got.Get("X-Forwarded-For") != tt.forwarded || got.Get("X-Forwarded-Host") != tt.host ||
+			got.Get("X-Forwarded-Proto") != tt.proto {
 			t.Errorf("%v: %v", tt.trusted, got)
 		}
 	}
@@ -298,7 +305,8 @@ func TestUpgrade(t *testing.T) {
 			return
 		}
 		defer func() { _ = c.Close() }()
-		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: shout\r\nX-A: b\r\n\r\nWELCOME\n")
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: shout\r\nX-A: b\r\n\r\n" +
+			"WELCOME\n")
 		_ = rw.Flush()
 		for {
 			line, err := rw.ReadString('\n')

@@ -12,11 +12,12 @@ import (
 	"strings"
 )
 
-// hopByHop are the fields that are about one connection, beside those that Connection names, and those that a proxy writes
-// itself.
+// hopByHop are the fields that are about one connection, beside those that Connection names, and those that a proxy
+// writes itself.
 var hopByHop = map[string]bool{
-	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
-	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Http2-Settings": true,
+	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Proxy-Authenticate": true,
+	"Proxy-Authorization": true,
+	"Te":                  true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Http2-Settings": true,
 }
 
 // ownFields are what a request gets from the proxy, whatever the client says.
@@ -41,8 +42,8 @@ func connectionFields(h http.Header) (names map[string]bool) {
 	return names
 }
 
-// upgrade is the protocol that a request asks for, "" if none or one that the proxy does not let through: with HTTP/2 the
-// client would speak to the upstream past all routes.
+// upgrade is the protocol that a request asks for, "" if none or one that the proxy does not let through: with HTTP/2
+// the client would speak to the upstream past all routes.
 func upgrade(h http.Header) string {
 	up := h.Get("Upgrade")
 	if up == "" || !connectionFields(h)["Upgrade"] {

@@ -27,6 +27,10 @@ type kernel interface {
 	// thing.
 	open(pid int) (pidfd int)
 	kill(pidfd int)
+	// instanceOf returns what a process that runs a program has in its environment, if it is one.
+	instanceOf(pid int) (instance, bool)
+	// signalGroup signals the process group of a child that is another one than this process's, else only the child.
+	signalGroup(pid int, sig unix.Signal)
 	// executable returns the file that a process executes.
 	executable(pid int) reexec.FileID
 }

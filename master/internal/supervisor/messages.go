@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -168,10 +169,14 @@ func (sv *supervisor) onPut(c *masterConn, m message.Put, fd int) {
 }
 
 func (sv *supervisor) onDrop(c *masterConn, m message.Drop) {
+	worker := WorkerPID(m.Name)
 	if sv.attempt != nil {
-		sv.attempt.forgetWorker(WorkerPID(m.Name))
+		sv.attempt.forgetWorker(worker)
 	}
 	sv.change(c, change{name: m.Name, drop: true})
+	if worker != 0 { // which the master has reaped, and what the worker ran is a child of this process now
+		sv.endInstances(time.Now())
+	}
 }
 
 // change is staged for a successor, and true at once for the master.
@@ -256,6 +261,7 @@ func (sv *supervisor) onKill(pid int) {
 
 // reap collects the children that have exited. It reports whether there is no child left.
 func (sv *supervisor) reap() (none bool) {
+	reaped := false
 	for {
 		pid, ws, err := sv.kernel.wait()
 		if pid == 0 {
@@ -263,6 +269,10 @@ func (sv *supervisor) reap() (none bool) {
 			break
 		}
 		sv.onReaped(pid, ws)
+		reaped = true
+	}
+	if reaped && !none {
+		sv.endInstances(time.Now())
 	}
 	if sv.stopping.phase == stopKilling && !none {
 		sv.killChildren()

@@ -20,7 +20,7 @@ var (
 	}
 	begunAnew = map[string]string{
 		"masters": "its fields are", "sv": "itself", "version": "the new binary's", "pid": "the same", "args": "the same", "kernel": "the same",
-		"log": "of the registry", "sink": "of the registry", "dead": "empty at rest", "front": "answered at rest", "stopping": "not at rest",
+		"log": "of the registry", "sink": "of the registry", "dead": "empty at rest", "front": "answered at rest", "stopping": "not at rest", "instances": "none at rest",
 		"reexec": "done", "events": "caught anew, and no reader runs", "timer": "none is set at rest", "old": "not at rest",
 		"starting": "not at rest", "leaving": "they are reaped by then", "attempt": "not at rest", "attemptBy": "not at rest",
 		"oldBy": "not at rest", "moved": "long ago at rest",

@@ -49,14 +49,15 @@ type supervisor struct {
 	tty     *terminal
 	systemd *systemd.Manager
 
-	registry registry
-	size     int // workers, as the master says
-	results  results
-	limiter  reloadLimiter
-	dead     map[int]unix.WaitStatus // workers that exited while there was no master, which is to read their last words
-	front    front
-	stopping stopping
-	reexec   reexecution
+	registry  registry
+	size      int // workers, as the master says
+	results   results
+	limiter   reloadLimiter
+	dead      map[int]unix.WaitStatus // workers that exited while there was no master, which is to read their last words
+	front     front
+	stopping  stopping
+	instances instances
+	reexec    reexecution
 
 	events events
 	timer  *time.Timer // the earliest deadline, see schedule
@@ -187,7 +188,7 @@ func (sv *supervisor) finished() bool {
 // deadlines are the moments at which onTimer has something to do; zero: not set.
 func (sv *supervisor) deadlines() []time.Time {
 	return []time.Time{
-		sv.attemptBy, sv.oldBy, sv.restarts.at, sv.limiter.at, sv.front.at, sv.reexec.at, sv.stopping.killAt,
+		sv.attemptBy, sv.oldBy, sv.restarts.at, sv.limiter.at, sv.front.at, sv.reexec.at, sv.stopping.killAt, sv.instances.killAt,
 		sv.systemd.Next(),
 	}
 }
@@ -238,6 +239,9 @@ func (sv *supervisor) onTimer(now time.Time) {
 		sv.reexec.candidate.Kill(true) // if a dry run has had its time
 	}
 	sv.systemd.Tick(now, sv.isHealthy())
+	if due(&sv.instances.killAt, now) {
+		sv.signalInstances(unix.SIGKILL)
+	}
 	if due(&sv.stopping.killAt, now) {
 		sv.killAll(sv.stopping.overdue())
 	}

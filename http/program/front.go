@@ -1,0 +1,43 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"baton/http/internal/proxy"
+)
+
+// idleTimeout is how long a connection to an instance is kept: servers close theirs after two seconds and more, and a
+// request must not meet that.
+const idleTimeout = time.Second
+
+// launchTries is how many ports are tried if other programs of the machine take them.
+const launchTries = 3
+
+// Launch starts an instance and waits until it is ready, or ends it and says why it is not, as [Instance.AwaitReady]
+// does. If another process takes its port, it gets another port.
+func Launch(ctx context.Context, p *Program, at Place, log *slog.Logger) (*Instance, error) {
+	for try := 1; ; try++ {
+		i, err := Start(p, at, log)
+		if err != nil {
+			return nil, err
+		}
+		if err = i.AwaitReady(ctx); err == nil {
+			return i, nil
+		}
+		i.Kill()
+		if !errors.Is(err, errForeign) || try == launchTries {
+			return nil, err
+		}
+	}
+}
+
+// Handler forwards requests to the instance. The client's Host is the instance's.
+func (i *Instance) Handler() http.Handler { return i.front }
+
+func (i *Instance) newFront() *proxy.Proxy {
+	return &proxy.Proxy{Upstream: &proxy.Upstream{Dial: i.dial, Timeout: i.program.Timeout, IdleTimeout: idleTimeout}}
+}
