@@ -23,6 +23,7 @@ type call struct {
 	version, wait, json bool
 	overrides           []override // in the order of the command line
 	args                []string   // the command line without flags
+	program             []string   // what follows "--": somebody else's server
 
 	invalid error // the value that was refused last
 }
@@ -101,7 +102,14 @@ func (c *call) parse(args []string) error {
 			return c.wordError(err)
 		}
 		rest := c.FlagSet.Args()
-		if ended := len(rest) < len(args) && args[len(args)-len(rest)-1] == "--"; ended || len(rest) == 0 {
+		ended := len(rest) < len(args) && args[len(args)-len(rest)-1] == "--"
+		if ended && c.Lookup("workers") != nil {
+			c.program, rest = rest, nil
+			if len(c.program) == 0 {
+				return &usageError{What: "the program after -- is missing", Hint: "as baton -- node server.js"}
+			}
+		}
+		if ended || len(rest) == 0 {
 			c.args = append(c.args, rest...)
 			break
 		}

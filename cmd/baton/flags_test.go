@@ -156,7 +156,8 @@ func TestFlagMistakes(t *testing.T) {
 			"baton: --config: want the path of a file\nhint: with no --config at all, a built-in page is served",
 		},
 		{"site.toml", "baton: run: takes no argument \"site.toml\"\nhint: did you mean --config site.toml?"},
-		{"-- x", "baton: run: takes no argument \"x\""},
+		{"--", "baton: the program after -- is missing\nhint: as baton -- node server.js"},
+		{"y -- x", "baton: run: takes no argument \"y\""},
 	} {
 		_, _, _, err := loadArgs(t, "", strings.Fields(tt.args)...)
 		if err == nil || explain(err) != tt.want || exitCode(err) != exitUser {

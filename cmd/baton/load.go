@@ -70,6 +70,11 @@ func (l *loader) load(name string) (f config.File, warnings []string, err error)
 	if warnings, err = l.overlay(&f, x); err != nil {
 		return f, nil, err
 	}
+	if len(l.program) > 0 {
+		if err := l.runProgram(&f, l.dir); err != nil {
+			return f, nil, err
+		}
+	}
 	f.Watch = f.Watch && !pipe
 	f.Control, f.PIDFile = config.Absolute(l.dir, f.Control), config.Absolute(l.dir, f.PIDFile)
 	if len(f.Listen) == 0 {
@@ -159,6 +164,9 @@ func payloadOf(f *config.File) payload {
 			cert, key := l.TLS.Pair()
 			p.Certificates = append(p.Certificates, certificate{Listener: l.Name, Cert: cert, Key: key})
 		}
+	}
+	for _, r := range f.Programs {
+		p.Programs = append(p.Programs, r.Program(f.HTTP.UpstreamTimeout.Std(), f.ReadyTimeout.Std()))
 	}
 	for _, r := range f.Routes {
 		p.Site.Routes = append(p.Site.Routes, r.Site())

@@ -71,7 +71,7 @@ func TestConfigOfEveryKey(t *testing.T) {
 		!root && (len(warnings) != 1 || !strings.Contains(warnings[0], "only root")) {
 		t.Error(warnings)
 	}
-	if _, err := site.New(p.Site, site.Self{}); err != nil {
+	if _, err := site.New(p.Site, site.Self{}, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -90,7 +90,7 @@ func TestConfigWithoutFile(t *testing.T) {
 	if c.Workers != 0 || len(c.Watch) > 0 || filepath.Base(c.Control) != "baton.sock" || !filepath.IsAbs(c.Control) {
 		t.Errorf("%+v", c)
 	}
-	h, err := site.New(payloadOf(&f).Site, site.Self{})
+	h, err := site.New(payloadOf(&f).Site, site.Self{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

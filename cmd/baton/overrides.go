@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -42,6 +43,19 @@ func (c *call) overlay(f *config.File, x *config.Index) (hidden []string, err er
 		}
 	}
 	return hidden, nil
+}
+
+// runProgram makes the program of the command line the answer to all requests.
+func (c *call) runProgram(f *config.File, dir string) error {
+	if len(f.Routes) > 0 || len(f.Programs) > 0 {
+		return &usageError{What: "the config file has routes or programs of its own", Hint: "write the program into it, as a [[program]]"}
+	}
+	p := config.Program{Name: filepath.Base(c.program[0]), Command: c.program, Dir: dir}
+	if what := p.CheckCommand(f.RunAs()); what != "" {
+		return &usageError{What: what}
+	}
+	f.Programs, f.Routes = []config.Program{p}, []config.Route{{Path: "/", Program: p.Name}}
+	return nil
 }
 
 // setAddress changes the address of the only listener, and adds it if there is none. It changes nothing in place: the

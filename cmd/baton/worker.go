@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"baton/http/httpworker"
+	"baton/http/program"
 	"baton/http/site"
 	"baton/http/websocket"
 	"baton/worker"
@@ -17,20 +18,21 @@ import (
 
 // payload is the part of the configuration that workers get from the master, so that no worker ever reads the file.
 type payload struct {
-	Site           site.Config   `json:"site"`
-	IdleTimeout    time.Duration `json:"idle_timeout"`
-	ReceiveTimeout time.Duration `json:"receive_timeout"`
-	BodyTimeout    time.Duration `json:"body_timeout"` // 0: none, as the file says it
-	SendTimeout    time.Duration `json:"send_timeout"` // the same
-	MaxHeaderSize  int           `json:"max_header_size"`
-	Certificates   []certificate `json:"certificates,omitempty"`
+	Site           site.Config       `json:"site"`
+	IdleTimeout    time.Duration     `json:"idle_timeout"`
+	ReceiveTimeout time.Duration     `json:"receive_timeout"`
+	BodyTimeout    time.Duration     `json:"body_timeout"` // 0: none, as the file says it
+	SendTimeout    time.Duration     `json:"send_timeout"` // the same
+	MaxHeaderSize  int               `json:"max_header_size"`
+	Certificates   []certificate     `json:"certificates,omitempty"`
+	Programs       []program.Program `json:"programs,omitempty"`
 }
 
 // siteWorker returns the worker for every transport and process that a [[listen]] may have. Those of no listener cost
 // nothing.
 func siteWorker() worker.Worker {
 	return worker.Group(
-		&httpworker.Worker{Configure: configure},
+		&httpServer{},
 		worker.TCP{Process: echo.Process{}, Protocol: "echo"},
 		worker.TLS{Process: echo.Process{}, Protocol: "echo", Config: tlsConfig},
 		worker.UDP{Process: echo.Process{}, Protocol: "echo"},
@@ -44,14 +46,18 @@ func readPayload(env *worker.Env) (p payload, err error) {
 	return p, nil
 }
 
-func configure(env *worker.Env, s *httpworker.Settings) error {
+func (srv *httpServer) configure(env *worker.Env, s *httpworker.Settings) error {
 	p, err := readPayload(env)
+	if err != nil {
+		return err
+	}
+	programs, err := srv.start(env, p)
 	if err != nil {
 		return err
 	}
 	h, err := site.New(p.Site, site.Self{
 		Generation: env.Generation(), Slot: env.Slot(), PID: os.Getpid(), Version: env.Version(),
-	})
+	}, programs)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func TestProxyKeepsConnections(t *testing.T) {
 	}
 	up.Start()
 	defer up.Close()
-	h, err := New(Config{Routes: []Route{{Path: "/", Proxy: up.URL}}}, self)
+	h, err := New(Config{Routes: []Route{{Path: "/", Proxy: up.URL}}}, self, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

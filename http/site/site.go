@@ -20,7 +20,7 @@ type Config struct {
 	UpstreamTimeout time.Duration `json:"upstream_timeout,omitempty"`
 }
 
-// A Route is a path and one way to answer it: exactly one of Whoami, Static, Proxy, Respond and Echo is set. A resource
+// A Route is a path and one way to answer it: exactly one of Whoami, Static, Proxy, Program, Respond and Echo is set. A resource
 // that can only be read has the methods GET, HEAD and OPTIONS, and no route has CONNECT and TRACE: other requests get
 // 405.
 type Route struct {
@@ -40,6 +40,9 @@ type Route struct {
 	// the client's in X-Forwarded-Host, -For and -Proto, which are made here, whatever the client says.
 	Proxy string `json:"proxy,omitempty"`
 
+	// Program is the name of a program that answers. It sees the client's Host, and what Proxy says of X-Forwarded.
+	Program string `json:"program,omitempty"`
+
 	// Respond is a text, sent with Status (if 0, 200) and after Delay. With a status of success the route can only be
 	// read; any other status answers every method.
 	Respond *string       `json:"respond,omitempty"`
@@ -58,14 +61,15 @@ type Self struct {
 	Version    string `json:"version"`
 }
 
-// New returns the handler of cfg. It opens the directories, and leaves upstreams alone.
-func New(cfg Config, self Self) (http.Handler, error) {
+// New returns the handler of cfg. It opens the directories, and leaves upstreams alone. programs are what answers routes with a
+// Program, by name.
+func New(cfg Config, self Self, programs map[string]http.Handler) (http.Handler, error) {
 	if len(cfg.Routes) == 0 {
 		return builtIn(self)
 	}
 	rt := router{routes: map[string]http.Handler{}}
 	for _, r := range cfg.Routes {
-		h, err := r.handler(self, cfg.UpstreamTimeout)
+		h, err := r.handler(cfg, self, programs)
 		if err == nil {
 			err = rt.add(r.Path, h)
 		}
@@ -76,18 +80,24 @@ func New(cfg Config, self Self) (http.Handler, error) {
 	return noTunnel(&rt), nil
 }
 
-func (r Route) handler(self Self, upstreamTimeout time.Duration) (http.Handler, error) {
+func (r Route) handler(cfg Config, self Self, programs map[string]http.Handler) (http.Handler, error) {
 	switch {
 	case !strings.HasPrefix(r.Path, "/"):
 		return nil, errors.New("want a path that begins with /")
 	case len(r.Actions()) != 1:
-		return nil, errors.New("want one of whoami, static, proxy, respond and echo")
+		return nil, errors.New("want one of whoami, static, proxy, program, respond and echo")
 	case r.Whoami:
 		return newWhoami(self)
 	case r.Static != "":
 		return newStatic(CleanPath(r.Path), r.Static)
 	case r.Proxy != "":
-		return newProxy(r.Proxy, upstreamTimeout)
+		return newProxy(r.Proxy, cfg.UpstreamTimeout)
+	case r.Program != "":
+		h, ok := programs[r.Program]
+		if !ok {
+			return nil, fmt.Errorf("there is no program %q", r.Program)
+		}
+		return h, nil
 	case r.Respond != nil:
 		return newRespond(*r.Respond, r.Status, r.Delay), nil
 	default:
@@ -105,6 +115,7 @@ func (r Route) Actions() []string {
 		{"whoami", r.Whoami},
 		{"static", r.Static != ""},
 		{"proxy", r.Proxy != ""},
+		{"program", r.Program != ""},
 		{"respond", r.Respond != nil},
 		{"echo", r.Echo},
 	} {

@@ -18,7 +18,7 @@ func text(s string) *string { return &s }
 // start serves cfg until the test ends.
 func start(t *testing.T, cfg Config) *httptest.Server {
 	t.Helper()
-	h, err := New(cfg, self)
+	h, err := New(cfg, self, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,11 +93,11 @@ func TestNewRefuses(t *testing.T) {
 		routes []Route
 		want   string
 	}{
-		{"no way to answer", []Route{{Path: "/"}}, "route /: want one of whoami, static, proxy, respond and echo"},
+		{"no way to answer", []Route{{Path: "/"}}, "route /: want one of whoami, static, proxy, program, respond and echo"},
 		{
 			"two ways",
 			[]Route{{Path: "/", Whoami: true, Echo: true}},
-			"route /: want one of whoami, static, proxy, respond and echo",
+			"route /: want one of whoami, static, proxy, program, respond and echo",
 		},
 		{"no slash", []Route{{Path: "x", Whoami: true}}, "route x: want a path that begins with /"},
 		{
@@ -117,7 +117,7 @@ func TestNewRefuses(t *testing.T) {
 			`route /: proxy: "localhost:80": want a URL with http:// or https://`,
 		},
 	} {
-		if _, err := New(Config{Routes: tt.routes}, self); err == nil || err.Error() != tt.want {
+		if _, err := New(Config{Routes: tt.routes}, self, nil); err == nil || err.Error() != tt.want {
 			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
 		}
 	}
@@ -187,7 +187,7 @@ func TestManyRoutes(t *testing.T) {
 	for i := range n {
 		cfg.Routes = append(cfg.Routes, Route{Path: fmt.Sprintf("/%d/x", i), Respond: text(fmt.Sprint(i))})
 	}
-	h, err := New(cfg, self)
+	h, err := New(cfg, self, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

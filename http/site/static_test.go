@@ -184,7 +184,7 @@ func TestStaticRangesAndValidators(t *testing.T) {
 
 // What reaches the connection is the *os.File itself: only then does the kernel copy the file (sendfile).
 func TestStaticSendsTheFileItself(t *testing.T) {
-	h, err := New(Config{Routes: []Route{{Path: "/", Static: tree(t)}}}, self)
+	h, err := New(Config{Routes: []Route{{Path: "/", Static: tree(t)}}}, self, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

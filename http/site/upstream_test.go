@@ -105,7 +105,7 @@ func TestBadBody(t *testing.T) {
 	}))
 	defer up.Close()
 	for name, route := range map[string]Route{"proxy": {Path: "/", Proxy: up.URL}, "echo": {Path: "/", Echo: true}} {
-		h, err := New(Config{Routes: []Route{route}}, self)
+		h, err := New(Config{Routes: []Route{route}}, self, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -121,12 +121,18 @@ func sleep(d time.Duration) { <-time.After(d) }
 // wantText waits until /text answers so, on every connection.
 func wantText(tb testing.TB, b *mastertest.Baton, address, want string) {
 	tb.Helper()
+	wantBody(tb, b, address, "/text", want)
+}
+
+// wantBody waits until a path is answered so, on every connection: the workers before may accept for a moment longer.
+func wantBody(tb testing.TB, b *mastertest.Baton, address, path, want string) {
+	tb.Helper()
 	var got string
 	var err error
-	mastertest.Await(tb, func() string { return fmt.Sprintf("%q at /text, the last answer %q, %v", want, got, err) },
+	mastertest.Await(tb, func() string { return fmt.Sprintf("%q at %s, the last answer %q, %v", want, path, got, err) },
 		func() bool {
-			for range 3 {
-				if got, err = b.Get(address, "/text"); err != nil || got != want {
+			for range 4 {
+				if got, err = b.Get(address, path); err != nil || got != want {
 					return false
 				}
 			}

@@ -23,27 +23,28 @@ var reference []byte
 
 // File is the config file. Its fields are the keys that there are.
 type File struct {
-	Workers        any      `toml:"workers"` // an int64, or "auto"
-	WorkerCPUs     int      `toml:"worker_cpus"`
-	DrainTimeout   Duration `toml:"drain_timeout"`
-	StopTimeout    Duration `toml:"stop_timeout"`
-	ReadyTimeout   Duration `toml:"ready_timeout"`
-	MaxGenerations int      `toml:"max_generations"`
-	HangTimeout    Duration `toml:"hang_timeout"`
-	MaxRequests    int      `toml:"max_requests"`
-	MaxAge         Duration `toml:"max_age"`
-	MaxMemory      int      `toml:"max_memory"`
-	MaxConnections int      `toml:"max_connections"`
-	User           string   `toml:"user"`
-	Group          string   `toml:"group"`
-	Control        string   `toml:"control"`
-	PIDFile        string   `toml:"pid_file"`
-	LogFile        string   `toml:"log_file"`
-	LogFormat      string   `toml:"log_format" words:"text,json"`
-	Watch          bool     `toml:"watch"`
-	Listen         []Listen `toml:"listen"`
-	HTTP           HTTP     `toml:"http"`
-	Routes         []Route  `toml:"route"`
+	Workers        any       `toml:"workers"` // an int64, or "auto"
+	WorkerCPUs     int       `toml:"worker_cpus"`
+	DrainTimeout   Duration  `toml:"drain_timeout"`
+	StopTimeout    Duration  `toml:"stop_timeout"`
+	ReadyTimeout   Duration  `toml:"ready_timeout"`
+	MaxGenerations int       `toml:"max_generations"`
+	HangTimeout    Duration  `toml:"hang_timeout"`
+	MaxRequests    int       `toml:"max_requests"`
+	MaxAge         Duration  `toml:"max_age"`
+	MaxMemory      int       `toml:"max_memory"`
+	MaxConnections int       `toml:"max_connections"`
+	User           string    `toml:"user"`
+	Group          string    `toml:"group"`
+	Control        string    `toml:"control"`
+	PIDFile        string    `toml:"pid_file"`
+	LogFile        string    `toml:"log_file"`
+	LogFormat      string    `toml:"log_format" words:"text,json"`
+	Watch          bool      `toml:"watch"`
+	Listen         []Listen  `toml:"listen"`
+	HTTP           HTTP      `toml:"http"`
+	Routes         []Route   `toml:"route"`
+	Programs       []Program `toml:"program"`
 
 	runAs *master.User // what User and Group mean
 }
@@ -84,10 +85,22 @@ type Route struct {
 	Whoami  bool     `toml:"whoami"`
 	Static  string   `toml:"static"`
 	Proxy   string   `toml:"proxy"`
+	Program string   `toml:"program"`
 	Respond *string  `toml:"respond"`
 	Status  int      `toml:"status"`
 	Delay   Duration `toml:"delay"`
 	Echo    bool     `toml:"echo"`
+}
+
+// Program is one [[program]] table, see program.Program.
+type Program struct {
+	Name       string            `toml:"name"`
+	Command    []string          `toml:"command"`
+	Dir        string            `toml:"dir"`
+	Env        map[string]string `toml:"env"`
+	Health     string            `toml:"health"`
+	StopSignal string            `toml:"stop_signal"`
+	Log        string            `toml:"log" words:"lines,raw"`
 }
 
 // Defaults returns the file that sets nothing.

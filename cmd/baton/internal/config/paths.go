@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,9 @@ func (f *File) resolve(x *Index, dir string) {
 		if l.TLS != nil {
 			l.TLS.Cert, l.TLS.Key = Absolute(dir, l.TLS.Cert), Absolute(dir, l.TLS.Key)
 		}
+	}
+	for i := range f.Programs {
+		f.Programs[i].Dir = Absolute(dir, cmp.Or(f.Programs[i].Dir, "."))
 	}
 	for i := range f.Routes {
 		f.Routes[i].Static = Absolute(dir, f.Routes[i].Static)

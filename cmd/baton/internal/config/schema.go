@@ -60,6 +60,9 @@ func indirect(t reflect.Type, kind reflect.Kind) reflect.Type {
 func lookup(name string) (key, bool) {
 	_, byName := schema()
 	k, ok := byName[name]
+	if table, isKey := byName[parent(name)]; !ok && isKey && table.typ.Kind() == reflect.Map { // its keys are free
+		return key{name: name, typ: table.typ.Elem()}, true
+	}
 	return k, ok
 }
 
@@ -163,7 +166,12 @@ func (k key) mistyped(e entry) (what, hint string) {
 			hint = "write it without quotes"
 		}
 		return wrong(`a whole number or "auto"`, hint)
-	case kind == reflect.Struct:
+	case k.typ == reflect.TypeFor[[]string]():
+		if e.member && e.kind == unstable.String || !e.member && e.kind == unstable.Array {
+			return "", ""
+		}
+		return wrong("texts in brackets", `as ["node", "server.js"]`)
+	case kind == reflect.Struct || kind == reflect.Map:
 		if e.kind != unstable.Table && e.kind != unstable.InlineTable {
 			return wrong("a table", fmt.Sprintf("write [%s] on a line of its own", k.name))
 		}
@@ -200,7 +208,7 @@ func isTables(e entry) bool {
 // isArray reports whether there may be several tables of that name.
 func isArray(table string) bool {
 	k, ok := lookup(table)
-	return ok && k.typ.Kind() == reflect.Slice
+	return ok && k.typ.Kind() == reflect.Slice && k.typ.Elem().Kind() == reflect.Struct
 }
 
 // isMember reports whether a path goes on with the number of a member.

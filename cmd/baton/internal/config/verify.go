@@ -27,6 +27,7 @@ func (v *verifier) verify() {
 	}
 	v.user()
 	v.listens()
+	v.programs()
 	v.routes()
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +16,8 @@ import (
 // Site returns the route as package site serves it.
 func (r Route) Site() site.Route {
 	return site.Route{
-		Path: r.Path, Whoami: r.Whoami, Static: r.Static, Proxy: r.Proxy, Respond: r.Respond, Status: r.Status,
-		Delay: r.Delay.Std(), Echo: r.Echo,
+		Path: r.Path, Whoami: r.Whoami, Static: r.Static, Proxy: r.Proxy, Program: r.Program,
+		Respond: r.Respond, Status: r.Status, Delay: r.Delay.Std(), Echo: r.Echo,
 	}
 }
 
@@ -33,7 +34,7 @@ func (v *verifier) routes() {
 		default:
 			v.duplicate(paths, site.CleanPath(r.Path), path+".path", "path "+r.Path)
 		}
-		const one = "a route has one of whoami, static, proxy, respond, echo"
+		const one = "a route has one of whoami, static, proxy, program, respond, echo"
 		switch actions := r.Site().Actions(); len(actions) { // a key that is false or "" is none
 		case 0:
 			v.wrong(path, one, "route: says nothing to answer with")
@@ -44,6 +45,9 @@ func (v *verifier) routes() {
 		v.respond(path, r)
 		if r.Static != "" {
 			v.directory(path+".static", r.Static)
+		}
+		if r.Program != "" && !slices.ContainsFunc(v.Programs, func(p Program) bool { return p.Name == r.Program }) {
+			v.wrong(path+".program", DidYouMean(r.Program, v.programNames()), "program: there is no [[program]] with the name %q", r.Program)
 		}
 		if r.Proxy != "" {
 			if _, err := site.ParseUpstream(r.Proxy); err != nil {
