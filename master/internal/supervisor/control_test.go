@@ -297,6 +297,33 @@ func TestSilentMaster(t *testing.T) {
 	}
 }
 
+// A master that hangs while older workers drain is noticed by those who wait for them: it says nothing, and does not
+// answer either. One that answers may take as long as it likes.
+func TestDrainOfAStuckMaster(t *testing.T) {
+	t.Parallel()
+	s, master := serving(t)
+	sv := listening(t, s)
+	sv.current.pid = sleeper(t).Process.Pid
+	sv.requests = 1
+	sv.publish(result{Seen: 1, OK: true})
+	answered := sv.asks("GET /reload/1?wait=drained")
+	now := time.Now()
+	for range 3 {
+		now = now.Add(time.Hour)
+		sv.waits(answered, now)
+		var q message.StatusRequest
+		master.hears(&q)
+		master.says(message.Oldest{})
+		sv.current.heard = now
+		sv.waits(answered, now.Add(sv.masterLimit()-1))
+	}
+	sv.waits(answered, now.Add(sv.masterLimit()))
+	want := fmt.Sprintf("the master (pid %d) does not answer", sv.current.pid)
+	if r := sv.hears(answered, now.Add(2*sv.masterLimit())); r.code != 504 || !strings.Contains(r.body, want) {
+		t.Errorf("%+v, want %s", r, want)
+	}
+}
+
 // An answer is that of the reload that was asked for, or none.
 func TestReloadAnswers(t *testing.T) {
 	t.Parallel()

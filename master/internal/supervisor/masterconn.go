@@ -40,11 +40,28 @@ type masterConn struct {
 	paused  bool   // nobody reads what it says, see reexecution.pause
 	serving bool   // its sockets listen and its workers have GO
 
+	heard   time.Time // when it has said something last
+	checked time.Time // when it was asked last whether it still runs
+
 	reopens  int               // messages that it has not answered
 	timeouts message.Preparing // of the config that it has loaded
 
 	exitReason string // why it is about to exit, in its own words
 	exitStatus string // if it was reaped before all that it said was read
+}
+
+// runs reports whether a master that has nothing to say still runs, as far as that is known: one that was silent for a
+// limit is asked for its status, and has the same time to answer. until is when to look again.
+func (c *masterConn) runs(now time.Time, limit time.Duration) (until time.Time, ok bool) {
+	if until = c.heard.Add(limit); now.Before(until) {
+		return until, true
+	}
+	if !c.checked.After(c.heard) {
+		c.checked = now
+		_ = c.Post(message.StatusRequest{})
+	}
+	until = c.checked.Add(limit)
+	return until, now.Before(until)
 }
 
 // openPidfd is right about the process as long as that has not hung up.

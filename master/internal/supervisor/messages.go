@@ -103,6 +103,7 @@ func (sv *supervisor) onCut(c *masterConn) {
 
 // onMessage obeys one message, as far as the sender's phase lets it say something.
 func (sv *supervisor) onMessage(c *masterConn, p *seqpacket.Packet) error {
+	c.heard = time.Now()
 	switch c.phase {
 	case phaseFirst, phaseRestart, phaseSuccessor, phaseCommitted, phaseCurrent:
 		return sv.handle(c, p)

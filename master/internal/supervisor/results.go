@@ -117,7 +117,11 @@ func (f *front) reloadEnded(id int64, drained bool, asked time.Time) poll {
 		case sv.stopping.begun():
 			return answer{err: errStopping()}, true, until
 		case ended && sv.current != nil && !control.Look(sv.current.pid).Stopped:
-			return answer{}, false, until // it drains, which may take long
+			until, runs := sv.current.runs(now, sv.masterLimit()) // the drain may take long
+			if runs {
+				return answer{}, false, until
+			}
+			return answer{err: problem(http.StatusGatewayTimeout, "%s", noAnswer(sv.current))}, true, until
 		}
 		until, err := f.patience(asked, now)
 		return answer{err: err}, err != nil, until
