@@ -10,17 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lot is a Park with connections whose far ends the test has.
-type lot struct {
+// testPool is an IdlePool with connections whose far ends the test has.
+type testPool struct {
 	*IdlePool
 	t       *testing.T
 	ready   chan Conn
 	expired chan Conn
 }
 
-func newLot(t *testing.T) *lot {
+func newTestPool(t *testing.T) *testPool {
 	t.Helper()
-	l := &lot{t: t, ready: make(chan Conn, 10_000), expired: make(chan Conn, 10_000)}
+	l := &testPool{t: t, ready: make(chan Conn, 10_000), expired: make(chan Conn, 10_000)}
 	p, err := NewIdlePool(func(c Conn) { l.ready <- c }, func(c Conn) { l.expired <- c })
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func write(t *testing.T, fd int) {
 	}
 }
 
-func (l *lot) want(from <-chan Conn, fd int) Conn {
+func (l *testPool) want(from <-chan Conn, fd int) Conn {
 	l.t.Helper()
 	c := receive(l.t, from)
 	if c.FD != fd {
@@ -57,9 +57,9 @@ func (l *lot) want(from <-chan Conn, fd int) Conn {
 	return c
 }
 
-func TestParkReadable(t *testing.T) {
+func TestIdlePoolReadable(t *testing.T) {
 	t.Parallel()
-	l := newLot(t)
+	l := newTestPool(t)
 	near, far := socket(t)
 	idle, _ := socket(t)
 	l.Add(Conn{FD: idle, Key: key("idle"), Idle: time.Hour})
@@ -80,9 +80,9 @@ func TestParkReadable(t *testing.T) {
 	}
 }
 
-func TestParkClosedByClient(t *testing.T) {
+func TestIdlePoolClosedByClient(t *testing.T) {
 	t.Parallel()
-	l := newLot(t)
+	l := newTestPool(t)
 	c := connect(t, 3)
 	for _, fd := range c.fds {
 		l.Add(Conn{FD: fd, Idle: time.Hour})
@@ -94,9 +94,9 @@ func TestParkClosedByClient(t *testing.T) {
 	}
 }
 
-func TestParkExpires(t *testing.T) {
+func TestIdlePoolExpires(t *testing.T) {
 	t.Parallel()
-	l := newLot(t)
+	l := newTestPool(t)
 	late, _ := socket(t)
 	early, _ := socket(t)
 	begin := time.Now()
@@ -116,9 +116,9 @@ func TestParkExpires(t *testing.T) {
 }
 
 // A request that has come just in time is served, though its event was not seen yet.
-func TestParkLastMoment(t *testing.T) {
+func TestIdlePoolLastMoment(t *testing.T) {
 	t.Parallel()
-	l := newLot(t)
+	l := newTestPool(t)
 	near, far := socket(t)
 	l.Add(Conn{FD: near, Idle: 50 * time.Millisecond})
 	l.mu.Lock()
@@ -131,9 +131,9 @@ func TestParkLastMoment(t *testing.T) {
 	}
 }
 
-func TestParkTake(t *testing.T) {
+func TestIdlePoolTake(t *testing.T) {
 	t.Parallel()
-	l := newLot(t)
+	l := newTestPool(t)
 	var near, far [4]int
 	for i, minutes := range []int{3, 1, 4, 2} {
 		near[i], far[i] = socket(t)
@@ -160,9 +160,9 @@ func TestParkTake(t *testing.T) {
 	}
 }
 
-func TestParkLimit(t *testing.T) {
+func TestIdlePoolLimit(t *testing.T) {
 	t.Parallel()
-	l := newLot(t)
+	l := newTestPool(t)
 	long, _ := socket(t)
 	short, _ := socket(t)
 	l.Add(Conn{FD: long, Idle: time.Hour})
@@ -177,9 +177,9 @@ func TestParkLimit(t *testing.T) {
 	l.Limit(0)
 }
 
-func TestParkAfterClose(t *testing.T) {
+func TestIdlePoolAfterClose(t *testing.T) {
 	t.Parallel()
-	l := newLot(t)
+	l := newTestPool(t)
 	a, _ := socket(t)
 	b, _ := socket(t)
 	l.Add(Conn{FD: a, Idle: time.Hour})
@@ -191,13 +191,13 @@ func TestParkAfterClose(t *testing.T) {
 	}
 }
 
-// The number of a Park's epoll may be another Park's when it is closed.
-func TestClosedParkLeavesOthersAlone(t *testing.T) { //nolint:paralleltest // another test would take the number
-	l := newLot(t)
+// The number of an IdlePool's epoll may be another IdlePool's when it is closed.
+func TestClosedIdlePoolLeavesOthersAlone(t *testing.T) { //nolint:paralleltest // another test would take the number
+	l := newTestPool(t)
 	near, far := socket(t)
 	l.Add(Conn{FD: near, Idle: time.Hour})
 	l.Close()
-	next := newLot(t)
+	next := newTestPool(t)
 	if next.ep != l.ep {
 		t.Skip("the number was not used again")
 	}
@@ -207,9 +207,9 @@ func TestClosedParkLeavesOthersAlone(t *testing.T) { //nolint:paralleltest // an
 	next.want(next.ready, near)
 }
 
-func TestParkThatCannotWatch(t *testing.T) {
+func TestIdlePoolThatCannotWatch(t *testing.T) {
 	t.Parallel()
-	l := newLot(t)
+	l := newTestPool(t)
 	l.Add(Conn{FD: 1 << 20, Idle: time.Hour})
 	l.want(l.ready, 1<<20)
 	if l.Len() != 0 {
@@ -218,10 +218,10 @@ func TestParkThatCannotWatch(t *testing.T) {
 }
 
 // Whatever happens at the same time, every connection leaves once.
-func TestParkThousands(t *testing.T) {
+func TestIdlePoolThousands(t *testing.T) {
 	t.Parallel()
 	const n, rounds = 2000, 3
-	l := newLot(t)
+	l := newTestPool(t)
 	near, far := make([]int, n), make([]int, n)
 	for i := range n {
 		near[i], far[i] = socket(t)

@@ -22,7 +22,7 @@ type Listener struct {
 	balance *Balance // nil: no other process accepts
 
 	accepting sync.Mutex     // held by Accept
-	turn      *exclusiveWait // nil: all that wait are woken
+	exclusive *exclusiveWait // nil: all that wait are woken
 }
 
 // netListener is what *net.TCPListener and *net.UnixListener have.
@@ -51,14 +51,14 @@ func Listen(fd int, balance *Balance) (*Listener, error) {
 		_ = ln.Close()
 		return nil, fmt.Errorf("listener: %w", err)
 	}
-	_ = l.raw.Control(func(fd uintptr) { l.turn = waitExclusively(int(fd)) })
+	_ = l.raw.Control(func(fd uintptr) { l.exclusive = waitExclusively(int(fd)) })
 	balance.join()
 	return l, nil
 }
 
 // WakesAll reports whether a new connection wakes all processes that wait, as with package net: the runtime's epoll,
 // or /proc, is not as this package knows it.
-func (l *Listener) WakesAll() bool { return l.turn == nil }
+func (l *Listener) WakesAll() bool { return l.exclusive == nil }
 
 // Accept waits for a connection.
 func (l *Listener) Accept() (net.Conn, error) {
@@ -66,12 +66,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 	defer l.accepting.Unlock()
 	l.balance.yield(l.Waiting, sleep)
 	var err error
-	_ = l.raw.Control(func(fd uintptr) { err = l.turn.begin(fd) })
+	_ = l.raw.Control(func(fd uintptr) { err = l.exclusive.begin(fd) })
 	if err != nil {
 		return nil, err
 	}
 	c, err := l.netListener.Accept()
-	_ = l.raw.Control(func(fd uintptr) { _ = l.turn.end(fd) })
+	_ = l.raw.Control(func(fd uintptr) { _ = l.exclusive.end(fd) })
 	if err == nil {
 		l.balance.took(currentWindow())
 	}

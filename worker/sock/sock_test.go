@@ -61,7 +61,7 @@ func TestTurns(t *testing.T) {
 	t.Parallel()
 	ln, all := listening(t, "tcp", "127.0.0.1:0", nil)
 	l := all[0]
-	if l.turn == nil {
+	if l.exclusive == nil {
 		t.Fatal("the runtime's epoll was not found")
 	}
 	waitFor := func(what string, want bool) {
@@ -115,7 +115,7 @@ func TestTurns(t *testing.T) {
 
 func watched(t *testing.T, l *Listener) (events uint32, ok bool) {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", l.turn.epoll))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", l.exclusive.epoll))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,8 +142,8 @@ func TestNoConnectionIsForgotten(t *testing.T) {
 			var served [4]atomic.Int64
 			for i, l := range all {
 				if !turns {
-					_ = l.raw.Control(func(fd uintptr) { _ = l.turn.add(int(fd), asRuntime) })
-					l.turn = nil
+					_ = l.raw.Control(func(fd uintptr) { _ = l.exclusive.add(int(fd), asRuntime) })
+					l.exclusive = nil
 				}
 				go func() {
 					for {
