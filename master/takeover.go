@@ -59,14 +59,16 @@ var takeover = map[phase]map[event]phase{
 		eventTrouble: phaseFailed,
 	},
 	phaseCommitted: {
-		eventComplete: phaseCurrent, eventSuperseded: phaseSuperseded, eventStop: phaseLeaving, eventHungUp: phaseOrphaned,
+		eventComplete: phaseCurrent, eventSuperseded: phaseSuperseded, eventStop: phaseLeaving,
+		eventHungUp:  phaseOrphaned,
 		eventRequest: phaseCommitted,
 	},
 	phaseLeaving: { // another stop is an earlier deadline
 		eventComplete: phaseStopping, eventStop: phaseLeaving, eventHungUp: phaseOrphaned,
 	},
 	phaseCurrent: {
-		eventSuperseded: phaseSuperseded, eventStop: phaseStopping, eventHungUp: phaseOrphaned, eventRequest: phaseCurrent,
+		eventSuperseded: phaseSuperseded, eventStop: phaseStopping, eventHungUp: phaseOrphaned,
+		eventRequest: phaseCurrent,
 	},
 	phaseStopping:   {eventStop: phaseStopping, eventHungUp: phaseOrphaned, eventEmpty: phaseStopped},
 	phaseOrphaned:   {eventEmpty: phaseStopped},
@@ -134,7 +136,7 @@ func (m *master) checkReady() {
 	}
 }
 
-// onCommitted: this process is the master. Its workers may accept; then the rest, for which nobody waits.
+// onCommitted makes this process the master. Its workers may accept; the rest comes after that.
 func (m *master) onCommitted(c message.Committed) {
 	if !m.enter(eventCommitted) {
 		return
@@ -162,7 +164,7 @@ func (m *master) onCommitted(c message.Committed) {
 	}
 }
 
-// onEnd: all workers were told. They are ours, and drain.
+// onEnd notes that all inherited workers are known. They are ours, and drain.
 func (m *master) onEnd(message.End) {
 	if !m.enter(eventComplete) {
 		return
@@ -227,15 +229,16 @@ func (m *master) stop(deadline monotime.Time) {
 	m.sockets.Close()
 }
 
-// onHungUp: the process that the user started is dead, so everything ends, by itself and gracefully. Nobody else removes
-// the paths of Unix sockets then, and nobody says any more which adopted worker has exited.
+// onHungUp ends everything, gracefully, because the process that the user started is dead. Nothing else removes the
+// paths of Unix sockets then, or says which adopted worker has exited.
 func (m *master) onHungUp() {
 	was := m.phase
 	if m.fails(eventHungUp, errors.New("master: the supervisor is gone")) || !m.enter(eventHungUp) {
 		return
 	}
 	m.lost = true
-	if !was.isAlone() { // the predecessor is about to go, or has gone: which workers it had was last told with the welcome
+	// the predecessor is about to go, or has gone: which workers it had was last told with the welcome
+	if !was.isAlone() {
 		m.adoptAll()
 	}
 	for _, p := range m.trackAdopted() {
@@ -248,8 +251,8 @@ func (m *master) onHungUp() {
 	}
 }
 
-// outOfFiles: something that the supervisor has given us is lost, and so maybe a worker that nobody would tell to drain.
-// Before COMMIT that is a failure; after it the next master is to have all of it, as if this one had crashed.
+// outOfFiles handles the loss of a descriptor from the supervisor, maybe that of a worker, which would never drain
+// then. Before COMMIT that is a failure; after it the next master is to have all of them, as if this one had crashed.
 func (m *master) outOfFiles(err error) {
 	if m.fails(eventTrouble, fmt.Errorf("master: %w", err)) {
 		return

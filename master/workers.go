@@ -93,7 +93,7 @@ func (m *master) sendSetup(p *proc) error {
 	return nil
 }
 
-// onWorkerEnd: nothing more is read of a worker. Mostly it has exited.
+// onWorkerEnd notes that nothing more is read from a worker. Mostly it has exited.
 func (m *master) onWorkerEnd(p *proc) {
 	p.eof = true
 	if m.phase == phaseSuperseded {
@@ -177,7 +177,7 @@ func (m *master) reap() {
 	}
 }
 
-// onExited: the supervisor has reaped a worker, which another master has started.
+// onExited notes that the supervisor has reaped a worker that another master has started.
 func (m *master) onExited(e message.Exited) {
 	p, ok := m.procs[e.PID]
 	if ok && !p.own && !p.reaped && p.died(unix.WaitStatus(e.Status)) {
@@ -185,7 +185,7 @@ func (m *master) onExited(e message.Exited) {
 	}
 }
 
-// gone: the process has exited, and all that it said was read.
+// gone notes that a process has exited, and that all of its messages were read.
 func (m *master) gone(p *proc) {
 	if m.procs[p.PID] != p {
 		return
@@ -199,7 +199,8 @@ func (m *master) gone(p *proc) {
 	}
 	if p.bye && p.status.ExitStatus() == 0 && p.State != plan.Draining {
 		// Somebody has told it to drain, and it was not us. One of our own generation can only have been told by the
-		// supervisor, which is stopping, and its word to us is on the way; an older one also by a master that died then.
+		// supervisor, which is stopping, and its word to us is on the way; an older one also by a master that died
+		// then.
 		p.State = plan.Draining
 		if p.Generation == m.gen {
 			m.onStop(message.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
@@ -217,7 +218,7 @@ func (m *master) gone(p *proc) {
 	}
 }
 
-// crashed: a worker has exited that was not to.
+// crashed notes that a worker has exited that was not told to.
 func (m *master) crashed(p *proc) {
 	m.count(func(c *counts) { c.Crashes++ })
 	m.log.Error("worker crashed", p.attrs("status", p.end())...)

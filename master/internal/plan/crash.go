@@ -32,7 +32,7 @@ const (
 // twice as long as each of those in the streak before it.
 const crashHeal = time.Second
 
-// crashYoung: a streak that begins within it after COMMIT is laid to the new generation.
+// crashYoung is how soon after COMMIT a streak of crashes must begin to be laid to the new generation.
 const crashYoung = 10 * time.Second
 
 // crashBackoff is how long a slot stays empty.

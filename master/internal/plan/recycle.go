@@ -19,7 +19,7 @@ const (
 	WhyMemory   = "max_memory"
 )
 
-// memoryYoung: a worker that has too much memory when it is younger is no better for being replaced.
+// memoryYoung is the age below which a worker with too much memory is not worth replacing.
 const memoryYoung = 10 * time.Second
 
 // Recycling remembers which recycling has not helped. It dies with the generation.

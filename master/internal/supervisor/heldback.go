@@ -54,7 +54,7 @@ func (h *heldBack) masterLost(c *masterConn) {
 	h.reopen = h.reopen || c.reopens > 0
 }
 
-// attemptFailed: a master that stays has opened its log anew already.
+// attemptFailed drops a reopen if a master stays: it has reopened its log already.
 func (h *heldBack) attemptFailed(current *masterConn) { h.reopen = h.reopen && current == nil }
 
 // awaitsAnswer reports whether the master has been told to resize and has not answered.
@@ -65,7 +65,7 @@ func (h *heldBack) awaitsAnswer() bool {
 // isEmpty reports whether no master has anything left to do.
 func (h *heldBack) isEmpty() bool { return len(h.resizes) == 0 && !h.reopen }
 
-// resized: the master has obeyed all requests up to seq. failed is why it could not obey that one.
+// resized notes that the master has obeyed all requests up to seq. failed is why it could not obey that one.
 func (h *heldBack) resized(seq int64, failed string) {
 	for len(h.resizes) > 0 && h.resizes[0].Seq <= seq {
 		r := h.resizes[0]

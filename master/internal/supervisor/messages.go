@@ -88,8 +88,8 @@ func (sv *supervisor) register(c *masterConn, hello wire.Frame) {
 	go read(c, c, sv.events.packets)
 }
 
-// onCut: a message was lost because this process has too many open files. An attempt ends with it; a master goes on,
-// and what it wanted to keep does not outlive it.
+// onCut handles a message that was lost because this process has too many open files. An attempt ends with it; a master
+// goes on, and the descriptors that it wanted to keep do not outlive it.
 func (sv *supervisor) onCut(c *masterConn) {
 	sv.log.Error("supervisor: out of descriptors, a message was lost", "error", seqpacket.ErrCut)
 	if sv.attempt == nil || c != nil && c != sv.attempt.successor {
@@ -221,7 +221,7 @@ func (sv *supervisor) switchLog() {
 	sv.sink.SetFD(fd)
 }
 
-// onServing: what the committed master has promised is true by now.
+// onServing notes that the committed master has done what it has promised.
 func (sv *supervisor) onServing(c *masterConn, m message.Serving) {
 	if c != sv.current || sv.stopping.begun() {
 		return
@@ -236,7 +236,8 @@ func (sv *supervisor) onServing(c *masterConn, m message.Serving) {
 	}
 }
 
-// onCompared: if there is anything to be done, it was asked for before this.
+// onCompared notes that a master has compared the files with its config; if they differ it has asked for a reload
+// before.
 func (sv *supervisor) onCompared(c *masterConn) {
 	if c == sv.current && c.serving && sv.attempt == nil && sv.requests == sv.served {
 		sv.sayReady()

@@ -45,8 +45,8 @@ func (m *masters) startReload(now time.Time) {
 	m.post(message.Reload{Attempt: m.attempt.id})
 }
 
-// onUpgrading: the predecessor starts the successor. The old config's ready_timeout holds until that has loaded its
-// own.
+// onUpgrading notes that the predecessor starts the successor. The old config's ready_timeout holds until the successor
+// has loaded its own.
 func (m *masters) onUpgrading(c *masterConn, msg message.Upgrading) {
 	if a := m.attempt; a != nil && a.id == msg.Attempt && a.phase == attemptAsked {
 		a.phase = attemptStarted
@@ -72,8 +72,8 @@ func (m *masters) limitAttempt(t message.Preparing) {
 	m.attemptBy = time.Now().Add(limit + readyMargin)
 }
 
-// onUpgradeFailed: the predecessor says that its child has exited. That ends the attempt, when what the child itself
-// has said about it is read: the word of another process may overtake it.
+// onUpgradeFailed notes that the child of the predecessor has exited. The attempt ends when the messages of the child
+// itself are read: those of another process may overtake them.
 func (m *masters) onUpgradeFailed(msg message.UpgradeFailed) {
 	a := m.attempt
 	if a == nil || a.id != msg.Attempt {
@@ -88,7 +88,7 @@ func (m *masters) onUpgradeFailed(msg message.UpgradeFailed) {
 	m.attemptBy = time.Now().Add(endLimit)
 }
 
-// attemptTimeout: the attempt has had its time. If nothing is heard of its end either, it is given up as it is.
+// attemptTimeout ends an attempt that has had its time. If nothing is heard of its end either, it is given up as it is.
 func (m *masters) attemptTimeout() {
 	a := m.attempt
 	switch {
@@ -122,7 +122,8 @@ func (m *masters) killSuccessor() {
 	m.sv.kernel.killAttempt(a.id, a.workers)
 }
 
-// successorGone: the predecessor says so as well, and the later of the two fails the attempt.
+// successorGone notes that the successor has exited. The predecessor says so as well, and the later of the two fails
+// the attempt.
 func (m *masters) successorGone() {
 	a := m.attempt
 	a.successor = nil

@@ -106,7 +106,7 @@ func (sv *supervisor) exePath() string {
 	return fmt.Sprintf("/proc/%d/fd/%d", sv.pid, e.FD)
 }
 
-// startFailed: the first master has exited, and that is the end.
+// startFailed ends everything, because the first master has exited.
 func (m *masters) startFailed(c *masterConn, ws unix.WaitStatus) {
 	sv := m.sv
 	if sv.stopping.begun() {
@@ -123,7 +123,7 @@ func (m *masters) startFailed(c *masterConn, ws unix.WaitStatus) {
 	sv.killAll("the first master has failed")
 }
 
-// restartFailed: a master that was started again has exited before it had taken over.
+// restartFailed notes that a restarted master has exited before it had taken over.
 func (m *masters) restartFailed(c *masterConn, ws unix.WaitStatus) {
 	if m.sv.stopping.begun() {
 		return
@@ -139,7 +139,7 @@ func (m *masters) post(msg wire.Message) {
 	}
 }
 
-// onFail: the sender says why it is about to exit.
+// onFail notes why the sender is about to exit.
 func (m *masters) onFail(c *masterConn, msg message.Fail) {
 	if c.phase == phaseSuccessor {
 		m.attempt.setReason(msg.Error)

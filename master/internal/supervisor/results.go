@@ -83,7 +83,7 @@ func (rs *results) addCut(m message.Cut) {
 	}
 }
 
-// setOldest: no worker is older than that.
+// setOldest notes that no worker is older than that generation.
 func (rs *results) setOldest(m message.Oldest) {
 	for i := range rs.All {
 		if r := &rs.All[i]; r.OK && r.Generation <= m.Generation {

@@ -196,7 +196,7 @@ func (m *masters) refusal(c *masterConn) string {
 	return ""
 }
 
-// commitStarted: the first master, or a restarted one, is ready.
+// commitStarted commits the first master, or a restarted one, which is ready.
 func (m *masters) commitStarted(c *masterConn, msg message.Commit) {
 	m.starting = nil
 	m.restarts.at = time.Time{}
@@ -266,7 +266,7 @@ func (m *masters) complete() {
 	m.releaseHeld()
 }
 
-// tooLate: a master has had the time that it has in its phase.
+// tooLate ends a master that has had the time of its phase.
 func (m *masters) tooLate(c *masterConn) {
 	switch c.phase {
 	case phaseRestart:
@@ -291,7 +291,7 @@ func (m *masters) kill(c *masterConn) {
 	}
 }
 
-// onEnd: a master's end of the conversation was closed. The process may live on for a moment.
+// onEnd notes that a master has closed its end of the conversation. The process may live on for a moment.
 func (m *masters) onEnd(c *masterConn) {
 	_ = c.Close()
 	m.live--
@@ -322,7 +322,7 @@ func (m *masters) onEnd(c *masterConn) {
 	c.closePidfd()
 }
 
-// masterLost: the current master is dead, or as good as dead, for it has closed its conversation.
+// masterLost notes that the current master is dead, or as good as dead, for it has closed its conversation.
 func (m *masters) masterLost(c *masterConn) {
 	m.current, m.moved = nil, time.Now()
 	m.held.masterLost(c)
@@ -337,7 +337,7 @@ func (m *masters) masterLost(c *masterConn) {
 	m.planRestart(time.Since(m.restarts.Since))
 }
 
-// onMasterReaped: a master that has a phase has exited.
+// onMasterReaped notes that a master that has a phase has exited.
 func (m *masters) onMasterReaped(c *masterConn, ws unix.WaitStatus) {
 	switch c.phase {
 	case phaseFirst:
@@ -352,7 +352,7 @@ func (m *masters) onMasterReaped(c *masterConn, ws unix.WaitStatus) {
 	}
 }
 
-// oldGone: the superseded master has exited.
+// oldGone notes that the superseded master has exited.
 func (m *masters) oldGone() {
 	m.old.closePidfd()
 	m.old.phase = phaseGone

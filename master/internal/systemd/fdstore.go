@@ -289,8 +289,8 @@ func (m *Manager) confirm() error {
 	return err
 }
 
-// onBarrier: systemd has what it was given, or some of it was not sent: then all of it is given again, which does no
-// harm.
+// onBarrier notes that systemd has what it was given. If some of it was not sent, all of it is given again, which does
+// no harm.
 func (m *Manager) onBarrier(given []string, obeyed bool) {
 	f := &m.fds
 	f.asking = false
