@@ -8,11 +8,11 @@ import (
 	"syscall"
 	"time"
 
+	"baton/master/internal/failpoint"
 	"baton/master/internal/listen"
 	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
-	"baton/master/internal/step"
 	"baton/master/internal/supervisor"
 	"baton/worker"
 	"baton/worker/logsink"
@@ -71,7 +71,7 @@ func (i inbox) send(f func()) {
 // runMaster is a master's life. It returns the exit code.
 func runMaster(opts Options) int {
 	worker.DropSignals()
-	step.At(step.Started)
+	failpoint.Hit(failpoint.Started)
 	sink := logsink.New(2)
 	m := newMaster(opts, linux{}, sink)
 	m.attempt = os.Getenv(supervisor.AttemptEnv)
@@ -126,8 +126,8 @@ func (m *master) run() (err error) {
 	return err
 }
 
-// loop owns the state, from when this process has started its workers until it must exit. It returns why this process has
-// not become the master.
+// loop owns the state, from when this process has started its workers until it must exit. It returns why this process
+// has not become the master.
 func (m *master) loop() error {
 	go m.readSupervisor()
 	timer := time.NewTimer(0)
@@ -161,7 +161,8 @@ func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
 		m.recycling.MemorySuffices(now)
 	}
 	if missed := m.heartbeats.check(now, m.procs); missed > 0 {
-		m.log.Warn("master: was not running, every worker gets a full hang_timeout", "for", missed.Round(time.Millisecond))
+		m.log.Warn("master: was not running, every worker gets a full hang_timeout", "for",
+			missed.Round(time.Millisecond))
 	}
 	next = m.carryOut(now)
 	if err := m.shareOut(m.view(now)); err != nil {
@@ -171,10 +172,12 @@ func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
 		m.enter(eventEmpty)
 	}
 	m.tellOldest()
-	return monotime.Earliest(m.checkTickets(next), m.checkQueries(now), m.measureAt, m.heartbeats.next, m.checkSockets(now))
+	return monotime.Earliest(m.checkTickets(next), m.checkQueries(now), m.measureAt, m.heartbeats.next,
+		m.checkSockets(now))
 }
 
-// carryOut does what the plan says until it says nothing more: only then does it know of the deadlines of what was done.
+// carryOut does what the plan says until it says nothing more: only then does it know of the deadlines of what was
+// done.
 func (m *master) carryOut(now monotime.Time) (next monotime.Time) {
 	for {
 		todo, next := m.plan(now)
@@ -188,8 +191,8 @@ func (m *master) carryOut(now monotime.Time) (next monotime.Time) {
 	}
 }
 
-// plan returns what must be done about the workers, and when to ask again. Before COMMIT that is to be READY in time; and
-// a restarted master does nothing before it was told which workers there are.
+// plan returns what must be done about the workers, and when to ask again. Before COMMIT that is to be READY in time;
+// and a restarted master does nothing before it was told which workers there are.
 func (m *master) plan(now monotime.Time) (todo []plan.Action, next monotime.Time) {
 	switch {
 	case !m.phase.isMaster():
@@ -208,9 +211,11 @@ func (m *master) plan(now monotime.Time) (todo []plan.Action, next monotime.Time
 // view is what a plan is made from.
 func (m *master) view(now monotime.Time) plan.View {
 	v := plan.View{
-		Now: now, Generation: m.gen, Slots: m.want, StopAt: m.stopAt, Reloading: m.upgrading != "" || !m.phase.isAlone(),
+		Now: now, Generation: m.gen, Slots: m.want, StopAt: m.stopAt, Reloading: m.upgrading != "" ||
+			!m.phase.isAlone(),
 		DrainTimeout: m.cfg.drainTimeout(), ReadyTimeout: m.cfg.readyTimeout(), MaxAge: m.cfg.MaxAge,
-		DrainFrom: m.drainFrom(m.gen), MaxGenerations: m.cfg.maxGenerations(), Crashes: m.crashes, Recycling: m.recycling,
+		DrainFrom: m.drainFrom(m.gen), MaxGenerations: m.cfg.maxGenerations(), Crashes: m.crashes,
+		Recycling: m.recycling,
 	}
 	for _, p := range m.procs {
 		v.Workers = append(v.Workers, p.Worker)
@@ -227,7 +232,8 @@ func (m *master) tellTakers() {
 	}
 }
 
-// tellOldest tells the supervisor which generation the oldest worker is of: somebody may wait for older ones to be gone.
+// tellOldest tells the supervisor which generation the oldest worker is of: somebody may wait for older ones to be
+// gone.
 func (m *master) tellOldest() {
 	if !m.phase.isAlone() || m.phase.isOver() {
 		return // the predecessor's workers are not known yet, or not ours any more
@@ -304,8 +310,8 @@ func (m *master) giveUp(err error) {
 	_ = m.supervisor.Post(message.Fail{Error: m.opts.reason(err), Code: exitCode(err)})
 }
 
-// end is the last act of a process that was the master. A superseded one reads nothing more from its workers, so that its
-// successor misses nothing, and says so: the exit itself may take much longer, for the kernel waits when a change
+// end is the last act of a process that was the master. A superseded one reads nothing more from its workers, so that
+// its successor misses nothing, and says so: the exit itself may take much longer, for the kernel waits when a change
 // notification is closed.
 func (m *master) end() {
 	if m.phase == phaseStopped {

@@ -5,9 +5,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/failpoint"
 	"baton/master/internal/message"
 	"baton/master/internal/spawn"
-	"baton/master/internal/step"
 	"baton/master/internal/supervisor"
 	"baton/worker"
 	"baton/worker/wire"
@@ -42,7 +42,7 @@ type storedConfig struct {
 func (m *master) prepare() (err error) {
 	m.gen = m.welcome.Generation
 	worker.SetTitle(worker.RoleMaster, m.gen)
-	step.At(step.Welcomed)
+	failpoint.Hit(failpoint.Welcomed)
 	if m.welcome.Role == message.RoleRestart {
 		c, err := m.storedConfig()
 		if err != nil {
@@ -60,17 +60,17 @@ func (m *master) prepare() (err error) {
 	if err := m.supervisor.Post(m.cfg.timeouts()); err != nil {
 		return err
 	}
-	step.At(step.Loaded)
+	failpoint.Hit(failpoint.Loaded)
 	if err := m.openAll(); err != nil {
 		return err
 	}
-	step.At(step.Bound)
+	failpoint.Hit(failpoint.Bound)
 	for slot := range m.want {
 		if err := m.startWorker(slot, 0); err != nil {
 			return err
 		}
 	}
-	step.At(step.Spawned)
+	failpoint.Hit(failpoint.Spawned)
 	return nil
 }
 
@@ -92,7 +92,8 @@ func (r *registry) storedConfig() (c storedConfig, err error) {
 
 func (c *Config) timeouts() message.Preparing {
 	return message.Preparing{
-		ReadyTimeout: int64(c.readyTimeout()), StopTimeout: int64(c.stopTimeout()), DrainTimeout: int64(c.drainTimeout()),
+		ReadyTimeout: int64(c.readyTimeout()), StopTimeout: int64(c.stopTimeout()),
+		DrainTimeout: int64(c.drainTimeout()),
 	}
 }
 

@@ -7,10 +7,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/failpoint"
 	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
-	"baton/master/internal/step"
 	"baton/master/internal/supervisor"
 )
 
@@ -126,7 +126,7 @@ func (m *master) checkReady() {
 	if !m.enter(eventReady) {
 		return
 	}
-	step.At(step.Ready)
+	failpoint.Hit(failpoint.Ready)
 	err := m.stage()
 	if err == nil {
 		err = m.supervisor.Post(message.Commit{Seen: m.welcome.Seen})
@@ -141,7 +141,7 @@ func (m *master) onCommitted(c message.Committed) {
 	if !m.enter(eventCommitted) {
 		return
 	}
-	step.At(step.Committed)
+	failpoint.Hit(failpoint.Committed)
 	m.gen = c.Generation
 	if m.welcome.Role != message.RoleRestart {
 		m.crashes.Committed = monotime.Now()
@@ -152,9 +152,9 @@ func (m *master) onCommitted(c message.Committed) {
 	}
 	m.carryOut(monotime.Now())
 	m.serving()
-	step.At(step.Granted)
+	failpoint.Hit(failpoint.Granted)
 	m.upg.Ready()
-	step.At(step.Flipped)
+	failpoint.Hit(failpoint.Flipped)
 	m.giveLog(m.startLogging(&m.registry, m.cfg.LogFormat), func(p *proc) bool { return p.Generation == m.gen })
 	for _, w := range m.cfg.Warnings {
 		m.warn(w)
@@ -183,7 +183,7 @@ func (m *master) onEnd(message.End) {
 		m.sockets.TellListening()
 		m.takersBy = monotime.Now().Add(takersWait)
 	}
-	step.At(step.Alone)
+	failpoint.Hit(failpoint.TakeoverComplete)
 }
 
 // adoptAll takes over the workers of the registry that are not ours.

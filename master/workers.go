@@ -10,11 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/failpoint"
 	"baton/master/internal/message"
 	"baton/master/internal/monotime"
 	"baton/master/internal/plan"
 	"baton/master/internal/spawn"
-	"baton/master/internal/step"
 	"baton/master/internal/supervisor"
 	"baton/worker"
 	"baton/worker/seqpacket"
@@ -32,7 +32,7 @@ func (m *master) startWorker(slot, replaces int) error {
 		return fmt.Errorf("worker %d: %w", slot, err)
 	}
 	defer func() { _ = unix.Close(control) }()
-	step.At(step.Forked)
+	failpoint.Hit(failpoint.Forked)
 	now := monotime.Now()
 	p := &proc{
 		Worker: plan.Worker{

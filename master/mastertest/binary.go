@@ -71,16 +71,16 @@ func (b *Baton) awaitSupervisor() {
 	b.mu.Unlock()
 	for end := time.Now().Add(Timeout / 3); replaced && time.Now().Before(end); time.Sleep(pollInterval) {
 		st, err := b.TryStatus()
-		if err != nil || st.State != "serving" || st.Followed() ||
+		if err != nil || st.State != "serving" || st.Reexecuted() ||
 			strings.Contains(fmt.Sprint(st.Warnings), "the supervisor stays") {
 			return
 		}
 	}
 }
 
-// Followed says that the supervisor executes the same file as the master, and has come so far as to give itself its
+// Reexecuted says that the supervisor executes the same file as the master, and has come so far as to give itself its
 // name.
-func (s Status) Followed() bool {
+func (s Status) Reexecuted() bool {
 	supervisor, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.SupervisorPID))
 	master, err2 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.MasterPID))
 	if err1 != nil || err2 != nil || !os.SameFile(supervisor, master) {

@@ -139,7 +139,7 @@ func wantSame(tb testing.TB, before snapshot, b *mastertest.Baton) {
 func TestSuccessorKilled(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
-	steps := mastertest.NewSteps(t)
+	steps := mastertest.NewFailpoints(t)
 	s := unwatchedSite(t)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{steps.Env()},
@@ -148,7 +148,7 @@ func TestSuccessorKilled(t *testing.T) {
 	b.Reload()
 	before := takeSnapshot(t, b)
 	clients := putLoad(t, s.listen[0], load.Mix(4, 8, 8))
-	for _, step := range mastertest.StepsBeforeCommit() {
+	for _, step := range mastertest.FailpointsBeforeCommit() {
 		t.Run(step, func(t *testing.T) {
 			steps.KillAt(step)
 			if r := b.CLI("reload"); r.Code != 1 || r.Stderr == "" {
@@ -158,7 +158,7 @@ func TestSuccessorKilled(t *testing.T) {
 			wantSame(t, before, b)
 		})
 	}
-	for i, step := range mastertest.StepsAfterCommit() {
+	for i, step := range mastertest.FailpointsAfterCommit() {
 		t.Run(step, func(t *testing.T) {
 			steps.KillAt(step)
 			if r := b.CLI("reload"); r.Code != 0 {

@@ -112,7 +112,7 @@ func TestSupervisorFollowsLeaksNothing(t *testing.T) {
 // followSteps is a baton at rest whose supervisor is about to follow, and comes to the step.
 func followSteps(t *testing.T, s site, step string) (b *mastertest.Baton, await func() *mastertest.Held) {
 	t.Helper()
-	steps := mastertest.NewSteps(t)
+	steps := mastertest.NewFailpoints(t)
 	b = mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{steps.Env()},
 		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
@@ -126,14 +126,14 @@ func followSteps(t *testing.T, s site, step string) (b *mastertest.Baton, await 
 
 func awaitFollowed(b *mastertest.Baton) mastertest.Status {
 	return b.AwaitStatus("the supervisor to follow",
-		func(st mastertest.Status) bool { return st.Followed() && st.Settled() })
+		func(st mastertest.Status) bool { return st.Reexecuted() && st.Settled() })
 }
 
 // TestFollowingHoldsSignals: what comes while the supervisor executes the new binary is obeyed after it.
 func TestFollowingHoldsSignals(t *testing.T) {
 	t.Parallel()
 	s := unwatchedSite(t)
-	b, await := followSteps(t, s, "following")
+	b, await := followSteps(t, s, "reexecuting")
 	supervisor := await()
 	if supervisor.PID != b.PID() {
 		t.Errorf("%d is held, the supervisor is %d", supervisor.PID, b.PID())
@@ -147,7 +147,7 @@ func TestFollowingHoldsSignals(t *testing.T) {
 	b.Signal(unix.SIGUSR2)
 	supervisor.Release()
 	b.AwaitStatus("the third worker and the third generation", func(st mastertest.Status) bool {
-		return st.WorkersWanted == 3 && st.Generation >= 3 && st.Settled() && st.Followed()
+		return st.WorkersWanted == 3 && st.Generation >= 3 && st.Settled() && st.Reexecuted()
 	})
 	wantText(t, b, s.listen[0], "two")
 	if !strings.Contains(b.Log(), "by=USR2") { // its reload may have served the HUPs as well
@@ -160,7 +160,7 @@ func TestFollowingHoldsSignals(t *testing.T) {
 // TestFollowingWithoutAnEdit: no HUP was lost, so none is made up.
 func TestFollowingWithoutAnEdit(t *testing.T) {
 	t.Parallel()
-	b, await := followSteps(t, unwatchedSite(t), "followed")
+	b, await := followSteps(t, unwatchedSite(t), "reexecuted")
 	await().Release()
 	awaitFollowed(b)
 	b.Reload("--wait")
@@ -172,7 +172,7 @@ func TestFollowingWithoutAnEdit(t *testing.T) {
 
 // TestDeathsWhileFollowing: children that die before the new binary reaps, or that nobody has told it of, are replaced.
 func TestDeathsWhileFollowing(t *testing.T) {
-	for _, step := range []string{"following", "followed"} {
+	for _, step := range []string{"reexecuting", "reexecuted"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			b, await := followSteps(t, unwatchedSite(t), step)
@@ -203,7 +203,7 @@ func TestDeathsWhileFollowing(t *testing.T) {
 // TestStopWhileFollowing: everything ends, gracefully, whenever it comes. Only between the moment at which the old
 // binary lets go of the signals and the one at which the new one has them, the exit code is that of the signal.
 func TestStopWhileFollowing(t *testing.T) {
-	for step, code := range map[string]int{"checking": 0, "following": 128 + int(unix.SIGTERM), "followed": 0} {
+	for step, code := range map[string]int{"checking": 0, "reexecuting": 128 + int(unix.SIGTERM), "reexecuted": 0} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			s := unwatchedSite(t)
@@ -231,7 +231,7 @@ func TestStopWhileFollowing(t *testing.T) {
 // TestSupervisorStays: a binary whose dry run fails is not followed, is not tried again, and everything works.
 func TestSupervisorStays(t *testing.T) {
 	t.Parallel()
-	steps := mastertest.NewSteps(t)
+	steps := mastertest.NewFailpoints(t)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: unwatchedSite(t).String(), Env: []string{steps.Env()},
 		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
@@ -242,7 +242,7 @@ func TestSupervisorStays(t *testing.T) {
 	b.Reload()
 	st := b.AwaitStatus("a warning", func(st mastertest.Status) bool { return len(st.Warnings) > 0 })
 	if want := "the supervisor stays at version v1: dry run: signal killed: not a word"; st.Warnings[0] != want ||
-		st.Followed() {
+		st.Reexecuted() {
 		t.Errorf("%q, want %q", st.Warnings, want)
 	}
 	if now := takeSnapshot(t, b); !maps.Equal(first.supervisorFDs, now.supervisorFDs) {
@@ -256,7 +256,7 @@ func TestSupervisorStays(t *testing.T) {
 	b.Reinstall()
 	b.Reload()
 	b.AwaitStatus("the supervisor to follow, and no warning", func(st mastertest.Status) bool {
-		return st.Followed() && st.Settled() && len(st.Warnings) == 0
+		return st.Reexecuted() && st.Settled() && len(st.Warnings) == 0
 	})
 	wantObeyed(t, b)
 	b.Stop()

@@ -157,7 +157,7 @@ func (k *killer) wantAll(n int, report *load.Report) {
 // arguments that were typed, and without a mark of the reload.
 func TestWorkerKilledInReload(t *testing.T) {
 	t.Parallel()
-	steps := mastertest.NewSteps(t)
+	steps := mastertest.NewFailpoints(t)
 	s := unwatchedSite(t)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{steps.Env()},

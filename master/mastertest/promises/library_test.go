@@ -94,7 +94,7 @@ func TestLibraryPrograms(t *testing.T) {
 			b.Reinstall()
 			b.Signal(unix.SIGHUP)
 			b.AwaitStatus("the supervisor to follow",
-				func(st mastertest.Status) bool { return st.Generation == 6 && st.Followed() })
+				func(st mastertest.Status) bool { return st.Generation == 6 && st.Reexecuted() })
 			b.Signal(unix.SIGHUP)
 			if st := b.AwaitGeneration(7); st.SupervisorPID != supervisor || len(st.Warnings) > 0 {
 				t.Errorf("%+v", st)

@@ -19,10 +19,10 @@ import (
 	"baton/scripts/load"
 )
 
-// withSteps starts a baton whose masters can be held and killed at the steps of a takeover.
-func withSteps(tb testing.TB, s site) (*mastertest.Baton, *mastertest.Steps) {
+// withFailpoints starts a baton whose masters can be held and killed at the steps of a takeover.
+func withFailpoints(tb testing.TB, s site) (*mastertest.Baton, *mastertest.Failpoints) {
 	tb.Helper()
-	steps := mastertest.NewSteps(tb)
+	steps := mastertest.NewFailpoints(tb)
 	return mastertest.Start(tb, mastertest.Options{
 		Config: s.String(), Env: []string{steps.Env()},
 		Binary: mastertest.Build(tb, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
@@ -131,13 +131,13 @@ func TestMasterKilledInReload(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
 	s := unwatchedSite(t)
-	b, steps := withSteps(t, s)
+	b, steps := withFailpoints(t, s)
 	b.Reload()
 	clients := putEveryKind(t, s.listen[0])
-	for i, step := range slices.Concat(mastertest.StepsBeforeCommit(), mastertest.StepsAfterCommit()) {
+	for i, step := range slices.Concat(mastertest.FailpointsBeforeCommit(), mastertest.FailpointsAfterCommit()) {
 		t.Run(step, func(t *testing.T) {
 			before := takeSnapshot(t, b)
-			committed := i >= len(mastertest.StepsBeforeCommit())
+			committed := i >= len(mastertest.FailpointsBeforeCommit())
 			await := steps.HoldAt(step)
 			wait := b.StartCLI("reload")
 			held := await()
@@ -178,7 +178,7 @@ func TestMasterKilledInReload(t *testing.T) {
 func TestMasterKilledBeforeItListens(t *testing.T) {
 	t.Parallel()
 	s := unwatchedSite(t)
-	b, steps := withSteps(t, s)
+	b, steps := withFailpoints(t, s)
 	s.listen = append(s.listen, mastertest.FreePort(t), "unix:web.sock")
 	b.WriteConfig(s.String())
 	steps.KillAt("committed")
@@ -257,7 +257,7 @@ func TestWhileThereIsNoMaster(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := unwatchedSite(t)
-			b, steps := withSteps(t, s)
+			b, steps := withFailpoints(t, s)
 			st := b.AwaitSettled()
 			await := steps.HoldAt("started")
 			b.Kill(st.MasterPID)
@@ -291,7 +291,7 @@ func TestResizeIsNotLostWithItsMaster(t *testing.T) {
 // TestMasterDiesAfterFork: the worker that it has just started is in nobody's list. It goes, and another one comes.
 func TestMasterDiesAfterFork(t *testing.T) {
 	t.Parallel()
-	b, steps := withSteps(t, unwatchedSite(t))
+	b, steps := withFailpoints(t, unwatchedSite(t))
 	st := b.Status()
 	steps.KillAt("forked")
 	b.Kill(st.PIDs("")[0])

@@ -123,7 +123,7 @@ func TestPortTakenAfterBind(t *testing.T) {
 	for name, socket := range map[string]string{"one socket": "", "a socket for each worker": "reuse_port = true"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			steps := mastertest.NewSteps(t)
+			steps := mastertest.NewFailpoints(t)
 			s := unwatchedSite(t)
 			s.socket = socket
 			good := s.listen

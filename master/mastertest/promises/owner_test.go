@@ -216,7 +216,7 @@ func TestNextGenerationDoesNotRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := unwatchedSite(t)
-			steps := mastertest.NewSteps(t)
+			steps := mastertest.NewFailpoints(t)
 			b := mastertest.Start(t, mastertest.Options{Config: s.String(), Binary: binary, Env: []string{steps.Env()}})
 			conns := connect(t, s.listen[0], 40)
 			if got := askAll(conns); got[served] != len(conns) {

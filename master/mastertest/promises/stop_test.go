@@ -128,11 +128,11 @@ func TestStopUnderLoad(t *testing.T) {
 // that never does.
 func TestStopInReload(t *testing.T) {
 	binary := mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}})
-	for _, step := range slices.Concat(mastertest.StepsBeforeCommit(), mastertest.StepsAfterCommit()) {
+	for _, step := range slices.Concat(mastertest.FailpointsBeforeCommit(), mastertest.FailpointsAfterCommit()) {
 		for _, stuck := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, stuck %v", step, stuck), func(t *testing.T) {
 				t.Parallel()
-				steps := mastertest.NewSteps(t)
+				steps := mastertest.NewFailpoints(t)
 				s := unwatchedSite(t).with(`stop_timeout = "2s"`)
 				b := mastertest.Start(t, mastertest.Options{
 					Config: s.String(), Env: []string{steps.Env()},

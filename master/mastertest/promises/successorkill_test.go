@@ -56,7 +56,7 @@ func TestSuccessorKilledAtAnyMoment(t *testing.T) {
 func TestSuccessorsWorkerKilled(t *testing.T) {
 	t.Parallel()
 	s := unwatchedSite(t)
-	b, steps := withSteps(t, s)
+	b, steps := withFailpoints(t, s)
 	b.Reload()
 	clients := putLoad(t, s.listen[0], load.Mix(1, 2, 1))
 	for i, step := range []string{"forked", "ready", "forked", "ready"} {
@@ -100,7 +100,7 @@ func TestSupersededMasterStands(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
 	s := unwatchedSite(t)
-	b, steps := withSteps(t, s)
+	b, steps := withFailpoints(t, s)
 	clients := putEveryKind(t, s.listen[0])
 	for range *repeat {
 		before := b.AwaitSettled()

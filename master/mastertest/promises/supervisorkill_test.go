@@ -16,7 +16,7 @@ import (
 func TestSupervisorKilled(t *testing.T) {
 	type scene struct {
 		name string
-		kill func(t *testing.T, b *mastertest.Baton, steps *mastertest.Steps)
+		kill func(t *testing.T, b *mastertest.Baton, steps *mastertest.Failpoints)
 	}
 	both := func(t *testing.T, b *mastertest.Baton, pids ...int) {
 		t.Helper()
@@ -33,27 +33,28 @@ func TestSupervisorKilled(t *testing.T) {
 		})
 	}
 	scenes := []scene{
-		{"at rest", func(_ *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { b.Kill(b.PID()) }},
-		{"stopped first", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { both(t, b) }},
+		{"at rest", func(_ *testing.T, b *mastertest.Baton, _ *mastertest.Failpoints) { b.Kill(b.PID()) }},
+		{"stopped first", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Failpoints) { both(t, b) }},
 		{
 			"with the master",
-			func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) { both(t, b, b.Status().MasterPID) },
+			func(t *testing.T, b *mastertest.Baton, _ *mastertest.Failpoints) { both(t, b, b.Status().MasterPID) },
 		},
-		{"while a generation drains", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) {
+		{"while a generation drains", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Failpoints) {
 			reload(t, b)
 			b.Kill(b.PID())
 		}},
-		{"while a generation drains, with the master", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) {
-			reload(t, b)
-			both(t, b, b.Status().MasterPID)
-		}},
-		{"with a master that was restarted", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Steps) {
+		{"while a generation drains, with the master",
+			func(t *testing.T, b *mastertest.Baton, _ *mastertest.Failpoints) {
+				reload(t, b)
+				both(t, b, b.Status().MasterPID)
+			}},
+		{"with a master that was restarted", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Failpoints) {
 			old := b.Status().MasterPID
 			b.Kill(old)
 			b.AwaitStatus("another master", func(st mastertest.Status) bool { return st.MasterPID != old })
 			b.Kill(b.PID())
 		}},
-		{"while there is no master", func(t *testing.T, b *mastertest.Baton, steps *mastertest.Steps) {
+		{"while there is no master", func(t *testing.T, b *mastertest.Baton, steps *mastertest.Failpoints) {
 			await := steps.HoldAt("welcomed")
 			b.Kill(b.Status().MasterPID)
 			held := await()
@@ -61,10 +62,10 @@ func TestSupervisorKilled(t *testing.T) {
 			held.Release()
 		}},
 	}
-	for _, step := range slices.Concat(mastertest.StepsBeforeCommit(), mastertest.StepsAfterCommit()) {
+	for _, step := range slices.Concat(mastertest.FailpointsBeforeCommit(), mastertest.FailpointsAfterCommit()) {
 		scenes = append(scenes, scene{
 			"in a reload, " + step,
-			func(_ *testing.T, b *mastertest.Baton, steps *mastertest.Steps) {
+			func(_ *testing.T, b *mastertest.Baton, steps *mastertest.Failpoints) {
 				await := steps.HoldAt(step)
 				b.Signal(unix.SIGHUP)
 				held := await()
@@ -76,7 +77,7 @@ func TestSupervisorKilled(t *testing.T) {
 	for _, step := range []string{"spawned", "ready", "committed", "granted"} {
 		scenes = append(scenes, scene{
 			"in a reload, with both masters, " + step,
-			func(t *testing.T, b *mastertest.Baton, steps *mastertest.Steps) {
+			func(t *testing.T, b *mastertest.Baton, steps *mastertest.Failpoints) {
 				await := steps.HoldAt(step)
 				b.Signal(unix.SIGHUP)
 				held := await()
@@ -90,7 +91,7 @@ func TestSupervisorKilled(t *testing.T) {
 			t.Parallel()
 			s := unwatchedSite(t).with(`stop_timeout = "3s"`, `drain_timeout = "60s"`, `pid_file = "baton.pid"`)
 			s.listen = append(s.listen, "unix:web.sock")
-			b, steps := withSteps(t, s)
+			b, steps := withFailpoints(t, s)
 			answers := askSlowly(t, b, s.listen[0], "/slow1", 2)
 			sc.kill(t, b, steps)
 			if code := b.Wait(); code != 128+int(unix.SIGKILL) {

@@ -107,7 +107,7 @@ func TestSystemdReloadWhileReloading(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			sd := mastertest.NewSystemd(t, true)
-			steps := mastertest.NewSteps(t)
+			steps := mastertest.NewFailpoints(t)
 			b := mastertest.Start(t, mastertest.Options{
 				Config: unwatchedSite(t).String(), Binary: binary, Env: []string{sd.Env(), steps.Env()},
 			})
@@ -295,12 +295,12 @@ func TestSystemdFollows(t *testing.T) {
 func TestSystemdReloadWhileFollowing(t *testing.T) {
 	t.Parallel()
 	sd := mastertest.NewSystemd(t, true)
-	steps := mastertest.NewSteps(t)
+	steps := mastertest.NewFailpoints(t)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: unwatchedSite(t).String(), Env: []string{sd.Env(), steps.Env()},
 		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),
 	})
-	await := steps.HoldAt("following")
+	await := steps.HoldAt("reexecuting")
 	version := b.Upgrade(0)
 	sd.Reload(b)
 	held := await()

@@ -17,7 +17,7 @@ import (
 // reloadHeld starts a baton whose successor waits at a step.
 func reloadHeld(t *testing.T, s site, step string) (*mastertest.Baton, *mastertest.Held) {
 	t.Helper()
-	steps := mastertest.NewSteps(t)
+	steps := mastertest.NewFailpoints(t)
 	b := mastertest.Start(t, mastertest.Options{
 		Config: s.String(), Env: []string{steps.Env()},
 		Binary: mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}}),

@@ -241,7 +241,7 @@ func TestUserInContainer(t *testing.T) {
 	t.Parallel()
 	mastertest.NeedRoot(t)
 	binary := mastertest.Build(t, mastertest.BuildOptions{Tags: []string{"batonsteps"}})
-	steps := mastertest.NewSteps(t)
+	steps := mastertest.NewFailpoints(t)
 	const few = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw," +
 		"+sys_chroot,+setfcap"
 	s := unwatchedSite(t).with(`user = "4711"`, `group = "4712"`, `stop_timeout = "2s"`)

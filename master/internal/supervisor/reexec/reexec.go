@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"baton/master/internal/failpoint"
 	"baton/master/internal/spawn"
-	"baton/master/internal/step"
 	"baton/master/internal/supervisor/reexec/earlysignal"
 )
 
@@ -167,7 +167,7 @@ func DryRun(parse func([]byte) error) (understood bool) {
 	if err == nil {
 		err = parse(b)
 	}
-	step.At(step.Checking)
+	failpoint.Hit(failpoint.Checking)
 	if err != nil {
 		fmt.Println(err)
 		return false
@@ -184,7 +184,7 @@ func Exec(exe int, argv, env []string, state []byte, fds []int) error {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	step.At(step.Following)
+	failpoint.Hit(failpoint.Reexecuting)
 	return keepOpen(append(fds, fd), func() error {
 		env := append(env, fmt.Sprintf("%s=state %d", earlysignal.Env, fd))
 		return syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", exe), argv, env)
@@ -205,7 +205,7 @@ func keepOpen(fds []int, exec func() error) error {
 // Resumed is called with the descriptors of the state by the process that goes on.
 func Resumed(fds []int) error {
 	err := setCloseOnExec(fds, true)
-	step.At(step.Followed)
+	failpoint.Hit(failpoint.Reexecuted)
 	return err
 }
 

@@ -10,29 +10,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Steps holds or kills starting masters at the steps of a takeover. It works with a binary that was built with the tag
-// batonsteps and started with [Steps.Env].
-type Steps struct {
+// Failpoints holds or kills processes at the failpoints of a takeover. It works with a binary that was built with the
+// tag batonsteps and started with [Failpoints.Env].
+type Failpoints struct {
 	tb  testing.TB
 	dir string
 }
 
-// StepsBeforeCommit are the steps at which nothing has happened yet.
-func StepsBeforeCommit() []string {
+// FailpointsBeforeCommit returns the failpoints at which nothing has happened yet.
+func FailpointsBeforeCommit() []string {
 	return []string{"started", "welcomed", "loaded", "bound", "spawned", "ready"}
 }
 
-// StepsAfterCommit are the steps at which the reload has succeeded, whoever dies.
-func StepsAfterCommit() []string { return []string{"committed", "granted", "flipped", "alone"} }
+// FailpointsAfterCommit returns the failpoints at which the reload has succeeded, and nobody's death can undo it.
+func FailpointsAfterCommit() []string {
+	return []string{"committed", "granted", "flipped", "takeover complete"}
+}
 
-// NewSteps begins with no orders.
-func NewSteps(tb testing.TB) *Steps { return &Steps{tb, tb.TempDir()} }
+// NewFailpoints begins with no orders.
+func NewFailpoints(tb testing.TB) *Failpoints { return &Failpoints{tb, tb.TempDir()} }
 
 // Env is the entry of the environment by which the processes find their orders.
-func (s *Steps) Env() string { return "BATON_STEPS=" + s.dir }
+func (s *Failpoints) Env() string { return "BATON_FAILPOINTS=" + s.dir }
 
 // KillAt orders that the next master that comes to the step is killed there.
-func (s *Steps) KillAt(step string) {
+func (s *Failpoints) KillAt(step string) {
 	s.tb.Helper()
 	if err := os.WriteFile(s.dir+"/"+step+".kill", nil, 0o600); err != nil {
 		s.tb.Fatal(err)
@@ -40,7 +42,7 @@ func (s *Steps) KillAt(step string) {
 }
 
 // AwaitKilled waits until an order to kill has been carried out.
-func (s *Steps) AwaitKilled(step string) {
+func (s *Failpoints) AwaitKilled(step string) {
 	s.tb.Helper()
 	Await(s.tb, Text("a master at the step "+step), func() bool {
 		_, err := os.Stat(s.dir + "/" + step + ".kill")
@@ -58,7 +60,7 @@ type Held struct {
 }
 
 // HoldAt orders that the next master that comes to the step waits there; await waits until one does.
-func (s *Steps) HoldAt(step string) (await func() *Held) {
+func (s *Failpoints) HoldAt(step string) (await func() *Held) {
 	s.tb.Helper()
 	h := &Held{tb: s.tb, step: step, path: s.dir + "/" + step + ".go"}
 	_ = os.Remove(h.path)

@@ -1,6 +1,6 @@
 //go:build batonsteps
 
-package step
+package failpoint
 
 import (
 	"fmt"
@@ -9,13 +9,13 @@ import (
 	"syscall"
 )
 
-// DirEnv names the folder in which a test arranges what happens: a file "<step>.kill" kills the first process that
-// comes by (the file is removed first); with a FIFO "<step>.hold" the process writes its PID into it, which blocks until
-// the test reads it, and then reads the FIFO "<step>.go", which blocks until the test has opened and closed it.
-const DirEnv = "BATON_STEPS"
+// DirEnv names the directory in which a test arranges what happens: a file "<point>.kill" kills the first process that
+// comes by (the file is removed first); with a FIFO "<point>.hold" the process writes its PID into it, which blocks
+// until the test reads it, and then reads the FIFO "<point>.go", which blocks until the test has opened and closed it.
+const DirEnv = "BATON_FAILPOINTS"
 
-// At obeys the test.
-func At(s Step) {
+// Hit obeys the test.
+func Hit(s Point) {
 	dir := os.Getenv(DirEnv)
 	if dir == "" {
 		return

@@ -1,6 +1,0 @@
-//go:build !batonsteps
-
-package step
-
-// At does nothing in a normal build.
-func At(Step) {}
