@@ -23,6 +23,7 @@ type Listener struct {
 
 	accepting sync.Mutex     // held by Accept
 	exclusive *exclusiveWait // nil: all that wait are woken
+	alarm     alarm
 }
 
 // netListener is what *net.TCPListener and *net.UnixListener have.
@@ -64,7 +65,7 @@ func (l *Listener) WakesAll() bool { return l.exclusive == nil }
 func (l *Listener) Accept() (net.Conn, error) {
 	l.accepting.Lock()
 	defer l.accepting.Unlock()
-	l.balance.yield(l.Waiting, sleep)
+	l.balance.yield(l.Waiting, l.alarm.sleep)
 	var err error
 	_ = l.raw.Control(func(fd uintptr) { err = l.exclusive.begin(fd) })
 	if err != nil {
@@ -76,12 +77,6 @@ func (l *Listener) Accept() (net.Conn, error) {
 		l.balance.took(currentWindow())
 	}
 	return c, err
-}
-
-// sleep sleeps to the microsecond: the runtime rounds up to a millisecond when there is nothing else to do.
-func sleep(d time.Duration) {
-	ts := unix.NsecToTimespec(int64(d))
-	_ = unix.Nanosleep(&ts, nil)
 }
 
 // tryTime is how long a TryAccept waits for a connection that was there and that another process has taken.
