@@ -70,8 +70,9 @@ type process struct {
 	sink *logsink.Sink
 
 	phase    phase
-	code     int  // of the exit, when phase is phaseDone
-	retiring bool // it has answered as many requests as it may
+	code     int              // of the exit, when phase is phaseDone
+	retiring bool             // it has answered as many requests as it may
+	packet   seqpacket.Packet // that is obeyed: handlers take its descriptors
 }
 
 // run obeys the master until the Worker has ended, or the master has before GO.
@@ -100,7 +101,7 @@ func (p *process) run(w Worker) int {
 				p.onEOF()
 				continue
 			}
-			p.handle(&packet)
+			p.handle(packet)
 		}
 	}
 	return p.code
@@ -227,110 +228,6 @@ func (p *process) postTakes() {
 	takes, fds := p.env.handover.Takes()
 	if err := p.conn.Post(takes, fds...); err != nil {
 		p.env.Log.Warn("worker: no connections are taken from others", "error", err)
-	}
-}
-
-// handlers are the messages of a master.
-var handlers = map[string]func(*process, *seqpacket.Packet) error{
-	wire.Go{}.Kind():           on((*process).onGo),
-	wire.Drain{}.Kind():        on((*process).onDrain),
-	wire.Takers{}.Kind():       on((*process).onTakers),
-	wire.Share{}.Kind():        on((*process).onShare),
-	wire.StatsRequest{}.Kind(): on((*process).onStatsRequest),
-	wire.Tickets{}.Kind():      on((*process).onTickets),
-	wire.AddSocket{}.Kind():    on((*process).onAddSocket),
-	wire.RemoveSocket{}.Kind(): on((*process).onRemoveSocket),
-	wire.Listening{}.Kind():    on((*process).onListening),
-	wire.LogFile{}.Kind():      on((*process).onLogFile),
-}
-
-// on decodes a message for its handler, which may take the descriptors that came along.
-func on[M wire.Message](do func(*process, M, *seqpacket.Packet)) func(*process, *seqpacket.Packet) error {
-	return func(p *process, packet *seqpacket.Packet) error {
-		return wire.On(packet.Frame, func(m M) { do(p, m, packet) })
-	}
-}
-
-// handle obeys a message. One of a kind that this release does not know is dropped.
-func (p *process) handle(packet *seqpacket.Packet) {
-	defer packet.Close()
-	do := handlers[packet.Frame.T]
-	if do == nil {
-		return
-	}
-	if err := do(p, packet); err != nil {
-		p.env.Log.Error("worker: message", "kind", packet.Frame.T, "error", err)
-	}
-}
-
-// onGo comes again from every master that adopts the worker.
-func (p *process) onGo(g wire.Go, _ *seqpacket.Packet) {
-	p.env.pidFile = g.PIDFile
-	p.askToRetire()
-	p.postTakes()
-	if from := p.move(eventGo); from == p.phase {
-		return
-	}
-	close(p.env.granted)
-	if p.phase == phaseServing {
-		p.env.handover.Start()
-	}
-}
-
-func (p *process) onDrain(d wire.Drain, _ *seqpacket.Packet) {
-	p.move(eventDrain)
-	p.env.drain(d)
-}
-
-func (p *process) onTakers(t wire.Takers, packet *seqpacket.Packet) {
-	if err := p.env.handover.SetTakers(t, packet.TakeFDs()); err != nil {
-		p.env.Log.Error("worker: takers", "error", err)
-	}
-}
-
-func (p *process) onShare(s wire.Share, _ *seqpacket.Packet) {
-	if !p.env.draining() {
-		p.env.share(s)
-	}
-}
-
-func (p *process) onStatsRequest(q wire.StatsRequest, _ *seqpacket.Packet) {
-	_ = p.conn.Post(p.stats(q.ID))
-}
-
-func (p *process) onTickets(t wire.Tickets, _ *seqpacket.Packet) { p.env.tickets.set(t.Keys) }
-
-func (p *process) onAddSocket(a wire.AddSocket, packet *seqpacket.Packet) {
-	if fd := packet.TakeFD(); fd >= 0 {
-		a.Listener.Additional = true
-		p.env.addSocket(a.Listener, fd)
-	}
-}
-
-func (p *process) onRemoveSocket(r wire.RemoveSocket, _ *seqpacket.Packet) { p.env.removeSocket(r.Key) }
-
-func (p *process) onListening(wire.Listening, *seqpacket.Packet) { p.env.lookAgain() }
-
-func (p *process) onLogFile(_ wire.LogFile, packet *seqpacket.Packet) {
-	if fd := packet.TakeFD(); fd >= 0 {
-		p.sink.SetFD(fd)
-	}
-}
-
-func (p *process) stats(id int64) wire.Stats {
-	c := p.env.Counters
-	st := wire.Stats{
-		ID: id, State: p.phase.String(), Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(),
-		Handed: p.handed(), AcceptPaused: p.env.gate.heldBecause(), IdleEvicted: c.Shed.Load(),
-	}
-	st.LogLost, st.LogError = p.sink.Missing()
-	return st
-}
-
-func (p *process) handed() wire.HandoverCounts {
-	c := &p.env.handover.Counts
-	return wire.HandoverCounts{
-		Given: c.Given.Load(), Kept: c.Kept.Load(), Taken: c.Taken.Load(), Refused: c.Refused.Load(),
 	}
 }
 
