@@ -113,11 +113,11 @@ func (sv *supervisor) resizeBy(delta int) {
 		return
 	}
 	answered := sv.front.resized(sv.resize(message.Resize{Delta: delta}), time.Time{})
-	watch := func(now time.Time) (a answer, done bool, until time.Time) {
-		if a, done, until = answered(now); a.err != nil && !sv.stopping.begun() {
+	watch := func(now time.Time) (a *answer, until time.Time) {
+		if a, until = answered(now); a != nil && a.err != nil && !sv.stopping.begun() {
 			sv.log.Error("supervisor: resize", "error", a.err)
 		}
-		return a, done, until
+		return a, until
 	}
 	sv.front.add(question{ctx: context.Background(), poll: watch, reply: make(chan answer, 1)})
 }
@@ -132,13 +132,13 @@ func (f *front) resize(workers int, asked time.Time) poll {
 
 // resized answers how r has ended. It may be held back for ever if asked is zero.
 func (f *front) resized(r *resizing, asked time.Time) poll {
-	return func(now time.Time) (a answer, done bool, until time.Time) {
+	return func(now time.Time) (a *answer, until time.Time) {
 		var err error
 		switch {
 		case r.failed != "":
 			err = problem(http.StatusConflict, "resize: %s", r.failed)
 		case r.done:
-			return answer{value: map[string]int{"workers": r.Workers}}, true, until
+			return &answer{value: map[string]int{"workers": r.Workers}}, until
 		case f.sv.stopping.begun():
 			err = errStopping()
 		case !r.sent.IsZero():
@@ -146,9 +146,10 @@ func (f *front) resized(r *resizing, asked time.Time) poll {
 		case !asked.IsZero():
 			until, err = f.patience(asked, now)
 		}
-		if err != nil {
-			f.sv.held.withdraw(r)
+		if err == nil {
+			return nil, until
 		}
-		return answer{err: err}, err != nil, until
+		f.sv.held.withdraw(r)
+		return &answer{err: err}, until
 	}
 }

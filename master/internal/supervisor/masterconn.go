@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -92,63 +91,27 @@ func discardPut(p *seqpacket.Packet) {
 	}
 }
 
-// attempt is one reload, from the message to the master until it is committed or everything of it has exited.
-type attempt struct {
-	id          string
-	seen        int64       // requests that it serves: all that came before its exec, and perhaps before its hello
-	predecessor *masterConn // which starts the successor
-	successor   *masterConn // nil before its hello, and after its end
-	phase       attemptPhase
-	limit       time.Duration
-	workers     []int  // PIDs that the successor has reported and that have not been reaped
-	reason      string // why it failed, as the successor or the supervisor said; the first word counts
-	fallback    string // what the predecessor said of it
-}
-
-// attemptPhase is how far an attempt has come.
-type attemptPhase uint8
-
-const (
-	attemptAsked   attemptPhase = iota // the predecessor has not said yet that it starts the successor
-	attemptStarted                     // it has
-	attemptKilled                      // the successor has exited, or will
-	attemptEnded                       // it has exited, and what it said last is still to be read
-)
-
-func (a *attempt) forgetWorker(pid int) {
-	a.workers = slices.DeleteFunc(a.workers, func(p int) bool { return p == pid })
-}
-
-func (a *attempt) setReason(reason string) {
-	if a.reason == "" {
-		a.reason = reason
-	}
-}
-
-// packetEvent is a message of a master, or of one that registers. The last of a reader has no packet.
+// packetEvent is a message of a master, or of one that registers, or why there is none.
 type packetEvent struct {
 	from   *masterConn // nil: the registration socket
-	packet *seqpacket.Packet
-	cut    bool // a message was lost: see seqpacket.ErrCut
-	paused bool // the reader has stopped for a pause, and not at end-of-file
+	packet seqpacket.Packet
+	err    error
 }
 
-// read turns what comes on c into events, in order, until the conversation ends. from is nil for the registration
-// socket.
+// read turns what comes on c into events, in order, until the conversation ends, or nobody reads it for a while (see
+// reexecution.pause). from is nil for the registration socket.
 func read(c conn, from *masterConn, events chan<- packetEvent) {
 	for {
 		p, err := c.Recv()
-		switch {
-		case errors.Is(err, seqpacket.ErrCut):
-			events <- packetEvent{from: from, cut: true}
-		case err != nil:
-			events <- packetEvent{from: from, paused: errors.Is(err, os.ErrDeadlineExceeded)}
+		events <- packetEvent{from, p, err}
+		if err != nil && !errors.Is(err, seqpacket.ErrCut) {
 			return
-		default:
-			events <- packetEvent{from: from, packet: &p}
 		}
 	}
 }
+
+// isPause reports whether a reader has stopped for a pause, and not at end-of-file.
+func isPause(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // registration is the socket on which masters say hello. Every master gives its end to its successor.
 type registration struct {

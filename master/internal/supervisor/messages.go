@@ -19,29 +19,29 @@ const outOfFiles = "the supervisor is out of file descriptors"
 
 // onPacket is one message of a master, or its end.
 func (sv *supervisor) onPacket(ev packetEvent) {
-	c := ev.from
+	c, p := ev.from, &ev.packet
 	switch {
-	case ev.cut:
+	case errors.Is(ev.err, seqpacket.ErrCut):
 		sv.onCut(c)
 	case c == nil:
-		sv.onRegistration(ev)
-	case ev.paused:
+		sv.onRegistration(p, ev.err)
+	case isPause(ev.err):
 		c.paused = true
-	case ev.packet == nil:
+	case ev.err != nil:
 		sv.onEnd(c)
 	default:
-		defer ev.packet.Close()
-		if err := sv.onMessage(c, ev.packet); err != nil {
-			sv.log.Error("supervisor: message of a master", "pid", c.pid, "kind", ev.packet.Frame.T, "error", err)
+		defer p.Close()
+		if err := sv.onMessage(c, p); err != nil {
+			sv.log.Error("supervisor: message of a master", "pid", c.pid, "kind", p.Frame.T, "error", err)
 		}
 	}
 }
 
-func (sv *supervisor) onRegistration(ev packetEvent) {
+func (sv *supervisor) onRegistration(p *seqpacket.Packet, err error) {
 	switch {
-	case ev.packet != nil:
-		sv.onHello(*ev.packet)
-	case ev.paused:
+	case err == nil:
+		sv.onHello(*p)
+	case isPause(err):
 		sv.registration.state = registrationPaused
 	default:
 		sv.registration.state = registrationBroken
@@ -241,6 +241,24 @@ func (sv *supervisor) onServing(c *masterConn, m message.Serving) {
 func (sv *supervisor) onCompared(c *masterConn) {
 	if c == sv.current && c.serving && sv.attempt == nil && sv.requests == sv.served {
 		sv.sayReady()
+	}
+}
+
+// post sends to the current master, if there is one.
+func (m *masters) post(msg wire.Message) {
+	if m.current != nil {
+		_ = m.current.Post(msg)
+	}
+}
+
+// onFail notes why the sender is about to exit.
+func (m *masters) onFail(c *masterConn, msg message.Fail) {
+	if c.phase == phaseSuccessor {
+		m.attempt.setReason(msg.Error)
+	}
+	c.exitReason = msg.Error
+	if m.generation == 0 {
+		m.sv.systemd.Status("start failed: " + msg.Error)
 	}
 }
 

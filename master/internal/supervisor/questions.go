@@ -32,17 +32,14 @@ type answer struct {
 	err   error
 }
 
-// poll returns what can be answered by now; done: this is it. Else it is called again after the next event, and at the
-// time until, if that is not zero.
-type poll func(now time.Time) (a answer, done bool, until time.Time)
+// poll returns the answer. While it is nil, poll is called again after the next event, and at the time until, if that
+// is not zero.
+type poll func(now time.Time) (a *answer, until time.Time)
 
-func known(v any) poll {
-	return func(time.Time) (answer, bool, time.Time) { return answer{value: v}, true, time.Time{} }
-}
+func known(v any) poll      { return answer{value: v}.poll }
+func failed(err error) poll { return answer{err: err}.poll }
 
-func failed(err error) poll {
-	return func(time.Time) (answer, bool, time.Time) { return answer{err: err}, true, time.Time{} }
-}
+func (a answer) poll(time.Time) (*answer, time.Time) { return &a, time.Time{} }
 
 func (f *front) add(q question) { f.questions = append(f.questions, q) }
 
@@ -51,10 +48,10 @@ func (f *front) answer(now time.Time) {
 	f.at = time.Time{}
 	left := f.questions[:0]
 	for _, q := range f.questions {
-		a, done, until := q.poll(now)
+		a, until := q.poll(now)
 		switch {
-		case done:
-			q.reply <- a
+		case a != nil:
+			q.reply <- *a
 		case q.ctx.Err() == nil:
 			left = append(left, q)
 			f.at = earlier(f.at, until)
@@ -67,8 +64,8 @@ func (f *front) answer(now time.Time) {
 	}
 }
 
-// patience is for clients that have asked for what a master has to begin: until when they may wait for it, or, when that
-// time has passed, what is wrong. While an attempt runs that has its own limit.
+// patience is for clients that have asked for what a master has to begin: until when they may wait for it, or, when
+// that time has passed, what is wrong. While an attempt runs that has its own limit.
 func (f *front) patience(asked, now time.Time) (until time.Time, err error) {
 	if f.sv.attempt != nil {
 		return time.Time{}, nil

@@ -241,7 +241,7 @@ func TestExecFails(t *testing.T) {
 	}
 	hello, _ := wire.Encode(message.Hello{})
 	_ = unix.Sendmsg(sv.registration.masters, hello, nil, nil, unix.MSG_NOSIGNAL)
-	if ev := <-sv.events.packets; ev.from != nil || ev.packet == nil {
+	if ev := <-sv.events.packets; ev.from != nil || ev.err != nil {
 		t.Errorf("%+v", ev)
 	}
 }

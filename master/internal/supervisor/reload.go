@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"baton/master/internal/message"
@@ -15,6 +16,39 @@ const readyMargin = 250 * time.Millisecond
 
 // endLimit is how long the end of a successor that was killed, or what it has said last, is waited for.
 const endLimit = time.Second
+
+// attempt is one reload, from the message to the master until it is committed or everything of it has exited.
+type attempt struct {
+	id          string
+	seen        int64       // requests that it serves: all that came before its exec, and perhaps before its hello
+	predecessor *masterConn // which starts the successor
+	successor   *masterConn // nil before its hello, and after its end
+	phase       attemptPhase
+	limit       time.Duration
+	workers     []int  // PIDs that the successor has reported and that have not been reaped
+	reason      string // why it failed, as the successor or the supervisor said; the first word counts
+	fallback    string // what the predecessor said of it
+}
+
+// attemptPhase is how far an attempt has come.
+type attemptPhase uint8
+
+const (
+	attemptAsked   attemptPhase = iota // the predecessor has not said yet that it starts the successor
+	attemptStarted                     // it has
+	attemptKilled                      // the successor has exited, or will
+	attemptEnded                       // it has exited, and what it said last is still to be read
+)
+
+func (a *attempt) forgetWorker(pid int) {
+	a.workers = slices.DeleteFunc(a.workers, func(p int) bool { return p == pid })
+}
+
+func (a *attempt) setReason(reason string) {
+	if a.reason == "" {
+		a.reason = reason
+	}
+}
 
 // request counts one reload request and returns its ID. limited: nobody waits for the answer.
 func (m *masters) request(source string, limited bool) int64 {

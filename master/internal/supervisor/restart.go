@@ -9,10 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"baton/master/internal/backoff"
-	"baton/master/internal/message"
 	"baton/master/internal/spawn"
 	"baton/worker"
-	"baton/worker/wire"
 )
 
 // restartLimit is how long a master may take to adopt the workers of a dead one. It starts nothing, and reads no file.
@@ -106,7 +104,7 @@ func (sv *supervisor) exePath() string {
 	return fmt.Sprintf("/proc/%d/fd/%d", sv.pid, e.FD)
 }
 
-// startFailed ends everything, because the first master has exited.
+// startFailed: the first master has exited, and that is the end.
 func (m *masters) startFailed(c *masterConn, ws unix.WaitStatus) {
 	sv := m.sv
 	if sv.stopping.begun() {
@@ -123,29 +121,11 @@ func (m *masters) startFailed(c *masterConn, ws unix.WaitStatus) {
 	sv.killAll("the first master has failed")
 }
 
-// restartFailed notes that a restarted master has exited before it had taken over.
+// restartFailed: a master that was started again has exited before it had taken over.
 func (m *masters) restartFailed(c *masterConn, ws unix.WaitStatus) {
 	if m.sv.stopping.begun() {
 		return
 	}
 	m.sv.log.Error("supervisor: the restarted master died", "pid", c.pid, "status", spawn.Describe(ws))
 	m.planRestart(0)
-}
-
-// post sends to the current master, if there is one.
-func (m *masters) post(msg wire.Message) {
-	if m.current != nil {
-		_ = m.current.Post(msg)
-	}
-}
-
-// onFail notes why the sender is about to exit.
-func (m *masters) onFail(c *masterConn, msg message.Fail) {
-	if c.phase == phaseSuccessor {
-		m.attempt.setReason(msg.Error)
-	}
-	c.exitReason = msg.Error
-	if m.generation == 0 {
-		m.sv.systemd.Status("start failed: " + msg.Error)
-	}
 }

@@ -109,21 +109,24 @@ func (f *front) reloadEnded(id int64, drained bool, asked time.Time) poll {
 	case id <= sv.results.Forgotten:
 		return failed(problem(http.StatusGone, "reload: how %d ended has been forgotten", id))
 	}
-	return func(now time.Time) (a answer, done bool, until time.Time) {
+	return func(now time.Time) (a *answer, until time.Time) {
 		r, ended := sv.results.of(id)
 		switch {
 		case ended && (!drained || !r.OK || r.Drained):
-			return answer{value: r.answer(id, drained)}, true, until
+			return &answer{value: r.answer(id, drained)}, until
 		case sv.stopping.begun():
-			return answer{err: errStopping()}, true, until
+			return &answer{err: errStopping()}, until
 		case ended && sv.current != nil && !control.Look(sv.current.pid).Stopped:
 			until, runs := sv.current.runs(now, sv.masterLimit()) // the drain may take long
-			if runs {
-				return answer{}, false, until
+			if !runs {
+				a = &answer{err: problem(http.StatusGatewayTimeout, "%s", noAnswer(sv.current))}
 			}
-			return answer{err: problem(http.StatusGatewayTimeout, "%s", noAnswer(sv.current))}, true, until
+			return a, until
 		}
 		until, err := f.patience(asked, now)
-		return answer{err: err}, err != nil, until
+		if err != nil {
+			a = &answer{err: err}
+		}
+		return a, until
 	}
 }

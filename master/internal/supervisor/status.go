@@ -51,20 +51,20 @@ func (f *front) askStatus(asked time.Time) poll {
 	id := f.statuses.last
 	var told *masterConn
 	f.statuses.answers[id] = nil
-	return func(now time.Time) (a answer, done bool, until time.Time) {
+	return func(now time.Time) (a *answer, until time.Time) {
 		if st := f.statuses.answers[id]; st != nil {
 			delete(f.statuses.answers, id)
-			return answer{value: f.completed(*st)}, true, until
+			return &answer{value: f.completed(*st)}, until
 		}
 		if c := sv.current; c != nil && c != told {
 			told = c
 			sv.post(message.StatusRequest{ID: id})
 		}
 		if until = asked.Add(f.patienceForStatus()); now.Before(until) {
-			return answer{}, false, until
+			return nil, until
 		}
 		delete(f.statuses.answers, id)
-		return answer{value: f.status()}, true, until
+		return &answer{value: f.status()}, until
 	}
 }
 

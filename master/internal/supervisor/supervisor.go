@@ -85,7 +85,8 @@ func newSupervisor(version string, k kernel) *supervisor {
 	return sv
 }
 
-// Run is the supervisor's life, in a program of a version. It returns the exit code when no process of the tree is left.
+// Run is the supervisor's life, in a program of a version. It returns the exit code when no process of the tree is
+// left.
 func Run(version string) int {
 	if earlysignal.Check {
 		if reexec.DryRun(func(b []byte) error { _, err := parseState(b); return err }) {

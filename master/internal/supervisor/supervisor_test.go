@@ -88,7 +88,7 @@ func frame(m wire.Message) wire.Frame {
 
 // says is an event: the master has said m.
 func (a actor) says(m wire.Message, fds ...int) {
-	a.sv.onPacket(packetEvent{from: a.s, packet: &seqpacket.Packet{Frame: frame(m), FDs: fds}})
+	a.sv.onPacket(packetEvent{from: a.s, packet: seqpacket.Packet{Frame: frame(m), FDs: fds}})
 }
 
 // dies is an event: the end of the conversation.
@@ -753,7 +753,7 @@ func TestUnknownMessageIsDropped(t *testing.T) {
 	t.Parallel()
 	sv, master := serving(t)
 	h := hold(t)
-	p := &seqpacket.Packet{Frame: wire.Frame{V: 9, T: "dance"}, FDs: []int{h.fd}}
+	p := seqpacket.Packet{Frame: wire.Frame{V: 9, T: "dance"}, FDs: []int{h.fd}}
 	sv.onPacket(packetEvent{from: master.s, packet: p})
 	h.want(false, "with a message of a newer release")
 	master.hearsNoMore()
@@ -819,11 +819,11 @@ func TestRegistration(t *testing.T) {
 	if err := errors.Join(first.Post(message.Commit{Seen: 1}), first.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-sv.events.packets; ev.packet == nil || ev.packet.Frame.T != (message.Commit{}).Kind() ||
+	if ev := <-sv.events.packets; ev.err != nil || ev.packet.Frame.T != (message.Commit{}).Kind() ||
 		ev.from.phase != phaseFirst {
 		t.Errorf("%+v", ev)
 	}
-	if ev := <-sv.events.packets; ev.packet != nil {
+	if ev := <-sv.events.packets; ev.err == nil {
 		t.Errorf("%+v", ev)
 	}
 }
