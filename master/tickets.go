@@ -60,7 +60,7 @@ func (t ticketKeys) bytes() [][]byte {
 	return all
 }
 
-// openTickets takes the keys, or makes the first one. Without a TLS listener nobody needs them, but they may stay.
+// openTickets takes the keys, or makes the first one. They stay when there is no TLS listener any more.
 func (m *master) openTickets() error {
 	if !slices.ContainsFunc(m.cfg.Listen, func(l Listen) bool { return l.Transport == "tls" }) {
 		return nil

@@ -1,7 +1,7 @@
 // Package control is HTTP on the control socket, the server and its client: a few routes, each one call of the backend,
 // which is the supervisor.
 //
-//	GET  /version                    who answers here: at once, whatever the master does
+//	GET  /version                    which baton answers: at once, whatever the master does
 //	GET  /status                     what `baton status --json` prints
 //	POST /reload[?wait=drained]      answers when the reload is done, or has failed
 //	POST /reload?async=1             answers at once, with the reload's id
@@ -123,7 +123,7 @@ func (s *Server) Stop() {
 	<-s.served
 }
 
-// Busy reports whether somebody is connected, and Empty has a value when nobody is any more.
+// Busy reports whether a client is connected.
 func (s *Server) Busy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -27,7 +27,7 @@ const (
 	pollInterval = 5 * time.Second        // where there is no inotify
 )
 
-// Options is what is watched, and for whom.
+// Options say what is watched, and what happens at a change.
 type Options struct {
 	Files  []string
 	Loaded Sum // what is running
