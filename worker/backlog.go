@@ -2,6 +2,7 @@ package worker
 
 import (
 	"os"
+	"time"
 
 	"baton/worker/rawfd"
 	"baton/worker/sock"
@@ -27,8 +28,19 @@ func (w *backlogWatcher) close() {
 	}
 }
 
+// blindness is how long a watcher that sees nothing may be relied on; 0 is for ever.
+func (w *backlogWatcher) blindness() time.Duration {
+	if w.file == nil {
+		return longPause
+	}
+	return 0
+}
+
 // event is closed when a connection waits.
 func (w *backlogWatcher) event() <-chan struct{} {
+	if w.file == nil {
+		return nil
+	}
 	if w.await != nil && !isClosed(w.await) {
 		return w.await
 	}

@@ -60,7 +60,7 @@ type world struct {
 	balance                   *sock.Balance // with the other workers; nil: there is none
 	warnWakesAll              sync.Once
 	tickets                   tickets
-	gate                      *gate
+	limiter                   *connLimiter
 	heartbeat                 heartbeat
 
 	granted chan struct{} // closed by GO
@@ -88,7 +88,7 @@ func newEnv(s wire.Setup, log *slog.Logger) *Env {
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	env := &Env{Log: log, Counters: &Counters{}, world: w, ready: make(chan struct{})}
 	env.Counters.Requests.limitTo(s.MaxRequests)
-	w.gate = &gate{env: env, limit: roomFor(s.MaxConnections)}
+	w.limiter = &connLimiter{env: env, limit: connLimit(s.MaxConnections)}
 	w.tickets.set(s.Tickets)
 	env.setHandover()
 	return env

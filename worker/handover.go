@@ -8,7 +8,7 @@ import (
 // setHandover makes the handover of a new Env.
 func (e *Env) setHandover() {
 	e.handover = handover.New(e.Log)
-	e.handover.Room = e.gate.room
+	e.handover.Room = e.limiter.room
 }
 
 // openHandover is called when everything is registered that is going to be.

@@ -76,7 +76,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	for tries := 0; ; {
 		if !l.isEnding() { // or what is queued would be lost
-			l.env.gate.awaitRoom(l, ln)
+			l.env.limiter.awaitRoom(l, ln)
 		}
 		if l.env.isCut() { // there is no use in one more
 			_ = l.Close()
@@ -87,7 +87,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		case err == nil:
 			return l.env.Counters.Conns.Track(c), nil
 		case rawfd.Exhausted(err):
-			l.env.gate.awaitFiles(l, ln, err, tries)
+			l.env.limiter.awaitFiles(l, ln, err, tries)
 			tries++
 		case errors.Is(err, unix.EINVAL) && !l.listens():
 			if err := l.awaitListening(); err != nil {
@@ -227,8 +227,8 @@ func (l *listener) wasLast(ln acceptor) bool {
 	return l.leaving == 0 || !ln.Waiting()
 }
 
-// endGrace is how long a worker goes on accepting on an address that leaves the configuration: handshakes that have begun
-// would be lost with the socket.
+// endGrace is how long a worker goes on accepting on an address that leaves the configuration: handshakes that have
+// begun would be lost with the socket.
 const endGrace = 250 * time.Millisecond
 
 // leaveMost is how many connections a listener takes while it leaves. Only this process may have been woken for them.
@@ -255,7 +255,7 @@ func (l *listener) drain(ends bool, grace time.Duration) {
 	}
 }
 
-// leave reports whether somebody waits whom the kernel may have woken just now, and nobody else: then what is queued is
+// leave reports whether an Accept waits, which alone the kernel may have woken just now: then what is queued is
 // taken before the end.
 func (l *listener) leave() bool {
 	l.mu.Lock()

@@ -87,7 +87,7 @@ func (p *process) stats(id int64) wire.Stats {
 	c := p.env.Counters
 	st := wire.Stats{
 		ID: id, State: p.phase.String(), Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(),
-		Handed: p.handed(), AcceptPaused: p.env.gate.heldBecause(), IdleEvicted: c.Shed.Load(),
+		Handed: p.handed(), AcceptPaused: p.env.limiter.pausedBecause(), IdleEvicted: c.Evicted.Load(),
 	}
 	st.LogLost, st.LogError = p.sink.Missing()
 	return st

@@ -8,11 +8,12 @@ import (
 	"syscall"
 )
 
-// multiListener is a listener on one socket or more: more of them when slots are gone or the address has changed its shape,
-// and the kernel still puts connections into the sockets of before.
+// multiListener is a listener on one socket or more: more of them when slots are gone or the address has changed its
+// shape, and the kernel still puts connections into the sockets of before.
 //
-// Each socket has a goroutine that accepts, but only while somebody waits in Accept: what nobody asks for stays in the kernel,
-// where other workers may take it. With several sockets, one of them may have a connection for the next Accept.
+// Each socket has a goroutine that accepts, but only while somebody waits in Accept: what nobody asks for stays in
+// the kernel, where other workers may take it. With several sockets, one of them may have a connection for the next
+// Accept.
 type multiListener struct {
 	addr     net.Addr
 	accepted chan accepted

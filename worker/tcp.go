@@ -17,7 +17,8 @@ import (
 // What a drain does: accepting stops. Connections whose Process says [Conn.Idle] move to the next generation; with
 // handover = false, or when nobody takes them, they go on like all others, until their client closes or their Process
 // returns. What is left at the drain deadline is cut and counted. When the whole program stops, a connection that is
-// idle is closed after a second. When there is no room for another one, those are closed that have been idle for longest.
+// idle is closed after a second. When there is no room for another one, those are closed that have been idle for
+// longest.
 type TCP struct {
 	// Process is spoken on every connection.
 	Process Process
@@ -29,7 +30,8 @@ type TCP struct {
 
 // Serve accepts until ctx ends, and returns when no connection is left or all have been cut.
 func (t TCP) Serve(ctx context.Context, env *Env) error {
-	return serveConns(ctx, env, t.Process, env.socketsFor("tcp", t.Protocol), func(Socket) (*tls.Config, error) { return nil, nil })
+	plain := func(Socket) (*tls.Config, error) { return nil, nil }
+	return serveConns(ctx, env, t.Process, env.socketsFor("tcp", t.Protocol), plain)
 }
 
 // TLS is [TCP] with encryption: the Process speaks after the handshake. Its connections never move, because the keys

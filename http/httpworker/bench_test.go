@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// BenchmarkKeepAlive compares a Worker with a net/http server that has the same limits: one connection per CPU, one request at a time.
+// BenchmarkKeepAlive compares a Worker with a net/http server that has the same limits: one connection per CPU, one
+// request at a time.
 func BenchmarkKeepAlive(b *testing.B) {
 	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
 	for _, body := range []string{"", "0123456789"} {

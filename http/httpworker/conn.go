@@ -17,10 +17,10 @@ import (
 // conn is a connection as net/http has it: one of the engine's, whose requests are followed.
 type conn struct {
 	conns.Conn
-	s      *server
-	origin *origin
-	state  *tls.ConnectionState // for requests; nil: there is no TLS
-	put    int                  // how often its end was put off, see mayEnd
+	s        *server
+	origin   *origin
+	state    *tls.ConnectionState // for requests; nil: there is no TLS
+	deferred int                  // how often its end was put off, see mayEnd
 
 	mu    sync.Mutex
 	scan  strict.Scanner
@@ -69,24 +69,24 @@ func (c *conn) onState(state http.ConnState) {
 	case http.StateActive:
 		c.Complete()
 	case http.StateIdle:
-		c.Idle(c.next())
+		c.Idle(c.answered())
 	case http.StateHijacked:
-		c.leaveAlone()
+		c.stopScanning()
 		c.Detach(false)
 	case http.StateNew, http.StateClosed:
 	}
 }
 
-// next is called when a request was answered, and reports whether the next one has begun.
-func (c *conn) next() bool {
+// answered is called when a request was answered, and reports whether the next one has begun.
+func (c *conn) answered() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reply = replyNone
 	return c.scan.Idle()
 }
 
-// leaveAlone has the connection's bytes pass: they are no requests any more.
-func (c *conn) leaveAlone() {
+// stopScanning has the connection's bytes pass: they are no requests any more.
+func (c *conn) stopScanning() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reply = replyNone
@@ -108,17 +108,17 @@ func (c *conn) last() {
 	c.reply = replyLast
 }
 
-// mostPut bounds how often the end of a connection is put off.
-const mostPut = 100
+// maxDeferred bounds how often the end of a connection is put off.
+const maxDeferred = 100
 
-// mayEnd reports whether a response may be the last: no next request has come, or there were too many of them.
-func (c *conn) mayEnd() bool {
+// mayClose reports whether a response may be the last: no next request has come, or there were too many of them.
+func (c *conn) mayClose() bool {
 	c.mu.Lock()
 	begun, more := c.scan.Began(), c.scan.InBody()
 	c.mu.Unlock()
 	if begun || !more && c.pending() {
-		c.put++
-		return c.put > mostPut
+		c.deferred++
+		return c.deferred > maxDeferred
 	}
 	return true
 }
@@ -174,8 +174,8 @@ func (c *conn) refuse(answer string) error {
 	return errRefused
 }
 
-// Close closes the connection such that what was written arrives: behind a response that net/http's client did not ask to
-// be the last, behind half a body, and behind a request that net/http has refused.
+// Close closes the connection such that what was written arrives: behind a response that net/http's client did not
+// ask to be the last, behind half a body, and behind a request that net/http has refused.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	lingers := c.reply == replyLast || c.scan.Began() || c.scan.InBody()

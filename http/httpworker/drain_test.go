@@ -106,7 +106,7 @@ func TestDrainPipelinedClientReadsItsAnswer(t *testing.T) {
 		t.Error("the second request is not answered")
 	}
 	for n := 2; !c.want(200, "/2").Close; n++ {
-		if n > mostPut {
+		if n > maxDeferred {
 			t.Fatal("no answer is the last")
 		}
 	}

@@ -27,8 +27,8 @@ func OnDrain(ctx context.Context, f func()) (stop func() bool) {
 	return func() bool { return true }
 }
 
-// Stopping returns what is closed when the whole program ends: then nobody serves after this worker, and there is little
-// time. It may be closed together with Draining, or later. Without a Worker it is nil.
+// Stopping returns what is closed when the whole program ends: then nobody serves after this worker, and there is
+// little time. It may be closed together with Draining, or later. Without a Worker it is nil.
 func Stopping(ctx context.Context) <-chan struct{} {
 	if s := serverOf(ctx); s != nil {
 		return s.env.Stopping()
@@ -36,8 +36,8 @@ func Stopping(ctx context.Context) <-chan struct{} {
 	return nil
 }
 
-// Deadline is when what is left of the drain is cut. It may move closer, see [DeadlineMoved]. It is zero before the drain has begun, and
-// without a Worker.
+// Deadline is when what is left of the drain is cut. It may move closer, see [DeadlineMoved]. It is zero before the
+// drain has begun, and without a Worker.
 func Deadline(ctx context.Context) time.Time {
 	if s := serverOf(ctx); s != nil {
 		return s.env.Deadline()

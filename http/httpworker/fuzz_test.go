@@ -37,7 +37,7 @@ func pieces(input []byte, cuts uint64) [][]byte {
 func FuzzH2Conn(f *testing.F) {
 	settings := "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	f.Add([]byte(preface+settings), uint64(0), uint8(0))
-	f.Add([]byte(preface+settings+lastCall), uint64(3), uint8(2))
+	f.Add([]byte(preface+settings+goAwayFrames), uint64(3), uint8(2))
 	// GET / for :authority h, in literals
 	f.Add([]byte(preface+settings+"\x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x84\x86\x41\x01h"), uint64(5), uint8(9))
 	f.Fuzz(func(t *testing.T, input []byte, cuts uint64, drainAt uint8) {
@@ -182,8 +182,8 @@ func talk(t *testing.T, ln *pairListener, input []byte, cuts uint64, at func(pie
 }
 
 // FuzzServe: whatever bytes come in whatever pieces, the answers are those of a bare net/http server, up to the first
-// request that is refused for its faults. A drain in between may end the connection with an answer; or it moves, and the next
-// generation must be understood as if nothing had been: no byte of a request has stayed in the first one.
+// request that is refused for its faults. A drain in between may end the connection with an answer; or it moves, and
+// the next generation must be understood as if nothing had been: no byte of a request has stayed in the first one.
 func FuzzServe(f *testing.F) {
 	for _, s := range []string{
 		get("/"), get("/a") + get("/b") + get("/c"), "\r\n" + get("/"),
@@ -254,7 +254,8 @@ func compare(t *testing.T, input []byte, got, want []string, drained bool) {
 	}
 }
 
-// withoutEmptyLines drops those before requests, which net/http refuses, and we where we can tell that they are no data.
+// withoutEmptyLines drops those before requests, which net/http refuses, and we where we can tell that they are no
+// data.
 func withoutEmptyLines(input []byte) (rest []byte) {
 	from := bytes.NewReader(input)
 	r := bufio.NewReaderSize(from, len(input)+16)

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// How long a client is awaited: to answer lastCall, and then to send the requests that it had begun before it read that. A
-// client may have chosen the connection, and answer the PING before it writes the request; net/http's does, rarely.
+// How long a client is awaited: to answer the GOAWAY, and then to send the requests that it had begun before it read
+// that. A client may have chosen the connection, and answer the PING before it writes the request; net/http's does,
+// rarely.
 const (
 	roundTrip = time.Second
 	lateness  = 250 * time.Millisecond
@@ -33,18 +34,18 @@ func (s *server) serveH2(c *conn, first []byte) {
 		Protocols:                    new(http.Protocols),
 	}
 	srv.Protocols.SetUnencryptedHTTP2(true) // over TLS too: net/http gets what is inside
-	h.stop = context.AfterFunc(s.Context(), func() { h.retire(srv) })
+	h.stop = context.AfterFunc(s.Context(), func() { h.shutDown(srv) })
 	_ = srv.Serve(&oneConn{conn: h}) // fails when the connection is taken
 }
 
-// retire ends the connection without losing a request: lastCall, and when no more streams can come the real goodbye.
+// shutDown ends the connection without losing a request: GOAWAY, and when no more streams can come the real goodbye.
 // Streams that are open go on.
 //
-// A connection that has just begun, before or after the drain has, is told after its first request: a client that is told
-// before may not know where to send it.
-func (h *h2Conn) retire(srv *http.Server) {
+// A connection that has just begun, before or after the drain has, is told after its first request: a client that is
+// told before may not know where to send it.
+func (h *h2Conn) shutDown(srv *http.Server) {
 	h.await(h.requested, roundTrip)
-	h.announce()
+	h.sendGoAway()
 	h.await(h.returned, roundTrip)
 	h.await(nil, lateness)
 	ctx, cancel := context.WithCancel(context.Background())

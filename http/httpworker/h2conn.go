@@ -12,7 +12,7 @@ import (
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // h2Conn is a conn that speaks HTTP/2, as net/http has it. It sees the frames pass in both directions: it can say
-// lastCall between two of them, and keeps the time limit of a request's header.
+// goAwayFrames between two of them, and keeps the time limit of a request's header.
 //
 // Threading: one goroutine reads and one writes, net/http sees to that. announce may be called by others.
 type h2Conn struct {
@@ -32,7 +32,7 @@ type h2Conn struct {
 	mu      sync.Mutex // is held while writing
 	out     frames
 	greeted bool // the first frame, SETTINGS, was written
-	pending bool // lastCall is to be written
+	pending bool // goAwayFrames are to be written
 
 	closing sync.Once
 	stop    func() bool // nothing is to be done any more when the drain begins
@@ -40,10 +40,11 @@ type h2Conn struct {
 
 func newH2Conn(c *conn, first []byte) *h2Conn {
 	h := &h2Conn{
-		conn: c, to: &c.Conn, first: first, requested: make(chan struct{}), returned: make(chan struct{}), closed: make(chan struct{}),
+		conn: c, to: &c.Conn, first: first,
+		requested: make(chan struct{}), returned: make(chan struct{}), closed: make(chan struct{}),
 	}
-	c.Stopped = h.hurry
-	c.leaveAlone()
+	c.Stopped = h.closeIfSilent
+	c.stopScanning()
 	c.Detach(true) // without the limit of writes nobody would end it: net/http does not know it as hijacked
 	return h
 }
@@ -113,8 +114,8 @@ func closeOnce(ch chan struct{}) {
 	}
 }
 
-// hurry ends a connection on which nothing has come.
-func (h *h2Conn) hurry() {
+// closeIfSilent ends a connection on which nothing has come.
+func (h *h2Conn) closeIfSilent() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.greeted {
@@ -128,7 +129,7 @@ func (h *h2Conn) SetReadDeadline(time.Time) error { return nil }
 // SetDeadline sets the deadline for writing.
 func (h *h2Conn) SetDeadline(t time.Time) error { return h.SetWriteDeadline(t) }
 
-// Write writes, with lastCall in between if it is due.
+// Write writes, with goAwayFrames in between if they are due.
 func (h *h2Conn) Write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -146,7 +147,7 @@ func (h *h2Conn) Write(p []byte) (int, error) {
 		if done += m; err != nil {
 			return done, err
 		}
-		if err := h.sayLastCall(); err != nil {
+		if err := h.writeGoAway(); err != nil {
 			return done, err
 		}
 	}
@@ -157,24 +158,24 @@ func (h *h2Conn) Write(p []byte) (int, error) {
 	return done + n, err
 }
 
-// announce says lastCall, now or as soon as a frame that is being written has ended. It may block as long as a Write.
-func (h *h2Conn) announce() {
+// sendGoAway writes goAwayFrames, now or as soon as a frame that is being written has ended. It may block as long as a Write.
+func (h *h2Conn) sendGoAway() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pending = true
 	if h.greeted && h.out.between() {
-		_ = h.sayLastCall() // an error meets the next Write, too
+		_ = h.writeGoAway() // an error meets the next Write, too
 	}
 }
 
-func (h *h2Conn) sayLastCall() error {
+func (h *h2Conn) writeGoAway() error {
 	h.pending = false
-	_, err := io.WriteString(h.to, lastCall)
+	_, err := io.WriteString(h.to, goAwayFrames)
 	return err
 }
 
-// h2LingerTime is how long a closing HTTP/2 connection waits at most for its client to close as well. A client that still
-// reads the last response tells so in frames, and a close would answer those with a reset.
+// h2LingerTime is how long a closing HTTP/2 connection waits at most for its client to close as well. A client that
+// still reads the last response tells so in frames, and a close would answer those with a reset.
 const h2LingerTime = 30 * time.Second
 
 // lingerPause is how long it waits for the next sign of life.

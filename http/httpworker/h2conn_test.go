@@ -36,7 +36,7 @@ func TestLastCallBetweenFrames(t *testing.T) {
 		announced := false
 		for rest := stream; rest != ""; {
 			if !announced && len(stream)-len(rest) >= when {
-				h.announce()
+				h.sendGoAway()
 				announced = true
 			}
 			n := 1 + rand.IntN(min(len(rest), 40))
@@ -46,10 +46,10 @@ func TestLastCallBetweenFrames(t *testing.T) {
 			rest = rest[n:]
 		}
 		if !announced {
-			h.announce()
+			h.sendGoAway()
 		}
 		got := s.String()
-		before, after, found := strings.Cut(got, lastCall)
+		before, after, found := strings.Cut(got, goAwayFrames)
 		if !found || before+after != stream {
 			t.Fatalf("announced at %d of %d: %q", when, len(stream), got)
 		}

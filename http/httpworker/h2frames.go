@@ -52,9 +52,9 @@ func (f *frames) is(kind byte) bool    { return f.head[3] == kind }
 func (f *frames) has(flag byte) bool   { return f.head[4]&flag != 0 }
 func (f *frames) isAck(kind byte) bool { return f.is(kind) && f.has(flagAck) }
 
-// lastCall is GOAWAY with the largest stream that there can be, and a PING: the client is to open no more streams
+// goAwayFrames is GOAWAY with the largest stream that there can be, and a PING: the client is to open no more streams
 // here, and those that it has opened before it read this are served. When the PING comes back, no more will come.
 //
 // (https://www.rfc-editor.org/rfc/rfc9113#section-6.8)
-const lastCall = "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x7f\xff\xff\xff" + "\x00\x00\x00\x00" +
+const goAwayFrames = "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x7f\xff\xff\xff" + "\x00\x00\x00\x00" +
 	"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + "lastcall"

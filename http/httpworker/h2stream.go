@@ -11,9 +11,9 @@ import (
 // longAgo is the deadline that ends a Read or Write at once.
 var longAgo = time.Unix(1, 0)
 
-// h2Stream is a request of HTTP/2 within the limits for bodies that do not come and clients that take nothing. The streams of
-// a connection share its socket, so there are no deadlines of the socket: a timer runs while the handler waits in a Read or
-// Write, and ends the stream.
+// h2Stream is a request of HTTP/2 within the limits for bodies that do not come and clients that take nothing. The
+// streams of a connection share its socket, so there are no deadlines of the socket: a timer runs while the handler
+// waits in a Read or Write, and ends the stream.
 type h2Stream struct {
 	http.ResponseWriter
 	in, out  watch

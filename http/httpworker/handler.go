@@ -42,7 +42,7 @@ func (s *server) admit(c *conn, w http.ResponseWriter, r *http.Request) bool {
 		why, status = "", http.StatusRequestHeaderFieldsTooLarge
 	}
 	refused := seen.TooLarge() || why != ""
-	if refused || s.Draining() && !isUpgrade(r) && !c.Moves() && c.mayEnd() {
+	if refused || s.Draining() && !isUpgrade(r) && !c.Moves() && c.mayClose() {
 		c.last()
 		w.Header().Set("Connection", "close")
 	}

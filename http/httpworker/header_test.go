@@ -222,8 +222,8 @@ func TestIdleTimeoutDoesNotCancelBodies(t *testing.T) {
 	c.want(200, "/abcd")
 }
 
-// Empty lines before a request, of which clients of old send one behind a POST, are ignored: as the first bytes, in pieces, and
-// behind any request.
+// Empty lines before a request, of which clients of old send one behind a POST, are ignored: as the first bytes, in
+// pieces, and behind any request.
 func TestEmptyLinesBeforeRequest(t *testing.T) {
 	for name, p := range map[string]*workertest.Process{"tcp": start(t, Settings{}), "small": start(t, Settings{MaxHeaderSize: len(get("/a"))})} {
 		for _, before := range []string{"\r\n", "\r\n\r\n", "\n", "\r|\n|", "\r\n|"} {

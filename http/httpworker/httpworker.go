@@ -74,9 +74,9 @@ func Handler(h http.Handler) *Worker {
 	return &Worker{Settings: Settings{Handler: h}}
 }
 
-// Serve serves all sockets of env that are for HTTP, over TCP or TLS, or for one of Handlers, until ctx has ended and no connection is left, hijacked ones
-// included. What is still open at env.Cut is closed and counted in env.Counters, and Serve returns nil as well.
-// It fails when Configure does, or when a listener breaks.
+// Serve serves all sockets of env that are for HTTP, over TCP or TLS, or for one of Handlers, until ctx has ended and
+// no connection is left, hijacked ones included. What is still open at env.Cut is closed and counted in env.Counters,
+// and Serve returns nil as well. It fails when Configure does, or when a listener breaks.
 func (w *Worker) Serve(ctx context.Context, env *worker.Env) error {
 	settings := w.Settings
 	if w.Configure != nil {

@@ -79,8 +79,8 @@ func (k *clock) messageRead(limit time.Duration) {
 	}
 }
 
-// waitingRead prepares a Read that waits for a message, or until look if that is not zero. The limit, 0 is none, may become
-// smaller meanwhile. It reports false when the time is up.
+// waitingRead prepares a Read that waits for a message, or until look if that is not zero. The limit, 0 is none, may
+// become smaller meanwhile. It reports false when the time is up.
 func (k *clock) waitingRead(limit time.Duration, look time.Time) bool {
 	now := time.Now()
 	if end := now.Add(limit); limit > 0 && (k.waiting.IsZero() || k.waiting.After(end)) {

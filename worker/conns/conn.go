@@ -29,13 +29,13 @@ type Protocol interface {
 	InBody() bool
 }
 
-// A Conn is a connection of an [Engine]. It keeps the time limits, and its Read decides what becomes of it while it waits
-// for a message: it is given to another worker, closed, or read from.
+// A Conn is a connection of an [Engine]. It keeps the time limits, and its Read decides what becomes of it while it
+// waits for a message: it is given to another worker, closed, or read from.
 //
 // Threading: one goroutine at a time reads. Write and the deadlines are as of any net.Conn.
 type Conn struct {
-	// Stopped, if not nil, is called on a goroutine of its own when the whole program stops and the connection is detached.
-	// It is set before.
+	// Stopped, if not nil, is called on a goroutine of its own when the whole program stops and the connection is
+	// detached. It is set before.
 	Stopped func()
 	// Requests are those in progress on a detached connection.
 	Requests atomic.Int64
@@ -47,8 +47,8 @@ type Conn struct {
 	tls   *secured // nil: there is no TLS
 	out   sender
 
-	writing sync.RWMutex // held by all who write, and alone while the connection is offered to others
-	gone    atomic.Bool  // the phase is moved, for those who write
+	writing sync.RWMutex // held by all writers, and alone while the connection is offered to others
+	gone    atomic.Bool  // the phase is moved, for writers
 
 	mu       sync.Mutex
 	phase    phase
@@ -66,7 +66,7 @@ type wish uint8
 const (
 	wishNone  wish = iota
 	wishLeave      // to move, though the worker does not drain
-	wishEnd        // to be closed, unless a message comes: there is no room
+	wishEvict      // to be closed, unless a message comes: there is no room
 )
 
 // declined is why a connection that was offered is still here.
@@ -156,7 +156,7 @@ func (c *Conn) nextWaiting(asked int) step {
 	case c.phase == fresh: // it mostly has its message with it, and a timer costs more than a look
 		c.is(polled)
 		return stepPoll
-	case c.wish == wishEnd || !c.clock.waitingRead(c.e.WaitLimit(), c.retry):
+	case c.wish == wishEvict || !c.clock.waitingRead(c.e.WaitLimit(), c.retry):
 		return stepEnd
 	}
 	return stepRead
@@ -176,9 +176,9 @@ func (c *Conn) is(e event) bool {
 		c.e.Counters.Active.Add(d)
 	}
 	c.phase = to
-	if c.wish == wishEnd && !to.waits() {
+	if c.wish == wishEvict && !to.waits() {
 		c.wish = wishNone
-		c.e.ending.Add(-1)
+		c.e.evicting.Add(-1)
 	}
 	return true
 }
@@ -241,8 +241,8 @@ func (c *Conn) poll(p []byte) (n int) {
 	return n
 }
 
-// countEnd counts a connection that is closed because no message has come. At a stop, and when there is no room, that is
-// earlier than its client could expect.
+// countEnd counts a connection that is closed because no message has come. At a stop, and when there is no room, that
+// is earlier than its client could expect.
 func (c *Conn) countEnd() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -250,8 +250,8 @@ func (c *Conn) countEnd() {
 	switch {
 	case c.e.Stopping():
 		c.e.Counters.CutConns.Add(1)
-	case c.wish == wishEnd:
-		c.e.Counters.Shed.Add(1)
+	case c.wish == wishEvict:
+		c.e.Counters.Evicted.Add(1)
 	}
 }
 
@@ -271,13 +271,13 @@ func (c *Conn) happens(e event) bool {
 // [Conn.Idle].
 func (c *Conn) Greet() { c.happens(greets) }
 
-// Idle says that the connection is between two messages: whatever was read is answered, and nobody writes before the next
-// Read has returned. begun says that something of the next message was read already. It reports whether a message was
-// answered. With a Protocol the deadline for reading is forgotten.
+// Idle says that the connection is between two messages: whatever was read is answered, and nobody writes before the
+// next Read has returned. begun says that something of the next message was read already. It reports whether a
+// message was answered. With a Protocol the deadline for reading is forgotten.
 //
-// While the worker drains, or when it is to have fewer connections, that Read may give the connection to another worker and
-// return [ErrMoved]: what the client has sent is still in the kernel. If the whole program stops it returns io.EOF after a
-// second.
+// While the worker drains, or when it is to have fewer connections, that Read may give the connection to another
+// worker and return [ErrMoved]: what the client has sent is still in the kernel. If the whole program stops it
+// returns io.EOF after a second.
 func (c *Conn) Idle(begun bool) (answered bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -355,8 +355,8 @@ func (c *Conn) closeWrite() error {
 	return c.sock.CloseWrite()
 }
 
-// SetReadDeadline is that of net.Conn. With a Protocol it does nothing while the connection waits for a message, or for the
-// rest of one: then the time limits are the Engine's.
+// SetReadDeadline is that of net.Conn. With a Protocol it does nothing while the connection waits for a message, or
+// for the rest of one: then the time limits are the Engine's.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -416,8 +416,8 @@ func (c *Conn) handshakeLimit() time.Duration {
 }
 
 // Linger closes the connection such that what was written arrives. A close with unread bytes sends a reset, which may
-// overtake the last words; so if the client has not closed, it is told, and what it still says is dropped, until it pauses
-// for too long, or most is over.
+// overtake the last words; so if the client has not closed, it is told, and what it still says is dropped, until it
+// pauses for too long, or most is over.
 func (c *Conn) Linger(pause, most time.Duration) {
 	c.mu.Lock()
 	gone := c.peerGone || c.out.gaveUp()

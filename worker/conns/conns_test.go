@@ -328,8 +328,8 @@ func TestCutCounts(t *testing.T) {
 	}
 }
 
-// Of those that wait, the ones that have done so for longest are closed when there is no room; one that has just connected
-// may not have come to write its message, and one that was answered may be closed at once.
+// Of those that wait, the ones that have done so for longest are closed when there is no room; one that has just
+// connected may not have come to write its message, and one that was answered may be closed at once.
 func TestEvict(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, nil)
@@ -349,8 +349,8 @@ func TestEvict(t *testing.T) {
 	}
 	got := reads(old)
 	w.Evict()
-	if r := receive(t, got, "end"); !errors.Is(r.err, io.EOF) || w.Counters.Shed.Load() != 1 {
-		t.Errorf("%v, %d evicted", r, w.Counters.Shed.Load())
+	if r := receive(t, got, "end"); !errors.Is(r.err, io.EOF) || w.Counters.Evicted.Load() != 1 {
+		t.Errorf("%v, %d evicted", r, w.Counters.Evicted.Load())
 	}
 }
 

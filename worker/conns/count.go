@@ -10,13 +10,13 @@ import (
 type Counters struct {
 	Conns       Count        // open
 	Active      atomic.Int64 // requests in progress
-	Shed        atomic.Int64 // closed idle because there was no room for others
+	Evicted     atomic.Int64 // closed idle because there was no room for others
 	CutRequests atomic.Int64 // by the drain deadline
 	CutConns    atomic.Int64 // by the drain deadline, or closed idle at a stop
 }
 
-// Count counts the connections that are open. Listeners accept no more of them than there is room for. What comes from a
-// listener of worker.Env counts itself, until it is closed.
+// Count counts the connections that are open. Listeners accept no more of them than there is room for. What comes
+// from a listener of worker.Env counts itself, until it is closed.
 type Count struct {
 	n       atomic.Int64
 	waiting atomic.Int32 // those that wait for room

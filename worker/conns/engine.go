@@ -53,14 +53,15 @@ type Listener struct {
 	TLS   *tls.Config // nil: there is no TLS
 }
 
-// An Engine has the connections of a worker, from their accept to their close, wherever they came from: it bounds how long
-// they wait, moves them to other workers, closes those that are idle when there is no room, and cuts them at the end.
+// An Engine has the connections of a worker, from their accept to their close, wherever they came from: it bounds how
+// long they wait, moves them to other workers, closes those that are idle when there is no room, and cuts them at the
+// end.
 type Engine struct {
 	Config
 	ctx       context.Context // ends when the drain begins
 	listeners map[handover.Key]*Listener
 	pool      *handover.IdlePool // nil: none is needed
-	ending    atomic.Int64       // connections that are about to close because there is no room
+	evicting  atomic.Int64       // connections that are about to close because there is no room
 
 	open     sync.WaitGroup // connections, and listeners that accept
 	mu       sync.Mutex
@@ -76,8 +77,8 @@ func New(ctx context.Context, c Config) *Engine {
 	return e
 }
 
-// Listen makes the connections of a socket known, and if they move takes those of other workers. It is called before the
-// worker is ready.
+// Listen makes the connections of a socket known, and if they move takes those of other workers. It is called before
+// the worker is ready.
 func (e *Engine) Listen(from *Listener) error {
 	e.listeners[from.Key] = from
 	if !from.Moves {
@@ -122,8 +123,8 @@ func (e *Engine) forget(c *Conn) {
 	e.open.Done()
 }
 
-// Run accepts until the drain begins, and returns when no connection is left or all have been cut. Each of accept returns
-// net.ErrClosed at the drain; if one fails before, so does Run.
+// Run accepts until the drain begins, and returns when no connection is left or all have been cut. Each of accept
+// returns net.ErrClosed at the drain; if one fails before, so does Run.
 func (e *Engine) Run(accept ...func() error) error {
 	if e.pool != nil {
 		defer e.pool.Close()
@@ -237,21 +238,21 @@ func (e *Engine) all() []*Conn {
 	return all
 }
 
-// mostEvicted is how many idle connections are closed at once for new ones, and idleShare of how many one is: the numbers
-// are nginx's.
+// mostEvicted is how many idle connections are closed at once for new ones, and idleShare of how many one is: the
+// numbers are nginx's.
 const (
 	mostEvicted = 32
 	idleShare   = 8
 )
 
-// newGrace is how long a new connection may be silent before it counts as idle: its client may just not have come to write
-// its request.
+// newGrace is how long a new connection may be silent before it counts as idle: its client may just not have come to
+// write its request.
 const newGrace = time.Second
 
 // Evict closes the connections that have waited longest for a message, because others wait that there is no room for. A
 // message that has come just in time is served all the same. Detached connections are not closed.
 func (e *Engine) Evict() {
-	if e.ending.Load() > 0 {
+	if e.evicting.Load() > 0 {
 		return // those of the last time are still about to close
 	}
 	idle := e.idle()
@@ -285,8 +286,8 @@ func (e *Engine) idle() []*Conn {
 	return idle
 }
 
-// waitingEnd is when a connection that waits for a message will have waited too long. It is zero for all others. used: it
-// has had one before.
+// waitingEnd is when a connection that waits for a message will have waited too long. It is zero for all others.
+// used: it has had one before.
 func (c *Conn) waitingEnd() (end time.Time, used bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -308,9 +309,9 @@ func (c *Conn) evict() {
 	switch {
 	case c.phase == handshaking:
 		c.tls.below.await(0)
-	case c.phase.waits() && c.wish != wishEnd:
-		c.wish = wishEnd
-		c.e.ending.Add(1)
+	case c.phase.waits() && c.wish != wishEvict:
+		c.wish = wishEvict
+		c.e.evicting.Add(1)
 		c.clock.expire()
 	}
 }

@@ -25,7 +25,7 @@ type event uint8
 
 const (
 	handshook event = iota // the TLS handshake has ended well
-	greets                 // whoever serves it may write first
+	greets                 // the server may write first
 	polled                 // something may have come with a new connection, and has not
 	begins                 // the first byte of a message was read
 	completes              // a message is complete, or its first byte is as good as that
@@ -43,8 +43,8 @@ const (
 
 // transitions is the life of a connection. What is not in it does not happen, or changes nothing.
 //
-// A connection that is parked in its steady state takes the same way as one that is handed over: offered, taken, and in the
-// same process it arrives.
+// A connection that is parked in its steady state takes the same way as one that is handed over: offered, taken, and
+// in the same process it arrives.
 var transitions = [phases][events]phase{
 	none:        {arrives: parked},
 	handshaking: {handshook: fresh, shuts: closed},

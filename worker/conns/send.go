@@ -21,9 +21,9 @@ type Socket interface {
 	CloseWrite() error
 }
 
-// sender is the writing side of a socket, below TLS: it ends a write of which the client takes nothing for the limit. What
-// a client takes is what its side has acknowledged: the kernel's own buffers may be large, and a client that reads slowly
-// makes room in them rarely.
+// sender is the writing side of a socket, below TLS: it ends a write of which the client takes nothing for the limit.
+// What a client takes is what its side has acknowledged: the kernel's own buffers may be large, and a client that
+// reads slowly makes room in them rarely.
 //
 // As in [clock] the socket's deadline is armed rarely, and asked what it means when it has fired. The end is found by
 // looks, of which a limit has four: it comes up to a quarter late.
@@ -70,8 +70,8 @@ func (k *sender) ReadFrom(r io.Reader) (done int64, err error) {
 	}
 }
 
-// isFile reports whether r is a file with a size, or the beginning of one: what sendfile(2) reads by the file's own offset, so
-// that a write that has ended early can go on.
+// isFile reports whether r is a file with a size, or the beginning of one: what sendfile(2) reads by the file's own
+// offset, so that a write that has ended early can go on.
 func isFile(r io.Reader) bool {
 	if limited, ok := r.(*io.LimitedReader); ok {
 		r = limited.R
@@ -103,8 +103,8 @@ func (k *sender) arm(t time.Time) {
 	_ = k.sock.SetWriteDeadline(t)
 }
 
-// goesOn is asked when a write has failed: whether that was only an early deadline, and the rest is to be written. wrote:
-// it has written something.
+// goesOn is asked when a write has failed: whether that was only an early deadline, and the rest is to be written.
+// wrote: it has written something.
 func (k *sender) goesOn(wrote bool, err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// handshakeTimeout is how long a TLS handshake may take from its first byte on, and how long it may take to begin: clients that
-// connect before they need to shake hands as well.
+// handshakeTimeout is how long a TLS handshake may take from its first byte on, and how long it may take to begin:
+// clients that connect before they need to shake hands as well.
 const handshakeTimeout = 10 * time.Second
 
 // secured is a TLS connection as a Socket.
@@ -109,8 +109,8 @@ func (b *belowTLS) Read(p []byte) (int, error) {
 	return 0, os.ErrDeadlineExceeded
 }
 
-// Write writes within the limits of the sender: a TLS connection does not outlive a write that has failed, so it must not
-// see a deadline that means nothing.
+// Write writes within the limits of the sender: a TLS connection does not outlive a write that has failed, so it must
+// not see a deadline that means nothing.
 func (b *belowTLS) Write(p []byte) (int, error) { return b.out.Write(p) }
 
 // CloseWrite says that nothing more will be written.

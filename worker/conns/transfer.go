@@ -39,7 +39,8 @@ func (e *Engine) move(ended <-chan struct{}) {
 	}
 }
 
-// moveAll offers what waits to the other workers. It takes its time: a connection that nobody has offered yet is served.
+// moveAll offers what waits to the other workers. It takes its time: a connection that nobody has offered yet is
+// served.
 func (e *Engine) moveAll() {
 	for chunk := range slices.Chunk(e.all(), moveChunk) {
 		for _, c := range chunk {
@@ -78,14 +79,14 @@ func (e *Engine) Share(part func(n int) int) {
 	all := e.all()
 	n := part(len(all))
 	for _, c := range slices.Concat(e.idle(), all) {
-		if n > 0 && c.sendOff() {
+		if n > 0 && c.leaveWhenIdle() {
 			n--
 		}
 	}
 }
 
-// sendOff has the connection move as soon as it waits for a message, and reports whether it may.
-func (c *Conn) sendOff() bool {
+// leaveWhenIdle has the connection move as soon as it waits for a message, and reports whether it may.
+func (c *Conn) leaveWhenIdle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.wish != wishNone || c.phase == handshaking || c.phase == detached || c.phase.ends() || !c.wanted() {
@@ -250,7 +251,7 @@ func (e *Engine) evictParked(n int) int {
 			continue
 		}
 		_ = unix.Close(c.FD)
-		e.Counters.Shed.Add(1)
+		e.Counters.Evicted.Add(1)
 		e.leave()
 	}
 	return len(all)

@@ -2,10 +2,10 @@ package strict
 
 import "bytes"
 
-// A Scanner follows the HTTP/1 requests in the bytes that net/http reads from a connection. It finds where headers begin
-// and end, because net/http does not show what it has read, and reads on while a request is answered: what is behind the
-// body in its buffer is the next request's. The bodies it only skips. Where it and net/http could read a header
-// differently the request is refused, here or there, and is the last.
+// A Scanner follows the HTTP/1 requests in the bytes that net/http reads from a connection. It finds where headers
+// begin and end, because net/http does not show what it has read, and reads on while a request is answered: what is
+// behind the body in its buffer is the next request's. The bodies it only skips. Where it and net/http could read a
+// header differently the request is refused, here or there, and is the last.
 type Scanner struct {
 	Max int // bytes that a header may have
 
@@ -36,8 +36,8 @@ const (
 // tlsHandshake is the first byte of a TLS connection. No method begins with it.
 const tlsHandshake = 0x16
 
-// Take follows p, which was read, and returns how many bytes net/http gets: empty lines before a request are dropped, as RFC
-// 9112, 2.2, asks for. net/http does so only behind a POST.
+// Take follows p, which was read, and returns how many bytes net/http gets: empty lines before a request are dropped,
+// as RFC 9112, 2.2, asks for. net/http does so only behind a POST.
 func (s *Scanner) Take(p []byte) int {
 	if s.part == partOpaque {
 		return len(p)

@@ -1,8 +1,10 @@
-// Package strict finds in the headers of HTTP/1 requests what net/http takes without a word, and other servers and proxies
-// take otherwise: a client that writes such a header may want one of them to see two requests where another one sees one
-// (request smuggling). Such requests are to be refused, whatever they mean. What net/http refuses itself is not looked for.
+// Package strict finds in the headers of HTTP/1 requests what net/http takes without a word, and other servers and
+// proxies take otherwise: a client that writes such a header may want one of them to see two requests where another
+// one sees one (request smuggling). Such requests are to be refused, whatever they mean. What net/http refuses itself
+// is not looked for.
 //
-// None of it can be seen in an http.Request: net/http has joined lines, dropped fields and forgotten how lines have ended.
+// None of it can be seen in an http.Request: net/http has joined lines, dropped fields and forgotten how lines have
+// ended.
 //
 // (https://www.rfc-editor.org/rfc/rfc9112#section-11.2)
 package strict
@@ -63,8 +65,8 @@ type header struct {
 	length  uint64 // of the body
 }
 
-// add looks at the next line, without its LF, and reports whether the header ends with it. Lines end as for net/http: with
-// LF, and CR before it is no part of them.
+// add looks at the next line, without its LF, and reports whether the header ends with it. Lines end as for net/http:
+// with LF, and CR before it is no part of them.
 func (h *header) add(line []byte) (end bool) {
 	line, cr := bytes.CutSuffix(line, []byte("\r"))
 	if !h.begun && len(line) == 0 {

@@ -64,7 +64,7 @@ func receiveFrom[T any](t *testing.T, ch <-chan T, what string) T {
 
 func awaitHeld(t *testing.T, d *Director) {
 	t.Helper()
-	for begin := time.Now(); d.Env().gate.heldBecause() == ""; time.Sleep(time.Millisecond) {
+	for begin := time.Now(); d.Env().limiter.pausedBecause() == ""; time.Sleep(time.Millisecond) {
 		if time.Since(begin) > patience {
 			t.Fatal("the listener accepts on")
 		}
@@ -94,7 +94,7 @@ func TestNoRoom(t *testing.T) {
 	if err := receiveFrom(t, ended, "end of Accept"); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
-	if why := d.Env().gate.heldBecause(); why != "" {
+	if why := d.Env().limiter.pausedBecause(); why != "" {
 		t.Errorf("%q", why)
 	}
 }
@@ -146,10 +146,10 @@ func TestNoRoomAndMerged(t *testing.T) {
 
 func TestRoomFor(t *testing.T) {
 	t.Parallel()
-	if n := roomFor(7); n != 7 {
+	if n := connLimit(7); n != 7 {
 		t.Errorf("%d", n)
 	}
-	if n := roomFor(0); n < 1 {
+	if n := connLimit(0); n < 1 {
 		t.Errorf("%d", n)
 	}
 }
