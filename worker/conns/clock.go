@@ -13,7 +13,8 @@ type clock struct {
 
 	armed   time.Time // the socket's deadline
 	user    time.Time // the protocol's
-	waiting time.Time // the end of waiting for a message
+	since   time.Time // the beginning of waiting for a message; zero: it has not begun
+	waiting time.Time // its end; zero: there is none
 	message time.Time // the end of waiting for its rest
 	body    time.Time // the end of waiting for more of its body
 }
@@ -83,6 +84,9 @@ func (k *clock) messageRead(limit time.Duration) {
 // become smaller meanwhile. It reports false when the time is up.
 func (k *clock) waitingRead(limit time.Duration, look time.Time) bool {
 	now := time.Now()
+	if k.since.IsZero() {
+		k.since = now
+	}
 	if end := now.Add(limit); limit > 0 && (k.waiting.IsZero() || k.waiting.After(end)) {
 		k.waiting = end
 	}

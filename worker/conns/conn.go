@@ -156,7 +156,12 @@ func (c *Conn) nextWaiting(asked int) step {
 	case c.phase == fresh: // it mostly has its message with it, and a timer costs more than a look
 		c.is(polled)
 		return stepPoll
-	case c.wish == wishEvict || !c.clock.waitingRead(c.e.WaitLimit(), c.retry):
+	}
+	look := c.retry
+	if passed(look) { // and nobody is to have the connection: it is woken when that changes
+		look = time.Time{}
+	}
+	if c.wish == wishEvict || !c.clock.waitingRead(c.e.WaitLimit(), look) {
 		return stepEnd
 	}
 	return stepRead
@@ -222,7 +227,7 @@ func (c *Conn) took(p []byte) int {
 	c.clock.body = time.Time{}
 	if began && c.is(event) {
 		c.used = true
-		c.clock.waiting = time.Time{}
+		c.clock.since, c.clock.waiting = time.Time{}, time.Time{}
 	}
 	return n
 }

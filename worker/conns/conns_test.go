@@ -328,29 +328,49 @@ func TestCutCounts(t *testing.T) {
 	}
 }
 
-// Of those that wait, the ones that have done so for longest are closed when there is no room; one that has just
-// connected may not have come to write its message, and one that was answered may be closed at once.
+// Of those that wait, the ones that have done so for longest are closed when there is no room, with and without a limit of
+// that time; one that has just connected may not have come to write its message, and one that was answered may be closed at
+// once.
 func TestEvict(t *testing.T) {
 	t.Parallel()
-	w := newWorker(t, nil)
-	add := func(used bool, silent time.Duration) *Conn {
-		_, ours := w.pair()
-		c := &Conn{}
-		if err := w.Add(c, ours, w.from, nil); err != nil {
-			t.Fatal(err)
+	for _, limit := range []time.Duration{patience, 0} {
+		w := newWorker(t, func(c *Config) { c.Limits.Idle = limit })
+		add := func(used bool, silent time.Duration) *Conn {
+			_, ours := w.pair()
+			c := &Conn{}
+			if err := w.Add(c, ours, w.from, nil); err != nil {
+				t.Fatal(err)
+			}
+			c.phase, c.used = idle, used
+			c.next(1)
+			c.clock.since = time.Now().Add(-silent)
+			return c
 		}
-		c.phase, c.used, c.clock.waiting = idle, used, time.Now().Add(patience-silent)
-		return c
+		add(false, newGrace/10)
+		old, answered := add(false, 2*newGrace), add(true, 0)
+		if idle := w.idle(); len(idle) != 2 || idle[0] != old || idle[1] != answered {
+			t.Errorf("%d of 3 are idle, want the silent one and then the one that was answered", len(idle))
+		}
+		got := reads(old)
+		w.Evict()
+		if r := receive(t, got, "end"); !errors.Is(r.err, io.EOF) || w.Counters.Evicted.Load() != 1 {
+			t.Errorf("%v, %d evicted", r, w.Counters.Evicted.Load())
+		}
 	}
-	add(false, newGrace/10)
-	old, answered := add(false, 2*newGrace), add(true, 0)
-	if idle := w.idle(); len(idle) != 2 || idle[0] != old || idle[1] != answered {
-		t.Errorf("%d of 3 are idle, want the silent one and then the one that was answered", len(idle))
+}
+
+// What nobody has taken is offered again when its time has come; if nothing moves any more by then, that time means nothing.
+func TestRetryThatHasPassed(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, nil)
+	_, ours := w.pair()
+	c := &Conn{}
+	if err := w.Add(c, ours, w.from, nil); err != nil {
+		t.Fatal(err)
 	}
-	got := reads(old)
-	w.Evict()
-	if r := receive(t, got, "end"); !errors.Is(r.err, io.EOF) || w.Counters.Evicted.Load() != 1 {
-		t.Errorf("%v, %d evicted", r, w.Counters.Evicted.Load())
+	c.phase, c.declined, c.retry = idle, declinedByAll, time.Now().Add(-time.Second)
+	if step := c.next(1); step != stepRead || !c.clock.armed.After(time.Now()) {
+		t.Errorf("step %d, until %v", step, c.clock.armed)
 	}
 }
 

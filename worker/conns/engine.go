@@ -267,18 +267,18 @@ func (e *Engine) Evict() {
 // idle are the connections that wait for a message, those first that have waited longest.
 func (e *Engine) idle() []*Conn {
 	type waiting struct {
-		c   *Conn
-		end time.Time
+		c     *Conn
+		since time.Time
 	}
 	var all []waiting
-	fresh := time.Now().Add(e.WaitLimit() - newGrace)
+	old := time.Now().Add(-newGrace)
 	for _, c := range e.all() {
-		end, used := c.waitingEnd()
-		if !end.IsZero() && (used || end.Before(fresh)) {
-			all = append(all, waiting{c, end})
+		since, used := c.waitingSince()
+		if !since.IsZero() && (used || since.Before(old)) {
+			all = append(all, waiting{c, since})
 		}
 	}
-	slices.SortFunc(all, func(a, b waiting) int { return a.end.Compare(b.end) })
+	slices.SortFunc(all, func(a, b waiting) int { return a.since.Compare(b.since) })
 	idle := make([]*Conn, len(all))
 	for i := range all {
 		idle[i] = all[i].c
@@ -286,20 +286,20 @@ func (e *Engine) idle() []*Conn {
 	return idle
 }
 
-// waitingEnd is when a connection that waits for a message will have waited too long. It is zero for all others.
-// used: it has had one before.
-func (c *Conn) waitingEnd() (end time.Time, used bool) {
+// waitingSince is when a connection has begun to wait for a message. It is zero for one that does not. used: it has had
+// one before.
+func (c *Conn) waitingSince() (since time.Time, used bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.phase == handshaking:
-		if end = c.tls.silentUntil(); !end.IsZero() { // as if it might be silent as long as the others
-			end = end.Add(max(0, c.e.WaitLimit()-handshakeTimeout))
+		if end := c.tls.silentUntil(); !end.IsZero() {
+			since = end.Add(-c.handshakeLimit())
 		}
 	case c.phase.waits():
-		return c.clock.waiting, c.used
+		since = c.clock.since
 	}
-	return end, false
+	return since, c.used
 }
 
 // evict makes a connection that waits close, on its own goroutine, unless something has come.
