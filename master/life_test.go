@@ -311,6 +311,47 @@ func TestHang(t *testing.T) {
 	})
 }
 
+// TestHangTimeoutIsOff: without it a worker may be without a sign of life for ever.
+func TestHangTimeoutIsOff(t *testing.T) {
+	t.Parallel()
+	inVirtualTime(t, message.RoleFirst, Config{}, func(v *virtual) {
+		v.commit()
+		time.Sleep(24 * time.Hour)
+		if v.ended(); len(v.living()) != 2 || len(v.workers) != 2 {
+			t.Errorf("%d workers live, %d were started", len(v.living()), len(v.workers))
+		}
+	})
+}
+
+// TestRecycles: a worker that has answered enough requests drains when another one serves in its slot, and not before.
+// The first one that is to take its place never gets ready: it is killed, and the next one comes a second later.
+func TestRecycles(t *testing.T) {
+	t.Parallel()
+	inVirtualTime(t, message.RoleFirst, Config{Workers: 1}, func(v *virtual) {
+		v.commit()
+		old := v.living()[0]
+		old.says(wire.Retire{})
+		if len(v.living()) != 2 {
+			t.Fatal("nobody is to take its place")
+		}
+		time.Sleep(10 * time.Second)
+		if v.ended(); len(v.living()) != 1 || len(v.m.recycling.Warnings()) != 1 {
+			t.Errorf("after ready_timeout: %d workers, %q", len(v.living()), v.m.recycling.Warnings())
+		}
+		time.Sleep(time.Second)
+		if v.ended(); len(v.living()) != 2 {
+			t.Fatal("it is not tried again")
+		}
+		if d, ok := told[wire.Drain](old); ok {
+			t.Errorf("the old worker was told %+v", d)
+		}
+		v.ready()
+		if _, ok := told[wire.Drain](old); !ok || v.m.counts.Recycled != 1 || len(v.m.recycling.Warnings()) != 0 {
+			t.Errorf("the old worker drains: %t; %+v, %q", ok, v.m.counts, v.m.recycling.Warnings())
+		}
+	})
+}
+
 // TestStatusDoesNotWait: a worker that does not answer is listed as silent after half a second.
 func TestStatusDoesNotWait(t *testing.T) {
 	t.Parallel()

@@ -76,20 +76,6 @@ func TestDrainingWorkerHangs(t *testing.T) {
 	}
 }
 
-// TestHangTimeoutIsOff: without it a stopped worker stays.
-func TestHangTimeoutIsOff(t *testing.T) {
-	t.Parallel()
-	b := start(t, unwatchedSite(t))
-	st := b.Status()
-	stopped := st.Workers[0].PID
-	signal(t, stopped, unix.SIGSTOP)
-	sleep(hangTimeout + time.Second)
-	if now := b.Status(); !has(now, stopped) || now.Crashes+now.Hung != 0 {
-		t.Errorf("%+v", now)
-	}
-	signal(t, stopped, unix.SIGCONT)
-}
-
 // TestSuspendIsNoHang: when the whole tree has slept for longer than hang_timeout, nobody is replaced, though the
 // master is awake a while before its workers.
 func TestSuspendIsNoHang(t *testing.T) {
