@@ -27,7 +27,7 @@ type Config struct {
 	// StopTimeout is the same for INT and TERM. If 0, 8 seconds.
 	StopTimeout time.Duration
 
-	// ReadyTimeout is how long a new worker may take to say READY, else the reload fails. If 0, 10 seconds.
+	// ReadyTimeout is how long a new worker may take to say READY; then the reload fails. If 0, 10 seconds.
 	ReadyTimeout time.Duration
 
 	// MaxGenerations is how many generations may drain at once. Beyond it the oldest is cut: it has two seconds left
@@ -37,7 +37,7 @@ type Config struct {
 	// HangTimeout is how long a worker may be without a heartbeat before it is killed, and another one takes its slot
 	// as after a crash; workers that drain are watched as well. What is noticed, and what is not, is said at
 	// worker.Env.OnHeartbeat. Shorter than a second, a busy machine may look like a hang. Nobody is blamed for a time
-	// in which the master did not run either. If 0, nobody is watched.
+	// in which the master did not run either. If 0, no worker is watched.
 	HangTimeout time.Duration
 
 	// MaxConnections is how many connections a worker takes; what comes beyond waits in the kernel. If 0, what its

@@ -76,7 +76,7 @@
 //   - A listening socket is made once, and closed when its address leaves the configuration; never to move traffic.
 //   - A worker is started from the running master's own executable, and gets its configuration as bytes. No generation
 //     is mixed.
-//   - A worker of the running generation is replaced by one that is ready before it drains, one slot at a time; only one
-//     that has hung is killed first.
+//   - A worker of the running generation is replaced by one that is ready before it drains, one slot at a time; only
+//     one that has hung is killed first.
 //   - What must outlive a master is in the registry before anything relies on it.
 package master

@@ -22,7 +22,7 @@ import (
 // machine was suspended, or all of us were stopped, and every worker gets a full timeout from now on.
 type heartbeats struct {
 	files map[int]int   // by generation
-	next  monotime.Time // the next look; 0: nobody is watched
+	next  monotime.Time // the next look; 0: no worker is watched
 }
 
 // entryHeart is the registry's entry of a generation's memory file: heart/<generation>.

@@ -49,7 +49,7 @@ func listeners(all []Listen) []listen.Listener {
 // openListeners opens the sockets that the configuration names: those of the registry and of systemd, and new ones.
 func (m *master) openListeners() error {
 	cfg := listen.Config{
-		Listeners: listeners(m.cfg.Listen), Slots: m.want, Generation: m.gen, Dir: m.dir,
+		Listeners: listeners(m.cfg.Listen), Slots: m.desired, Generation: m.gen, Dir: m.dir,
 		Reload: m.attempt != "", Restart: m.welcome.Role == message.RoleRestart,
 	}
 	for name, e := range m.inherited {
@@ -64,7 +64,7 @@ func (m *master) openListeners() error {
 	return m.sockets.Open(socketOwner{m}, cfg)
 }
 
-// checkSockets tries the sockets again that could not listen, closes those that nobody needs any more, and returns when
+// checkSockets tries the sockets again that could not listen, closes those that are needed no more, and returns when
 // to look again.
 func (m *master) checkSockets(now monotime.Time) (next monotime.Time) {
 	next, changed := m.sockets.Check(now, m.phase == phaseCurrent && m.upgrading == "")
@@ -75,7 +75,7 @@ func (m *master) checkSockets(now monotime.Time) (next monotime.Time) {
 }
 
 // serveSockets has the sockets follow the workers.
-func (m *master) serveSockets() { m.sockets.Serve(m.servingSlots(m.gen, m.want, m.crashes)) }
+func (m *master) serveSockets() { m.sockets.Serve(m.servingSlots(m.gen, m.desired, m.crashes)) }
 
 // servingSlots is how many slots from 0 on are served, by a worker or after a crash by the others, and which are those.
 func (w *pool) servingSlots(gen, slots int, crashes plan.Crashes) (serving int, crashed []int) {

@@ -35,7 +35,7 @@ type loader struct {
 	busy      sync.Mutex
 	load      func(context.Context) (Config, error)
 	sum       watch.Sum          // of the files of the configuration that runs
-	stopWatch context.CancelFunc // nil: nobody watches
+	stopWatch context.CancelFunc // nil: no watch runs
 }
 
 func (l *loader) once(ctx context.Context) (Config, error) {

@@ -161,8 +161,8 @@ func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
 		m.recycling.MemorySuffices(now)
 	}
 	if missed := m.heartbeats.check(now, m.procs); missed > 0 {
-		m.log.Warn("master: was not running, every worker gets a full hang_timeout", "for",
-			missed.Round(time.Millisecond))
+		m.log.Warn("master: was not running, every worker gets a full hang_timeout",
+			"for", missed.Round(time.Millisecond))
 	}
 	next = m.carryOut(now)
 	if err := m.shareOut(m.view(now)); err != nil {
@@ -172,8 +172,8 @@ func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
 		m.enter(eventEmpty)
 	}
 	m.tellOldest()
-	return monotime.Earliest(m.checkTickets(next), m.checkQueries(now), m.measureAt, m.heartbeats.next,
-		m.checkSockets(now))
+	return monotime.Earliest(m.checkTickets(next), m.checkQueries(now), m.checkSockets(now), m.measureAt,
+		m.heartbeats.next)
 }
 
 // carryOut does what the plan says until it says nothing more: only then does it know of the deadlines of what was
@@ -181,7 +181,7 @@ func (m *master) reconcile(now monotime.Time) (next monotime.Time) {
 func (m *master) carryOut(now monotime.Time) (next monotime.Time) {
 	for {
 		todo, next := m.plan(now)
-		m.tellTakers() // before a worker drains that somebody may be giving connections to
+		m.tellTakers() // before a worker drains that others give connections to
 		if len(todo) == 0 {
 			return next
 		}
@@ -191,8 +191,8 @@ func (m *master) carryOut(now monotime.Time) (next monotime.Time) {
 	}
 }
 
-// plan returns what must be done about the workers, and when to ask again. Before COMMIT that is to be READY in time;
-// and a restarted master does nothing before it was told which workers there are.
+// plan returns what must be done about the workers, and when to ask again. Before COMMIT they must be READY in time;
+// a restarted master does nothing before it was told which workers there are.
 func (m *master) plan(now monotime.Time) (todo []plan.Action, next monotime.Time) {
 	switch {
 	case !m.phase.isMaster():
@@ -211,11 +211,11 @@ func (m *master) plan(now monotime.Time) (todo []plan.Action, next monotime.Time
 // view is what a plan is made from.
 func (m *master) view(now monotime.Time) plan.View {
 	v := plan.View{
-		Now: now, Generation: m.gen, Slots: m.want, StopAt: m.stopAt, Reloading: m.upgrading != "" ||
-			!m.phase.isAlone(),
+		Now: now, Generation: m.gen, Slots: m.desired, StopAt: m.stopAt,
+		Reloading:    m.upgrading != "" || !m.phase.isAlone(),
 		DrainTimeout: m.cfg.drainTimeout(), ReadyTimeout: m.cfg.readyTimeout(), MaxAge: m.cfg.MaxAge,
-		DrainFrom: m.drainFrom(m.gen), MaxGenerations: m.cfg.maxGenerations(), Crashes: m.crashes,
-		Recycling: m.recycling,
+		DrainFrom: m.drainFrom(m.gen), MaxGenerations: m.cfg.maxGenerations(),
+		Crashes: m.crashes, Recycling: m.recycling,
 	}
 	for _, p := range m.procs {
 		v.Workers = append(v.Workers, p.Worker)
@@ -232,8 +232,8 @@ func (m *master) tellTakers() {
 	}
 }
 
-// tellOldest tells the supervisor which generation the oldest worker is of: somebody may wait for older ones to be
-// gone.
+// tellOldest tells the supervisor which generation the oldest worker is of; `reload --wait` waits for older ones to
+// exit.
 func (m *master) tellOldest() {
 	if !m.phase.isAlone() || m.phase.isOver() {
 		return // the predecessor's workers are not known yet, or not ours any more
@@ -245,7 +245,7 @@ func (m *master) tellOldest() {
 }
 
 // serving tells the supervisor, and through it systemd, that connections are served from now on.
-func (m *master) serving() { _ = m.supervisor.Post(message.Serving{Workers: m.want}) }
+func (m *master) serving() { _ = m.supervisor.Post(message.Serving{Workers: m.desired}) }
 
 // readSupervisor turns what the supervisor says into events.
 func (m *master) readSupervisor() {

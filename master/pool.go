@@ -34,7 +34,7 @@ type proc struct {
 	bye     bool   // it has said what it has cut, and exits
 	failure string // why it has ended, in its own words
 	takes   takes
-	told    string // who takes its connections
+	told    string // the workers that take its connections
 	accepts listen.Worker
 
 	recycled string // why another one takes its place
@@ -118,8 +118,8 @@ func (w *pool) adopt(pid int, data string, fd, gen int) (*proc, error) {
 	return p, err
 }
 
-// adopted is a worker as its record describes it, to a master of generation gen. Whatever the clock on the wall shows by
-// now, it is as old as it is.
+// adopted is a worker as its record describes it, to a master of generation gen. Whatever the clock on the wall shows
+// by now, it is as old as it is.
 func adopted(pid int, r message.WorkerRecord, gen int) plan.Worker {
 	v := plan.Worker{
 		PID: pid, Generation: r.Generation, Slot: r.Slot, Started: monotime.Time(r.Started), State: plan.Serving,
@@ -177,9 +177,9 @@ func (w *pool) killOwn() {
 	}
 }
 
-// trackAdopted looks after the workers that are not our children, for the supervisor is dead, and returns those that have
-// exited. Whichever process is their parent now may reap them at any time, so a number alone names none of them. A pidfd
-// does: while its socket has not ended, the worker was alive when the pidfd was opened.
+// trackAdopted looks after the workers that are not our children, for the supervisor is dead, and returns those that
+// have exited. Whichever process is their parent now may reap them at any time, so a number alone names none of them.
+// A pidfd does: while its socket has not ended, the worker was alive when the pidfd was opened.
 func (w *pool) trackAdopted() (gone []*proc) {
 	for _, p := range w.procs {
 		switch {
@@ -195,8 +195,8 @@ func (w *pool) trackAdopted() (gone []*proc) {
 	return gone
 }
 
-// remove forgets a worker that has exited, and whose place it was to take: its PID may be another process's soon. While
-// the registry may still name it, adopting it is prevented.
+// remove forgets a worker that has exited, also as one that is replaced: its PID may be reused. While the registry may
+// still name it, it is not adopted.
 func (w *pool) remove(p *proc, adopting bool) {
 	delete(w.procs, p.PID)
 	if adopting {
@@ -215,7 +215,7 @@ func (w *pool) forgetReplaced() {
 	}
 }
 
-// isReplaced reports whether another worker is to take the place of p.
+// isReplaced reports whether another worker takes the place of p.
 func (w *pool) isReplaced(p *proc) bool {
 	for _, q := range w.procs {
 		if q.Replaces == p.PID {

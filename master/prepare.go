@@ -50,13 +50,13 @@ func (m *master) prepare() (err error) {
 		}
 		m.cfg, m.sockets.Resolved = c.Config, c.Resolved
 		copy(m.loader.sum[:], c.Sum)
-		m.want = m.wanted(m.cfg.workers())
+		m.desired = m.desiredSlots(m.cfg.workers())
 		return m.openAll()
 	}
 	if m.cfg, err = m.loader.settled(m.origin); err != nil {
 		return err
 	}
-	m.want = m.wanted(m.cfg.workers())
+	m.desired = m.desiredSlots(m.cfg.workers())
 	if err := m.supervisor.Post(m.cfg.timeouts()); err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (m *master) prepare() (err error) {
 		return err
 	}
 	failpoint.Hit(failpoint.Bound)
-	for slot := range m.want {
+	for slot := range m.desired {
 		if err := m.startWorker(slot, 0); err != nil {
 			return err
 		}
@@ -134,8 +134,8 @@ func (m *master) stage() error {
 	if err == nil {
 		err = m.storeMemory(entryConfig, b)
 	}
-	if err == nil && m.want == m.cfg.workers() {
-		m.putCount(message.Put{Resized: m.resized}, m.want, m.cfg.workers())
+	if err == nil && m.desired == m.cfg.workers() {
+		m.putCount(message.Put{Resized: m.resizeSeq}, m.desired, m.cfg.workers())
 	}
 	return err
 }

@@ -115,9 +115,9 @@ func (r *registry) storeMemory(name string, b []byte) error {
 // drop removes an entry.
 func (r *registry) drop(name string) { _ = r.supervisor.Post(message.Drop{Name: name}) }
 
-// wanted is the number of slots: config, unless somebody has asked for another one with resize since the config says
+// desiredSlots is the number of slots: config, unless a resize has asked for another one since the config says
 // so.
-func (r *registry) wanted(config int) int {
+func (r *registry) desiredSlots(config int) int {
 	var s message.Slots
 	e, ok := r.inherited[supervisor.EntryCount]
 	if ok && json.Unmarshal([]byte(e.data), &s) == nil && s.Config == config {

@@ -33,7 +33,7 @@ func (m *master) onReload(r message.Reload) {
 	}()
 }
 
-// onUpgrade handles the end of an upgrade: the successor is the master, which COMMIT has said before, or it has exited.
+// onUpgrade ends an attempt: the successor is the master, which COMMIT has said before, or it has exited.
 func (m *master) onUpgrade(err error) {
 	failed := message.UpgradeFailed{Attempt: m.upgrading}
 	m.upgrading = ""

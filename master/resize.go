@@ -12,24 +12,24 @@ import (
 
 // size is how many slots there are.
 type size struct {
-	want    int
-	grown   map[int]bool // the slots that are new in this generation, and have had no worker yet
-	resized int64        // the last of the supervisor's requests that is in want
+	desired   int
+	grown     map[int]bool // the slots that are new in this generation, and have had no worker yet
+	resizeSeq int64        // the last of the supervisor's requests that is in want
 }
 
 // onResize obeys the supervisor, and answers with the number of slots that there are then.
 func (m *master) onResize(r message.Resize) {
 	n := r.Workers
-	if n == 0 { // TTIN or TTOU, and nobody to be told that there is a limit
-		n = min(max(m.want+r.Delta, 1), MaxWorkers)
+	if n == 0 { // TTIN or TTOU: nobody reads an error
+		n = min(max(m.desired+r.Delta, 1), MaxWorkers)
 	}
 	answer := message.Put{Resized: r.Seq}
 	if err := m.resize(n); err != nil {
 		answer.Failed = err.Error()
 		m.warnOf(warnResize, fmt.Sprintf("resize to %d workers: %v", n, err))
 	}
-	m.resized = max(m.resized, r.Seq)
-	m.putCount(answer, m.want, m.cfg.workers())
+	m.resizeSeq = max(m.resizeSeq, r.Seq)
+	m.putCount(answer, m.desired, m.cfg.workers())
 }
 
 // putCount stores the number of slots, and that of the config at the time.
@@ -46,9 +46,9 @@ func (m *master) resize(n int) error {
 		return errors.New("baton is stopping")
 	case n < 1 || n > MaxWorkers:
 		return fmt.Errorf("%d workers: want 1 to %d", n, MaxWorkers)
-	case n < m.want:
+	case n < m.desired:
 		m.sockets.Shrink(n)
-	case n > m.want:
+	case n > m.desired:
 		if err := roomFor(n, m.sockets.Needs(n)); err != nil {
 			return err
 		}
@@ -57,15 +57,15 @@ func (m *master) resize(n int) error {
 		}
 	}
 	m.warnings.drop(warnResize)
-	if n == m.want {
+	if n == m.desired {
 		return nil
 	}
-	m.log.Info("master: resize", "from", m.want, "to", n)
+	m.log.Info("master: resize", "from", m.desired, "to", n)
 	m.grown = map[int]bool{}
-	for slot := m.want; slot < n; slot++ {
+	for slot := m.desired; slot < n; slot++ {
 		m.grown[slot] = true
 	}
-	m.want = n
+	m.desired = n
 	m.crashes.Shrink(n)
 	m.serveSockets()
 	m.serving()

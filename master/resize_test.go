@@ -21,7 +21,7 @@ func fakeMaster(t *testing.T, cfg Config) (m *master) {
 		t.Cleanup(func() { _ = ends[i].Close() })
 	}
 	m = newMaster(Options{}, nil, nowhere)
-	m.cfg, m.gen, m.want, m.phase, m.supervisor, m.dir = cfg, 1, cfg.Workers, phaseCurrent, ends[0], t.TempDir()
+	m.cfg, m.gen, m.desired, m.phase, m.supervisor, m.dir = cfg, 1, cfg.Workers, phaseCurrent, ends[0], t.TempDir()
 	t.Cleanup(m.sockets.Close)
 	return m
 }
@@ -31,17 +31,17 @@ func TestResizeTellsTheTruth(t *testing.T) {
 	t.Parallel()
 	m := fakeMaster(t, Config{Workers: 3})
 	for _, n := range []int{3, 4, 1, MaxWorkers} {
-		if err := m.resize(n); err != nil || m.want != n {
-			t.Errorf("%d: %v; %d", n, err, m.want)
+		if err := m.resize(n); err != nil || m.desired != n {
+			t.Errorf("%d: %v; %d", n, err, m.desired)
 		}
 	}
 	for _, n := range []int{0, -1, MaxWorkers + 1} {
-		if err := m.resize(n); err == nil || m.want != MaxWorkers {
-			t.Errorf("%d: %v; %d", n, err, m.want)
+		if err := m.resize(n); err == nil || m.desired != MaxWorkers {
+			t.Errorf("%d: %v; %d", n, err, m.desired)
 		}
 	}
 	m.phase = phaseStopping
-	if err := m.resize(2); err == nil || m.want != MaxWorkers {
-		t.Errorf("while stopping: %v; %d", err, m.want)
+	if err := m.resize(2); err == nil || m.desired != MaxWorkers {
+		t.Errorf("while stopping: %v; %d", err, m.desired)
 	}
 }

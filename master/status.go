@@ -138,7 +138,7 @@ func (m *master) status(silent map[int]bool) Status {
 	}
 	st := Status{
 		Generation: m.gen, Version: m.opts.Version, MasterPID: os.Getpid(), State: m.phase.state(m.upgrading != ""),
-		WorkersWanted: m.want, WorkersConfig: m.cfg.workers(), Workers: []WorkerStatus{},
+		WorkersWanted: m.desired, WorkersConfig: m.cfg.workers(), Workers: []WorkerStatus{},
 		Crashes: m.counts.Crashes, Recycled: m.counts.Recycled, Hung: m.counts.Hung,
 		CutRequests: m.counts.CutRequests, CutConnections: m.counts.CutConnections,
 		Crashing: crashing, Listeners: m.sockets.Status(),

@@ -23,7 +23,7 @@ const (
 	phaseAsking                  // has asked for COMMIT
 	phaseCommitted               // is the master; its predecessor may still be there
 	phaseLeaving                 // stops everything; its predecessor may still be there
-	phaseCurrent                 // is the master; nobody else meddles, and all workers are known
+	phaseCurrent                 // is the only master, and knows all workers
 	phaseStopping                // stops everything
 	phaseOrphaned                // stops everything, and the supervisor is dead
 	phaseStopped                 // exits: no worker is left
@@ -60,8 +60,7 @@ var takeover = map[phase]map[event]phase{
 	},
 	phaseCommitted: {
 		eventComplete: phaseCurrent, eventSuperseded: phaseSuperseded, eventStop: phaseLeaving,
-		eventHungUp:  phaseOrphaned,
-		eventRequest: phaseCommitted,
+		eventHungUp: phaseOrphaned, eventRequest: phaseCommitted,
 	},
 	phaseLeaving: { // another stop is an earlier deadline
 		eventComplete: phaseStopping, eventStop: phaseLeaving, eventHungUp: phaseOrphaned,
@@ -136,7 +135,7 @@ func (m *master) checkReady() {
 	}
 }
 
-// onCommitted makes this process the master. Its workers may accept; the rest comes after that.
+// onCommitted makes this process the master. Its workers may accept; then comes what nobody waits for.
 func (m *master) onCommitted(c message.Committed) {
 	if !m.enter(eventCommitted) {
 		return
@@ -164,7 +163,7 @@ func (m *master) onCommitted(c message.Committed) {
 	}
 }
 
-// onEnd notes that all inherited workers are known. They are ours, and drain.
+// onEnd completes the takeover: the registry has named all workers. They are ours, and the old ones drain.
 func (m *master) onEnd(message.End) {
 	if !m.enter(eventComplete) {
 		return
@@ -177,7 +176,7 @@ func (m *master) onEnd(message.End) {
 		m.loader.watch(m.cfg.Watch, m.log, func() {
 			_ = m.supervisor.Post(message.ReloadRequest{Source: message.SourceWatch})
 		})
-		m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.want)
+		m.log.Info("generation serves", "generation", m.gen, "version", m.opts.Version, "workers", m.desired)
 	}
 	if m.welcome.Role == message.RoleRestart {
 		m.sockets.TellListening()
@@ -229,16 +228,15 @@ func (m *master) stop(deadline monotime.Time) {
 	m.sockets.Close()
 }
 
-// onHungUp ends everything, gracefully, because the process that the user started is dead. Nothing else removes the
-// paths of Unix sockets then, or says which adopted worker has exited.
+// onHungUp stops everything, gracefully: the process that the user started is dead. The paths of Unix sockets, and the
+// adopted workers, are the master's to look after from here on.
 func (m *master) onHungUp() {
 	was := m.phase
 	if m.fails(eventHungUp, errors.New("master: the supervisor is gone")) || !m.enter(eventHungUp) {
 		return
 	}
 	m.lost = true
-	// the predecessor is about to go, or has gone: which workers it had was last told with the welcome
-	if !was.isAlone() {
+	if !was.isAlone() { // the predecessor is about to go, or has gone: the welcome has named its workers
 		m.adoptAll()
 	}
 	for _, p := range m.trackAdopted() {
@@ -251,8 +249,8 @@ func (m *master) onHungUp() {
 	}
 }
 
-// outOfFiles handles the loss of a descriptor from the supervisor, maybe that of a worker, which would never drain
-// then. Before COMMIT that is a failure; after it the next master is to have all of them, as if this one had crashed.
+// outOfFiles ends this process: something that the supervisor has given it is lost, perhaps a worker that nobody would
+// tell to drain. Before COMMIT that is a failure; after it the next master gets all of it, as if this one had crashed.
 func (m *master) outOfFiles(err error) {
 	if m.fails(eventTrouble, fmt.Errorf("master: %w", err)) {
 		return

@@ -53,8 +53,8 @@ func (w *pool) drainFrom(gen int) monotime.Time {
 	return 0
 }
 
-// tellTakers says to every worker that drains who takes its connections, if that is news. Until a restarted master
-// knows of somebody, what its predecessor has said holds.
+// tellTakers tells every worker that drains which workers take its connections, if that is news. Until a restarted
+// master knows of one, what its predecessor has said holds.
 func (w *pool) tellTakers(v plan.View) (err error) {
 	for _, p := range w.procs {
 		if p.State != plan.Draining || p.eof {

@@ -26,7 +26,7 @@ import (
 func (m *master) startWorker(slot, replaces int) error {
 	pid, conn, control, err := m.sys.start(spawn.Spec{
 		Argv: append([]string{m.args[0], fmt.Sprintf("%s %d", worker.RoleWorker, slot)}, m.args[1:]...),
-		Env:  workerEnv(m.attempt, m.cfg.workerCPUs(m.want)), User: m.cfg.User.spawn(),
+		Env:  workerEnv(m.attempt, m.cfg.workerCPUs(m.desired)), User: m.cfg.User.spawn(),
 	})
 	if err != nil {
 		return fmt.Errorf("worker %d: %w", slot, err)
@@ -52,7 +52,8 @@ func (m *master) startWorker(slot, replaces int) error {
 		m.kill(p)
 	}
 	m.serveSockets()
-	// Not before the setup: if this master dies in between, the worker sees the end and goes, and else it is complete.
+	// Not before the setup: if this master dies in between, the worker sees end-of-file and exits; after it, it is
+	// complete.
 	m.store(supervisor.WorkerEntry(pid), p.record, control)
 	go p.read(m)
 	return nil
@@ -72,7 +73,7 @@ func workerEnv(attempt string, cpus int) []string {
 
 func (m *master) sendSetup(p *proc) error {
 	s := wire.Setup{
-		Generation: m.gen, Slot: p.Slot, Workers: m.want, Version: m.opts.Version, Payload: len(m.cfg.Payload),
+		Generation: m.gen, Slot: p.Slot, Workers: m.desired, Version: m.opts.Version, Payload: len(m.cfg.Payload),
 		LogFormat: m.cfg.LogFormat, StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
 		MaxConnections: m.cfg.MaxConnections, MaxRequests: plan.Jitter(int64(m.cfg.MaxRequests), p.PID),
 		HangTimeout: p.record.HangTimeout, Heart: p.record.Heart, More: true,
@@ -93,7 +94,7 @@ func (m *master) sendSetup(p *proc) error {
 	return nil
 }
 
-// onWorkerEnd notes that nothing more is read from a worker. Mostly it has exited.
+// onWorkerEnd notes that nothing more is read of a worker. Mostly it has exited.
 func (m *master) onWorkerEnd(p *proc) {
 	p.eof = true
 	if m.phase == phaseSuperseded {
@@ -185,7 +186,7 @@ func (m *master) onExited(e message.Exited) {
 	}
 }
 
-// gone notes that a process has exited, and that all of its messages were read.
+// gone removes a worker that has exited, and of which everything was read.
 func (m *master) gone(p *proc) {
 	if m.procs[p.PID] != p {
 		return
@@ -198,9 +199,8 @@ func (m *master) gone(p *proc) {
 		m.count(func(c *counts) { c.Hung++ })
 	}
 	if p.bye && p.status.ExitStatus() == 0 && p.State != plan.Draining {
-		// Somebody has told it to drain, and it was not us. One of our own generation can only have been told by the
-		// supervisor, which is stopping, and its word to us is on the way; an older one also by a master that died
-		// then.
+		// It was told to drain, and not by us. One of our own generation can only have been told by the supervisor,
+		// which is stopping, and its word to us is on the way; an older one also by a master that died then.
 		p.State = plan.Draining
 		if p.Generation == m.gen {
 			m.onStop(message.Stop{Deadline: int64(monotime.Now().Add(m.cfg.stopTimeout()))})
@@ -218,7 +218,7 @@ func (m *master) gone(p *proc) {
 	}
 }
 
-// crashed notes that a worker has exited that was not told to.
+// crashed counts a worker that has exited unasked, and fills its slot.
 func (m *master) crashed(p *proc) {
 	m.count(func(c *counts) { c.Crashes++ })
 	m.log.Error("worker crashed", p.attrs("status", p.end())...)
@@ -235,7 +235,7 @@ func (m *master) crashed(p *proc) {
 // time. When the slot is filled again is the plan's business.
 func (m *master) slotCrashed(slot int, lived time.Duration, how string) {
 	now := monotime.Now()
-	loop, begins := m.crashes.Add(slot, m.want, lived, how, now)
+	loop, begins := m.crashes.Add(slot, m.desired, lived, how, now)
 	if !begins {
 		return
 	}

@@ -11,7 +11,7 @@ import (
 // masterOf is one of generation 5, that has workers and nobody to talk to.
 func masterOf(p phase, slots int, workers ...*proc) *master {
 	m := newMaster(Options{}, nil, nowhere)
-	m.gen, m.phase, m.want = 5, p, slots
+	m.gen, m.phase, m.desired = 5, p, slots
 	for _, w := range workers {
 		m.procs[w.PID] = w
 	}

@@ -40,7 +40,7 @@ var crashBackoff = backoff.Backoff{Free: 1, First: 100 * time.Millisecond, Max: 
 
 // Crashes is what a generation remembers of its crashes. The zero value is a generation without any.
 type Crashes struct {
-	Committed monotime.Time // when the generation took over; 0 if nobody knows
+	Committed monotime.Time // when the generation took over; 0 if that is not known
 
 	slots map[int]streak
 	full  monotime.Time // when the budget of all slots together is full again
@@ -54,7 +54,7 @@ type streak struct {
 	since   monotime.Time // the first crash of the streak
 	count   int           // crashes in the streak
 	longest time.Duration
-	last    string // how the last one ended
+	last    string // how the last one exited
 
 	notBefore monotime.Time // the slot is not filled before
 	looping   bool          // the streak is long enough to be talked of, and has not ended
@@ -65,7 +65,7 @@ type Loop struct {
 	Crashes   int // of the slot
 	NextStart time.Duration
 
-	Young bool // the new generation is to blame, which nobody knew before
+	Young bool // the new generation is to blame, which is news
 	Total int  // crashes of all such slots
 }
 

@@ -52,7 +52,7 @@ type Worker struct {
 	Deadline              monotime.Time // of its drain
 	Killed                monotime.Time // when KILL was asked for last
 
-	Replaces     int           // the PID of the worker whose place it takes; 0: nobody's, or that one has gone
+	Replaces     int           // the PID of the worker whose place it takes; 0: none, or that one has exited
 	OverRequests monotime.Time // since when it has answered as many requests as it may; 0: it has not
 	OverMemory   monotime.Time // since when it has more memory than it may; 0: it has not
 
@@ -69,9 +69,9 @@ type View struct {
 	Generation int
 	Slots      int
 	StopAt     monotime.Time // the deadline of a stop; 0: baton is not stopping
-	Reloading  bool          // nobody is recycled now
-	// DrainFrom is when workers may be told to drain, but for a stop: a master that was restarted hears first who takes
-	// their connections, or those would be closed that another worker could have.
+	Reloading  bool          // no worker is recycled now
+	// DrainFrom is when workers may be told to drain, but for a stop: a master that was restarted hears first which
+	// workers take their connections, or those would be closed that another worker could have.
 	DrainFrom monotime.Time
 
 	DrainTimeout, ReadyTimeout, MaxAge time.Duration
@@ -173,7 +173,7 @@ type decision struct {
 
 func (d *decision) do(a Action) { d.todo = append(d.todo, a) }
 
-// due reports whether t has come, and else has the plan made again then.
+// due reports whether t has come; if not, the plan is made again then.
 func (d *decision) due(t monotime.Time) bool {
 	if t <= d.Now {
 		return true

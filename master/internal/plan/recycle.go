@@ -145,7 +145,7 @@ func (d *decision) replacing() bool {
 	return false
 }
 
-// dueSince is when a worker is to be replaced, and why; 0: never.
+// dueSince is when a worker must be replaced, and why; 0: never.
 func (d *decision) dueSince(p Worker) (at monotime.Time, why string) {
 	if !d.serves(p) {
 		return 0, ""
