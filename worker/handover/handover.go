@@ -78,6 +78,7 @@ type Handover struct {
 	address  int             // the other end of inbox, to be passed on; -1: nothing is taken
 	phase    phase
 	done     chan struct{} // closed when the taking has ended
+	stopped  sync.Once
 
 	sending
 }
@@ -174,8 +175,11 @@ func (h *Handover) Start() {
 	}
 }
 
-// Stop ends the taking. When it returns, no handler will be called any more, and what was not taken is its sender's.
-func (h *Handover) Stop() {
+// Stop ends the taking. When it returns, no handler will be called any more, and what was not taken is its sender's. It
+// may be called more than once, also at the same time.
+func (h *Handover) Stop() { h.stopped.Do(h.stop) }
+
+func (h *Handover) stop() {
 	h.mu.Lock()
 	was := h.phase
 	h.phase = phaseEnded

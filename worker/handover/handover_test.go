@@ -422,3 +422,28 @@ func TestThousandsOfListeners(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestStopTwiceAtOnce: the second one waits for the end of the taking as well, and does not take the inbox from under it.
+func TestStopTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	for range 300 {
+		h := New(slog.New(slog.DiscardHandler))
+		h.Register(Key{}, func(Conn) {})
+		if err := h.Open(); err != nil {
+			t.Fatal(err)
+		}
+		h.Start()
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() {
+				h.Stop()
+				select {
+				case <-h.done:
+				default:
+					t.Error("stopped, and still taking")
+				}
+			})
+		}
+		both.Wait()
+	}
+}
