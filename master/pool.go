@@ -253,6 +253,9 @@ func (w *pool) measure(gen int, limit int64, now monotime.Time) (suffices bool) 
 			continue
 		}
 		p.rss = rss(p.PID)
+		for _, pid := range supervisor.Descendants(p.PID) { // the instance of its program
+			p.rss += rss(pid)
+		}
 		if p.rss <= plan.Jitter(limit, p.PID) {
 			p.OverMemory = 0
 			continue

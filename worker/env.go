@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"baton/worker/conns"
@@ -62,6 +63,7 @@ type world struct {
 	tickets                   tickets
 	limiter                   *connLimiter
 	heartbeat                 heartbeat
+	program                   atomic.Pointer[func() (string, int)]
 
 	granted chan struct{} // closed by GO
 
@@ -80,7 +82,8 @@ type world struct {
 
 func newEnv(s wire.Setup, log *slog.Logger) *Env {
 	w := &world{
-		generation: s.Generation, slot: s.Slot, workers: s.Workers, version: s.Version, stopTimeout: s.StopTimeout, paths: s.Paths,
+		generation: s.Generation, slot: s.Slot, workers: s.Workers, version: s.Version,
+		stopTimeout: s.StopTimeout, paths: s.Paths,
 		heartbeat: heartbeat{fd: -1},
 		granted:   make(chan struct{}), cut: make(chan struct{}), stopping: make(chan struct{}),
 		moved: make(chan struct{}), listened: make(chan struct{}),
@@ -104,6 +107,11 @@ func (e *Env) Generation() int { return e.generation }
 
 // Slot is the worker's place, 0 … workers-1. A replacement takes the slot of the dead.
 func (e *Env) Slot() int { return e.slot }
+
+// Runs has f tell the name and the PID of the program that the worker runs, for the status. It is called before Ready.
+//
+// Threading: f is called on the goroutine that reads what the master says, and must not block.
+func (e *Env) Runs(f func() (program string, pid int)) { e.program.Store(&f) }
 
 // Workers is how many workers were wanted when this one was started.
 func (e *Env) Workers() int { return e.workers }

@@ -48,7 +48,9 @@ func (c *call) overlay(f *config.File, x *config.Index) (hidden []string, err er
 // runProgram makes the program of the command line the answer to all requests.
 func (c *call) runProgram(f *config.File, dir string) error {
 	if len(f.Routes) > 0 || len(f.Programs) > 0 {
-		return &usageError{What: "the config file has routes or programs of its own", Hint: "write the program into it, as a [[program]]"}
+		return &usageError{
+			What: "the config file has routes or programs of its own", Hint: "write the program into it, as a [[program]]",
+		}
 	}
 	p := config.Program{Name: filepath.Base(c.program[0]), Command: c.program, Dir: dir}
 	if what := p.CheckCommand(f.RunAs()); what != "" {

@@ -42,6 +42,10 @@ func (srv *httpServer) start(env *worker.Env, p payload) (map[string]http.Handle
 		})
 	}
 	all.Wait()
+	if used := p.used(); failed == nil && len(used) > 0 {
+		first := used[0].Name
+		env.Runs(func() (string, int) { return first, srv.programs[first].PID() })
+	}
 	return handlers, failed
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -122,7 +123,11 @@ func listenerText(l master.ListenerStatus) string {
 // writeWorkers prints a line for each worker, and for each slot whose worker has crashed and is not replaced yet.
 func writeWorkers(w io.Writer, s master.Status) {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(table, "generation\tslot\tpid\tstate\tage\trequests\topen\tactive\t")
+	column, instance := "", func(master.WorkerStatus) string { return "" }
+	if slices.ContainsFunc(s.Workers, func(w master.WorkerStatus) bool { return w.Program != "" }) {
+		column, instance = "program\t", instanceText
+	}
+	_, _ = fmt.Fprintln(table, "generation\tslot\tpid\tstate\tage\trequests\topen\tactive\t"+column)
 	for _, c := range s.Crashing {
 		if c.Empty {
 			_, _ = fmt.Fprintf(table, "%d\t%d\t-\tstarts in %s\t-\t-\t-\t-\t\n", s.Generation, c.Slot,
@@ -134,10 +139,21 @@ func writeWorkers(w io.Writer, s master.Status) {
 		if p.Silent {
 			requests, open, active = "?", "?", "?"
 		}
-		_, _ = fmt.Fprintf(table, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t\n", p.Generation, p.Slot, p.PID, p.State,
-			age(timeSpan(p.Age)), requests, open, active)
+		_, _ = fmt.Fprintf(table, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Generation, p.Slot, p.PID, p.State,
+			age(timeSpan(p.Age)), requests, open, active, instance(p))
 	}
 	_ = table.Flush()
+}
+
+// instanceText names the instance of a program by its PID.
+func instanceText(p master.WorkerStatus) string {
+	switch {
+	case p.Program == "":
+		return "?\t"
+	case p.ProgramPID == 0:
+		return p.Program + " (none)\t"
+	}
+	return fmt.Sprintf("%s (pid %d)\t", p.Program, p.ProgramPID)
 }
 
 func timeSpan(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }

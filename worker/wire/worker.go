@@ -130,6 +130,10 @@ type Stats struct {
 	IdleEvicted  int64          `json:"idle_evicted,omitempty"`  // closed because there was no room for others
 	AcceptPaused string         `json:"accept_paused,omitempty"` // why nothing is accepted at the moment
 
+	// Program and ProgramPID are the instance of somebody else's program that the worker runs.
+	Program    string `json:"program,omitempty"`
+	ProgramPID int    `json:"program_pid,omitempty"`
+
 	// LogLost are the lines that did not get into the log, and LogError is why, of the last one that could not be
 	// written.
 	LogLost  int64  `json:"log_lost,omitempty"`

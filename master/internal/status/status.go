@@ -89,6 +89,9 @@ type Worker struct {
 	Shed int64 `json:"shed,omitempty"`
 	// Held is why the process accepts no connections at the moment. What comes waits in the kernel.
 	Held string `json:"held,omitempty"`
+	// Program and ProgramPID are the instance of a program that the process runs.
+	Program    string `json:"program,omitempty"`
+	ProgramPID int    `json:"program_pid,omitempty"`
 	// Silent is set if the process did not answer in time; then the counts are zero.
 	Silent bool `json:"silent,omitempty"`
 }

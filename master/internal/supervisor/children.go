@@ -55,11 +55,11 @@ func childrenByParent(proc string, pid int) []int {
 	return all
 }
 
-// descendants lists all processes below pid.
-func descendants(pid int) []int {
+// Descendants lists all processes below pid.
+func Descendants(pid int) []int {
 	var all []int
 	for _, c := range children(pid) {
-		all = append(append(all, c), descendants(c)...)
+		all = append(append(all, c), Descendants(c)...)
 	}
 	return all
 }
@@ -68,7 +68,7 @@ func descendants(pid int) []int {
 // enough: workers that run as another user show it only to a root that has CAP_SYS_PTRACE.
 func (linux) killAttempt(id string, workers []int) {
 	mark := []byte(AttemptEnv + "=" + id)
-	for _, pid := range descendants(os.Getpid()) {
+	for _, pid := range Descendants(os.Getpid()) {
 		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 		isMark := func(kv []byte) bool { return bytes.Equal(kv, mark) }
 		if slices.Contains(workers, pid) || slices.ContainsFunc(bytes.Split(env, []byte{0}), isMark) {

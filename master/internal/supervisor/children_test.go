@@ -83,7 +83,7 @@ func TestChildrenAndDescendants(t *testing.T) {
 	t.Parallel()
 	alone := sleeper(t)
 	parent, child := family(t)
-	direct, all := children(os.Getpid()), descendants(os.Getpid())
+	direct, all := children(os.Getpid()), Descendants(os.Getpid())
 	for _, pid := range []int{alone.Process.Pid, parent.Process.Pid} {
 		if !slices.Contains(direct, pid) || !slices.Contains(all, pid) {
 			t.Errorf("%d is a child: %v, %v", pid, direct, all)

@@ -32,6 +32,8 @@ import (
 	"syscall"
 )
 
+var eaten []byte
+
 func main() {
 	b, err := os.ReadFile("version")
 	version := strings.TrimSpace(string(b))
@@ -42,6 +44,12 @@ func main() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, version) })
 	mux.HandleFunc("/pid", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, os.Getpid()) })
+	mux.HandleFunc("/eat", func(w http.ResponseWriter, r *http.Request) {
+		eaten = make([]byte, 256<<20)
+		for i := range eaten {
+			eaten[i] = 1
+		}
+	})
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		w.Write(b)
@@ -178,6 +186,15 @@ func TestProgramKilled(t *testing.T) {
 		wantBody(t, b, address, "/", "one")
 	}
 	await("at first")
+	for _, w := range b.Status().Workers {
+		if w.Program != "web" || !slices.Contains(instances(b), w.ProgramPID) {
+			t.Errorf("%+v, the instances are %v", w, instances(b))
+		}
+	}
+	res, first := b.CLI("status", "--config", "site.toml"), fmt.Sprintf("web (pid %d)", instances(b)[0])
+	if !strings.Contains(res.Stdout, first) {
+		t.Errorf("the status does not show the instances:\n%s", res.Stdout)
+	}
 	killed := instances(b)[0]
 	b.Kill(killed)
 	await("an instance killed", killed)
@@ -224,6 +241,22 @@ func TestProgramThatDoesNotStop(t *testing.T) {
 		return len(instances(b)) == 2 && !anyOf(before, instances(b))
 	})
 	b.Stop()
+}
+
+// TestProgramMemory: max_memory counts the instance with its worker.
+func TestProgramMemory(t *testing.T) {
+	t.Parallel()
+	opts := programSite(t, fmt.Sprintf("max_memory = %d", 200<<20))
+	b := mastertest.Start(t, opts)
+	before := instances(b)
+	if _, err := b.Get(addressOf(opts), "/eat"); err != nil {
+		t.Fatal(err)
+	}
+	b.AwaitStatus("a recycled worker", func(s mastertest.Status) bool { return s.Recycled == 1 && len(s.Workers) == 2 })
+	mastertest.Await(t, mastertest.Text("another instance"), func() bool {
+		now := instances(b)
+		return len(now) == 2 && !slices.Equal(now, before)
+	})
 }
 
 // TestProgramOfTheCommandLine: baton -- command serves it, with PORT in its environment.
