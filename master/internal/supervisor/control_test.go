@@ -149,16 +149,20 @@ func TestStatusWithoutAMaster(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.body), &st); err != nil || r.code != 200 {
 		t.Fatal(r, err)
 	}
-	if st.MasterPID != 0 || st.State != "no master" || st.SupervisorPID != sv.pid || st.Generation != 1 || st.Version != "v7" || st.MasterRestarts != 6 {
+	if st.MasterPID != 0 || st.State != "no master" || st.SupervisorPID != sv.pid || st.Generation != 1 ||
+		st.Version != "v7" || st.MasterRestarts != 6 {
 		t.Errorf("%+v", st)
 	}
-	if st.CutRequests != 3 || st.Crashes != 4 || st.WorkersWanted != 5 || st.WorkersConfig != 2 || st.LastReload.ID != 8 || st.LastReload.OK {
+	if st.CutRequests != 3 || st.Crashes != 4 || st.WorkersWanted != 5 || st.WorkersConfig != 2 ||
+		st.LastReload.ID != 8 || st.LastReload.OK {
 		t.Errorf("%+v", st)
 	}
-	if len(st.Workers) != 2 || st.Workers[0].PID != 71 || st.Workers[0].State != "draining" || st.Workers[1].State != "serving" {
+	if len(st.Workers) != 2 || st.Workers[0].PID != 71 || st.Workers[0].State != "draining" ||
+		st.Workers[1].State != "serving" {
 		t.Errorf("%+v", st.Workers)
 	}
-	if len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "2 times in a row, last: exit status 7; the next start is in") {
+	if len(st.Warnings) != 1 ||
+		!strings.Contains(st.Warnings[0], "2 times in a row, last: exit status 7; the next start is in") {
 		t.Errorf("%q", st.Warnings)
 	}
 	sv.starting = &masterConn{pid: 1 << 30, phase: phaseFirst}
@@ -182,7 +186,8 @@ func TestWhatNeedsAMaster(t *testing.T) {
 				(<-sv.events.calls)() // to wait for it
 			}
 			sv.waits(answered, time.Now())
-			if r := sv.hears(answered, time.Now().Add(sv.masterLimit())); r.code != 503 || !strings.Contains(r.body, "there is no master") {
+			if r := sv.hears(answered, time.Now().Add(sv.masterLimit())); r.code != 503 ||
+				!strings.Contains(r.body, "there is no master") {
 				t.Errorf("%+v", r)
 			}
 			if len(sv.held.resizes) != 0 {
@@ -215,7 +220,9 @@ func TestStatus(t *testing.T) {
 	answered := sv.asks("GET /status")
 	var q message.StatusRequest
 	master.hears(&q)
-	b, _ := json.Marshal(status.Status{Generation: 99, MasterPID: 7, State: "serving", Crashes: 4, Warnings: []string{"hot"}})
+	b, _ := json.Marshal(status.Status{
+		Generation: 99, MasterPID: 7, State: "serving", Crashes: 4, Warnings: []string{"hot"},
+	})
 	fd, err := spawn.Memory("status", b)
 	if err != nil {
 		t.Fatal(err)
@@ -361,7 +368,10 @@ func TestResultOf(t *testing.T) {
 	t.Parallel()
 	sv := testSupervisor(t)
 	sv.results.All = []result{{Seen: 1, OK: true}, {Seen: 3, Error: "x"}, {Seen: 3, OK: true}, {Seen: 7, OK: true}}
-	for id, want := range map[int64]result{1: {Seen: 1, OK: true}, 2: {Seen: 3, Error: "x"}, 3: {Seen: 3, Error: "x"}, 4: {Seen: 7, OK: true}, 7: {Seen: 7, OK: true}} {
+	for id, want := range map[int64]result{
+		1: {Seen: 1, OK: true}, 2: {Seen: 3, Error: "x"}, 3: {Seen: 3, Error: "x"},
+		4: {Seen: 7, OK: true}, 7: {Seen: 7, OK: true},
+	} {
 		if r, ok := sv.results.of(id); !ok || r != want {
 			t.Errorf("request %d: %+v, %v", id, r, ok)
 		}
@@ -398,13 +408,15 @@ func TestCutsAreTheReloadsOwn(t *testing.T) {
 	master.says(message.Cut{Generation: 2, Requests: 3})
 	master.says(message.Cut{Generation: 1, Requests: 1, Connections: 1})
 	master.says(message.Oldest{Generation: 2})
-	if r := sv.hears(first, time.Now()); r.body != `{"id":1,"ok":true,"generation":2,"drained":true,"cut_requests":1,"cut_connections":1}` {
+	const one = `{"id":1,"ok":true,"generation":2,"drained":true,"cut_requests":1,"cut_connections":1}`
+	if r := sv.hears(first, time.Now()); r.body != one {
 		t.Errorf("the first: %+v", r)
 	}
 	master.says(message.Cut{Generation: 2, Connections: 5})
 	master.says(message.Cut{Generation: 3, Connections: 50})
 	master.says(message.Oldest{Generation: 3})
-	if r := sv.hears(second, time.Now()); r.body != `{"id":2,"ok":true,"generation":3,"drained":true,"cut_requests":4,"cut_connections":6}` {
+	const two = `{"id":2,"ok":true,"generation":3,"drained":true,"cut_requests":4,"cut_connections":6}`
+	if r := sv.hears(second, time.Now()); r.body != two {
 		t.Errorf("the second: %+v", r)
 	}
 	if r := sv.ask("GET /reload/1?wait=drained"); !strings.Contains(r.body, `"cut_requests":1,"cut_connections":1`) {

@@ -41,7 +41,7 @@ func (r *reexecution) propose() {
 func (sv *supervisor) atRest() bool {
 	c := sv.current
 	return sv.attempt == nil && sv.old == nil && sv.requests == sv.served && sv.starting == nil && sv.live == 1 &&
-		!sv.stopping.begun() && len(sv.dead) == 0 && len(sv.leaving) == 0 && len(sv.instances.orphaned) == 0 && sv.held.isEmpty() &&
+		!sv.stopping.begun() && len(sv.dead)+len(sv.leaving)+len(sv.instances.orphaned) == 0 && sv.held.isEmpty() &&
 		sv.registration.state != registrationBroken &&
 		c != nil && c.phase == phaseCurrent && c.serving && c.reopens == 0 && c.exitStatus == ""
 }

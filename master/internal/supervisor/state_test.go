@@ -19,8 +19,10 @@ var (
 		"requests", "served", "attempts", "held", "restarts", "lastTimeouts", "systemd",
 	}
 	begunAnew = map[string]string{
-		"masters": "its fields are", "sv": "itself", "version": "the new binary's", "pid": "the same", "args": "the same", "kernel": "the same",
-		"log": "of the registry", "sink": "of the registry", "dead": "empty at rest", "front": "answered at rest", "stopping": "not at rest", "instances": "none at rest",
+		"masters": "its fields are", "sv": "itself", "version": "the new binary's", "pid": "the same",
+		"args": "the same", "kernel": "the same",
+		"log": "of the registry", "sink": "of the registry", "dead": "empty at rest", "front": "answered at rest",
+		"stopping": "not at rest", "instances": "none at rest",
 		"reexec": "done", "events": "caught anew, and no reader runs", "timer": "none is set at rest", "old": "not at rest",
 		"starting": "not at rest", "leaving": "they are reaped by then", "attempt": "not at rest", "attemptBy": "not at rest",
 		"oldBy": "not at rest", "moved": "long ago at rest",
@@ -52,13 +54,15 @@ func restedSupervisor(t *testing.T) (*supervisor, actor) {
 	sv.dir, sv.live = "/home/you\xff", 1
 	sv.attempts, sv.requests, sv.served = 7, 9, 9
 	sv.held.seq, sv.results.Forgotten = 4, 3
-	sv.restarts.backoff.Failures, sv.restarts.InARow, sv.restarts.Last, sv.restarts.PID, sv.restarts.Total = 2, 3, "killed", 77, 8
+	sv.restarts.backoff.Failures, sv.restarts.Total = 2, 8
+	sv.restarts.InARow, sv.restarts.Last, sv.restarts.PID = 3, "killed", 77
 	sv.limiter = reloadLimiter{Recorded: []time.Time{time.Unix(0, 11), time.Unix(0, 12)}, Started: time.Unix(0, 13)}
 	sv.size = 6
 	sv.restarts.Since, sv.started = time.Unix(0, 14), time.Unix(0, 15)
 	sv.lastTimeouts = message.Preparing{StopTimeout: 5}
 	sv.results.All = []result{{Seen: 9, OK: true, Generation: 1, Drained: true, CutRequests: 2}}
-	sv.registry.put("listen/a\xff", entry{FD: hold(t).fd, Data: "x\xff", Unlink: made(t, path(t, "sock\xff"))}) // paths are bytes
+	socket := made(t, path(t, "sock\xff")) // paths are bytes
+	sv.registry.put("listen/a\xff", entry{FD: hold(t).fd, Data: "x\xff", Unlink: socket})
 	sv.registry.put("count", entry{FD: -1, Data: "{}"})
 	return sv, a
 }

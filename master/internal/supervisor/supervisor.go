@@ -189,8 +189,8 @@ func (sv *supervisor) finished() bool {
 // deadlines are the moments at which onTimer has something to do; zero: not set.
 func (sv *supervisor) deadlines() []time.Time {
 	return []time.Time{
-		sv.attemptBy, sv.oldBy, sv.restarts.at, sv.limiter.at, sv.front.at, sv.reexec.at, sv.stopping.killAt, sv.instances.killAt,
-		sv.systemd.Next(),
+		sv.attemptBy, sv.oldBy, sv.restarts.at, sv.limiter.at, sv.front.at, sv.reexec.at,
+		sv.stopping.killAt, sv.instances.killAt, sv.systemd.Next(),
 	}
 }
 

@@ -15,23 +15,23 @@ import (
 
 // phase is how far the conversation with a master has come. What an event does in it:
 //
-//	phase       hello             COMMIT asked            deadline            end-of-file             reaped
-//	new         first, restart,   -                       -                   -                       -
+//	phase       hello           COMMIT asked            deadline            end-of-file             reaped
+//	new         first, restart, -                       -                   -                       -
 //	            successor, or
 //	            refuse
-//	first       refuse            current, generation 1   -                   -                       exit with its code
-//	restart     refuse            current, same           kill                -                       restart, with back-off
-//	                              generation
-//	successor   refuse            committed; the old one  kill; the attempt   gone; the attempt       -
-//	                              is superseded           will fail           will fail
-//	committed   refuse            refuse                  -                   gone; restart; the      note how it exited
-//	                                                                          attempt failed
-//	current     refuse            refuse                  -                   as committed            as committed
-//	superseded  refuse            -                       kill                leaving, or gone;       -
-//	                                                                          complete
-//	leaving     refuse            -                       kill                gone, once reaped       gone
-//	failed      refuse            refuse                  -                   gone                    -
-//	gone        -                 -                       -                   -                       -
+//	first       refuse          current, generation 1   -                   -                       exit with its code
+//	restart     refuse          current, same           kill                -                       restart (back-off)
+//	                            generation
+//	successor   refuse          committed; the old one  kill; the attempt   gone; the attempt       -
+//	                            is superseded           will fail           will fail
+//	committed   refuse          refuse                  -                   gone; restart; the      note how it exited
+//	                                                                        attempt failed
+//	current     refuse          refuse                  -                   as committed            as committed
+//	superseded  refuse          -                       kill                leaving, or gone;       -
+//	                                                                        complete
+//	leaving     refuse          -                       kill                gone, once reaped       gone
+//	failed      refuse          refuse                  -                   gone                    -
+//	gone        -               -                       -                   -                       -
 //
 // The columns are admit, onCommit, tooLate, onEnd and onMasterReaped. An attempt that fails makes failed of its
 // successor, see [masters.failAttempt], and what is staged in a conversation that ends before COMMIT is discarded.
