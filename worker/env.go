@@ -15,12 +15,6 @@ import (
 	"baton/worker/wire"
 )
 
-// Counters is what a worker process counts; `baton status` shows it. A Worker adds to it.
-type Counters struct {
-	Requests RequestCount // answered
-	conns.Counters
-}
-
 // ListenerKey says, in every generation, which listener a connection came by.
 type ListenerKey = handover.Key
 
@@ -90,7 +84,7 @@ func newEnv(s wire.Setup, log *slog.Logger) *Env {
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	env := &Env{Log: log, Counters: &Counters{}, world: w, ready: make(chan struct{})}
-	env.Counters.Requests.limitTo(s.MaxRequests)
+	env.Counters.Requests.limit, env.Counters.Requests.reached = s.MaxRequests, make(chan struct{})
 	w.limiter = &connLimiter{env: env, limit: connLimit(s.MaxConnections)}
 	w.tickets.set(s.Tickets)
 	env.setHandover()

@@ -82,14 +82,14 @@ func (p *process) run(w Worker) int {
 	packets := make(chan seqpacket.Packet) // closed at end-of-file
 	go p.receive(packets)
 	beats := p.env.heartbeat.start(p.env)
-	ready := p.env.ready
+	ready, retire := p.env.ready, p.env.Counters.Requests.reached
 	for p.phase != phaseDone {
 		select {
 		case <-ready:
 			ready = nil
 			p.onReady()
-		case <-p.env.Counters.Requests.reached:
-			p.retiring = true
+		case <-retire:
+			retire, p.retiring = nil, true
 			p.askToRetire()
 		case <-beats:
 			p.env.heartbeat.beat()
