@@ -234,6 +234,11 @@ func TestConnMoves(t *testing.T) {
 	if r := receive(t, reads(c), "second message"); r.text != "two" || r.err != nil {
 		t.Fatal(r)
 	}
+	for begin := time.Now(); next.Counters.Active.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > patience {
+			t.Fatal("it is not idle again")
+		}
+	}
 	next.drain()
 	close(next.cutNow)
 	next.wantEnd(1, 0)
