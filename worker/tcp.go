@@ -66,7 +66,9 @@ func (t TLS) Serve(ctx context.Context, env *Env) error {
 
 // socketsFor are those that a Worker of this package is for.
 func (e *Env) socketsFor(transport, protocol string) []Socket {
-	return slices.DeleteFunc(e.Sockets(), func(s Socket) bool { return s.Transport != transport || s.Process != protocol })
+	return slices.DeleteFunc(e.Sockets(), func(s Socket) bool {
+		return s.Transport != transport || s.Process != protocol
+	})
 }
 
 // connServer has a Process speak on the connections of an engine.

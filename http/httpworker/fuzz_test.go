@@ -189,12 +189,14 @@ func FuzzServe(f *testing.F) {
 		get("/"), get("/a") + get("/b") + get("/c"), "\r\n" + get("/"),
 		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc\r\n" + get("/b"),
 		"POST /ignore HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n0123456789" + get("/b"),
-		"POST /some HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nT: x\r\n\r\n" + get("/b"),
+		"POST /some HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nT: x\r\n\r\n" +
+			get("/b"),
 		"POST /some HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\n\n" + get("/b"),
 		"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc" + get("/b"),
 		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + get("/b"),
 		"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + get("/b"), "GET / HTTP/1.0\r\n\r\n" + get("/b"),
-		"GET / HTTP/1.1\r\n\r\n", "GET /\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc" + get("/"),
+		"GET / HTTP/1.1\r\n\r\n", "GET /\r\n\r\n",
+		"OPTIONS * HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc" + get("/"),
 		"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\nabc", "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n" + get("/"),
 		"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" + get("/"),
 		"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n" + get("/"),
@@ -203,7 +205,9 @@ func FuzzServe(f *testing.F) {
 		f.Add([]byte(s), uint64(0o777777), uint8(1))
 	}
 	plain := newPairListener()
-	bare := &http.Server{Handler: http.HandlerFunc(tell), ErrorLog: log.New(io.Discard, "", 0), DisableGeneralOptionsHandler: true}
+	bare := &http.Server{
+		Handler: http.HandlerFunc(tell), ErrorLog: log.New(io.Discard, "", 0), DisableGeneralOptionsHandler: true,
+	}
 	bare.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.RequestURI == "*" && r.Method == http.MethodOptions {
 			serveOptions(w, r)
@@ -286,5 +290,6 @@ func mayBeRefused(input []byte) bool {
 			return true
 		}
 	}
-	return bytes.Count(lower, []byte("\n")) != bytes.Count(lower, []byte("\r\n")) || bytes.Count(lower, []byte("content-length:")) > 1
+	return bytes.Count(lower, []byte("\n")) != bytes.Count(lower, []byte("\r\n")) ||
+		bytes.Count(lower, []byte("content-length:")) > 1
 }

@@ -158,7 +158,8 @@ func (h *h2Conn) Write(p []byte) (int, error) {
 	return done + n, err
 }
 
-// sendGoAway writes goAwayFrames, now or as soon as a frame that is being written has ended. It may block as long as a Write.
+// sendGoAway writes goAwayFrames, now or as soon as a frame that is being written has ended. It may block as long as a
+// Write.
 func (h *h2Conn) sendGoAway() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

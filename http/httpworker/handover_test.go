@@ -73,7 +73,8 @@ func (l *line) gone(p *workertest.Process) {
 	}
 	c := p.Counters
 	if c.CutConns.Load()+c.CutRequests.Load() != 0 || c.Conns.Load() != 0 || c.Active.Load() != 0 {
-		l.t.Errorf("cut %d connections and %d requests; open %d, active %d", c.CutConns.Load(), c.CutRequests.Load(), c.Conns.Load(), c.Active.Load())
+		l.t.Errorf("cut %d connections and %d requests; open %d, active %d", c.CutConns.Load(), c.CutRequests.Load(),
+			c.Conns.Load(), c.Active.Load())
 	}
 }
 
@@ -185,7 +186,8 @@ func TestMovedConnectionKeepsItsIdleTime(t *testing.T) {
 	if took < idle-10*time.Millisecond || took > idle+idle/2 {
 		t.Errorf("closed after %v, want %v", took, idle)
 	}
-	for begin := time.Now(); l.current.Counters.Conns.Load() != 0 && time.Since(begin) < never; time.Sleep(time.Millisecond) {
+	for begin := time.Now(); l.current.Counters.Conns.Load() != 0 &&
+		time.Since(begin) < never; time.Sleep(time.Millisecond) {
 		continue
 	}
 	l.gone(l.reload()) // and it is forgotten

@@ -225,7 +225,9 @@ func TestIdleTimeoutDoesNotCancelBodies(t *testing.T) {
 // Empty lines before a request, of which clients of old send one behind a POST, are ignored: as the first bytes, in
 // pieces, and behind any request.
 func TestEmptyLinesBeforeRequest(t *testing.T) {
-	for name, p := range map[string]*workertest.Process{"tcp": start(t, Settings{}), "small": start(t, Settings{MaxHeaderSize: len(get("/a"))})} {
+	for name, p := range map[string]*workertest.Process{
+		"tcp": start(t, Settings{}), "small": start(t, Settings{MaxHeaderSize: len(get("/a"))}),
+	} {
 		for _, before := range []string{"\r\n", "\r\n\r\n", "\n", "\r|\n|", "\r\n|"} {
 			c := dial(t, p)
 			_ = c.SetNoDelay(true)
@@ -270,7 +272,9 @@ func TestEmptyLinesOfAnotherProtocol(t *testing.T) {
 		line, _ := rw.ReadString('x')
 		_, _ = io.WriteString(nc, line)
 	})})
-	for _, head := range []string{"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\nupgrade: raw\r\n\r\n"} {
+	for _, head := range []string{
+		"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\nupgrade: raw\r\n\r\n",
+	} {
 		c := dial(t, p)
 		c.send(head + "\r\n\n x")
 		if got, err := io.ReadAll(c.r); err != nil || string(got) != "\r\n\n x" {

@@ -34,8 +34,8 @@ type Settings struct {
 	// HTTP/2.
 	TLS map[string]*tls.Config
 
-	// IdleTimeout is how long a connection may wait between two requests, or before the first. 0 means 75 s. Before a TLS
-	// handshake it may wait no more than 10 s.
+	// IdleTimeout is how long a connection may wait between two requests, or before the first. 0 means 75 s. Before a
+	// TLS handshake it may wait no more than 10 s.
 	IdleTimeout time.Duration
 
 	// ReceiveTimeout is how long a header may take, from the request's first byte to the header's end. 0 means 2 s.
@@ -45,8 +45,8 @@ type Settings struct {
 	// [os.ErrDeadlineExceeded], and the response is the connection's last. 0 means 60 s, and less no limit.
 	BodyTimeout time.Duration
 
-	// SendTimeout is how long a client may take nothing of an answer, between two writes that it takes; the end may come
-	// a quarter later. In HTTP/2 it must take 32 KB of a stream within that time. 0 means 60 s, and less no limit.
+	// SendTimeout is how long a client may take nothing of an answer, between two writes that it takes; the end may
+	// come a quarter later. In HTTP/2 it must take 32 KB of a stream within that time. 0 means 60 s, and less no limit.
 	//
 	// A deadline that a handler sets, with a [http.ResponseController], replaces these two limits in its request. A
 	// hijacked connection has neither.

@@ -25,7 +25,8 @@ func selfTest() error {
 			return fmt.Errorf("httpworker: self-test: %w", err)
 		}
 		if want := readerSize - len(residue); asked != want {
-			return fmt.Errorf("httpworker: self-test: net/http has %d bytes and reads %d, want %d", len(residue), asked, want)
+			return fmt.Errorf("httpworker: self-test: net/http has %d bytes and reads %d, want %d", len(residue), asked,
+				want)
 		}
 	}
 	return nil

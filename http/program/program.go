@@ -16,8 +16,8 @@ type Program struct {
 	Name string `json:"name"`
 
 	// Command is what is executed, and its arguments. In them and in Env, {socket} is replaced by the path of a Unix
-	// socket that the instance must listen on, {port} by a port of 127.0.0.1, {slot} and {generation} by numbers. Without
-	// {socket} it is to listen on the port, which is in PORT as well.
+	// socket that the instance must listen on, {port} by a port of 127.0.0.1, {slot} and {generation} by numbers.
+	// Without {socket} it is to listen on the port, which is in PORT as well.
 	Command []string `json:"command"`
 
 	// Dir is the working directory; "" is that of the worker. It is looked up at each start.
@@ -36,8 +36,8 @@ type Program struct {
 	// Raw has the output written as it comes, line by line, to the worker's own. Else lines become log records.
 	Raw bool `json:"raw,omitempty"`
 
-	// Timeout bounds the wait for the instance: until it begins to answer, and between two reads of its answer. 0 means no
-	// limit.
+	// Timeout bounds the wait for the instance: until it begins to answer, and between two reads of its answer. 0 means
+	// no limit.
 	Timeout time.Duration `json:"timeout,omitempty"`
 
 	// ReadyTimeout bounds the start of an instance that replaces one that has died. 0 means 30 s.

@@ -217,7 +217,8 @@ func TestNeverReady(t *testing.T) {
 			"  | Error: Cannot find module './routes'\n  |     at node:internal"},
 		"daemon": {
 			nil,
-			"program web, slot 2: exited with status 0 before it was ready: a program must stay in the foreground\n  | forked",
+			"program web, slot 2: exited with status 0 before it was ready: a program must stay in the foreground\n " +
+				" | forked",
 		},
 		"silent": {nil, "program web, slot 2: not ready in time: it does not listen"},
 		"500":    {func(p *Program) { p.Health = "/up" }, "program web, slot 2: not ready in time: /up answers 500"},

@@ -63,7 +63,8 @@ func (i *Instance) groupIsGone() bool {
 // isRunning reports whether a process has not exited.
 func isRunning(pid int) bool {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, state, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ") // the name before it may contain anything
+	// the name before it may contain anything
+	_, state, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ")
 	return state != "" && state[0] != 'Z' && state[0] != 'X'
 }
 

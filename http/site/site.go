@@ -20,9 +20,9 @@ type Config struct {
 	UpstreamTimeout time.Duration `json:"upstream_timeout,omitempty"`
 }
 
-// A Route is a path and one way to answer it: exactly one of Whoami, Static, Proxy, Program, Respond and Echo is set. A resource
-// that can only be read has the methods GET, HEAD and OPTIONS, and no route has CONNECT and TRACE: other requests get
-// 405.
+// A Route is a path and one way to answer it: exactly one of Whoami, Static, Proxy, Program, Respond and Echo is set. A
+// resource that can only be read has the methods GET, HEAD and OPTIONS, and no route has CONNECT and TRACE: other
+// requests get 405.
 type Route struct {
 	// Path begins with "/". It answers itself and everything below it: "/api" answers "/api", "/api/" and "/api/v1",
 	// but not "/apix". The longest path wins. Paths are compared decoded and clean: "/x/../api/" is "/api".
@@ -61,8 +61,8 @@ type Self struct {
 	Version    string `json:"version"`
 }
 
-// New returns the handler of cfg. It opens the directories, and leaves upstreams alone. programs are what answers routes with a
-// Program, by name.
+// New returns the handler of cfg. It opens the directories, and leaves upstreams alone. programs are what answers
+// routes with a Program, by name.
 func New(cfg Config, self Self, programs map[string]http.Handler) (http.Handler, error) {
 	if len(cfg.Routes) == 0 {
 		return builtIn(self)

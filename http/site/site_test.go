@@ -93,7 +93,11 @@ func TestNewRefuses(t *testing.T) {
 		routes []Route
 		want   string
 	}{
-		{"no way to answer", []Route{{Path: "/"}}, "route /: want one of whoami, static, proxy, program, respond and echo"},
+		{
+			"no way to answer",
+			[]Route{{Path: "/"}},
+			"route /: want one of whoami, static, proxy, program, respond and echo",
+		},
 		{
 			"two ways",
 			[]Route{{Path: "/", Whoami: true, Echo: true}},

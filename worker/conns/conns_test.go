@@ -169,7 +169,8 @@ func (w *worker) wantEnd(cutConns, cutRequests int64) {
 		w.t.Error(err)
 	}
 	c := w.Counters
-	if c.CutConns.Load() != cutConns || c.CutRequests.Load() != cutRequests || c.Conns.Load() != 0 || c.Active.Load() != 0 {
+	if c.CutConns.Load() != cutConns || c.CutRequests.Load() != cutRequests || c.Conns.Load() != 0 ||
+		c.Active.Load() != 0 {
 		w.t.Errorf("cut %d connections and %d requests, want %d and %d; open %d, active %d",
 			c.CutConns.Load(), c.CutRequests.Load(), cutConns, cutRequests, c.Conns.Load(), c.Active.Load())
 	}
@@ -191,10 +192,12 @@ func TestTransitions(t *testing.T) {
 		arrives:   {none: parked},
 		wakes:     {parked: fresh},
 		lingers: {
-			fresh: lingering, idle: lingering, greeting: lingering, receiving: lingering, active: lingering, detached: lingering,
+			fresh: lingering, idle: lingering, greeting: lingering, receiving: lingering, active: lingering,
+			detached: lingering,
 		},
 		shuts: {
-			handshaking: closed, fresh: closed, idle: closed, greeting: closed, receiving: closed, active: closed, detached: closed,
+			handshaking: closed, fresh: closed, idle: closed, greeting: closed, receiving: closed, active: closed,
+			detached:     closed,
 			transferring: closed, parked: closed, moved: closed, lingering: closed,
 		},
 	}
@@ -333,9 +336,9 @@ func TestCutCounts(t *testing.T) {
 	}
 }
 
-// Of those that wait, the ones that have done so for longest are closed when there is no room, with and without a limit of
-// that time; one that has just connected may not have come to write its message, and one that was answered may be closed at
-// once.
+// Of those that wait, the ones that have done so for longest are closed when there is no room, with and without a limit
+// of that time; one that has just connected may not have come to write its message, and one that was answered may be
+// closed at once.
 func TestEvict(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []time.Duration{patience, 0} {
@@ -364,7 +367,8 @@ func TestEvict(t *testing.T) {
 	}
 }
 
-// What nobody has taken is offered again when its time has come; if nothing moves any more by then, that time means nothing.
+// What nobody has taken is offered again when its time has come; if nothing moves any more by then, that time means
+// nothing.
 func TestRetryThatHasPassed(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, nil)
@@ -432,7 +436,9 @@ func TestSilentTLSClientHasLessTime(t *testing.T) {
 	if err := w.Add(c, ours, &Listener{TLS: &tls.Config{}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	for limit, want := range map[time.Duration]time.Duration{0: handshakeTimeout, time.Minute: handshakeTimeout, time.Second: time.Second} {
+	for limit, want := range map[time.Duration]time.Duration{
+		0: handshakeTimeout, time.Minute: handshakeTimeout, time.Second: time.Second,
+	} {
 		w.Limits.Idle = limit
 		begin := time.Now()
 		c.tls.below.await(c.handshakeLimit())

@@ -34,8 +34,8 @@ type Config struct {
 	Stop     <-chan struct{} // closed when the whole program ends
 	Cut      <-chan struct{} // closed when the drain deadline has come
 
-	// FullRead is how much a Read asks for when the reader has nothing in its buffer; 0: its reader says [Conn.Idle] only
-	// then.
+	// FullRead is how much a Read asks for when the reader has nothing in its buffer; 0: its reader says [Conn.Idle]
+	// only then.
 	FullRead int
 
 	// Pool: connections that come from other workers wait in a pool for their next message, and cost a map entry.

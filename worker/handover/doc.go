@@ -21,10 +21,10 @@
 //	                    receiver dies, or stops    sender    end-of-file: sender offers it to another
 //	                     taking
 //	                    receiver is stopped, slow  sender    after a second the sender withdraws, tries another, once
-//	                    sender dies                receiver  when it reads: the ack fails, end-of-file: takes all of it
+//	                    sender dies                receiver  when it reads: the ack fails, end-of-file: takes it all
 //	                    sender is stopped, slow    receiver  when it reads: sends the ack, takes
 //	read, no ack        ack is sent                receiver  receiver serves what it said; sender keeps the rest
-//	                    ack fails, sender lives    sender    receiver lets go; end-of-file: sender offers it to another
+//	                    ack fails, sender lives    sender    receiver lets go; end-of-file: sender offers it again
 //	                    receiver dies, is stopped  sender    as in the first state
 //	                    sender dies, is stopped    receiver  as in the first state
 //	ack sent            sender reads it            receiver  sender closes its copies without another word

@@ -51,8 +51,8 @@ func Control(c any, f func(fd int) error) error {
 	return err
 }
 
-// Peer returns the credentials of the process at the other end of c, a Unix socket, as the kernel saw it when it connected
-// or listened.
+// Peer returns the credentials of the process at the other end of c, a Unix socket, as the kernel saw it when it
+// connected or listened.
 func Peer(c any) (cred *unix.Ucred, err error) {
 	err = Control(c, func(fd int) (err error) {
 		cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)

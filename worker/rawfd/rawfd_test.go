@@ -117,7 +117,8 @@ func TestAddr(t *testing.T) {
 
 func TestExhausted(t *testing.T) {
 	t.Parallel()
-	if !Exhausted(fmt.Errorf("accept: %w", os.NewSyscallError("accept4", unix.EMFILE))) || Exhausted(unix.EAGAIN) || Exhausted(nil) {
+	if !Exhausted(fmt.Errorf("accept: %w", os.NewSyscallError("accept4", unix.EMFILE))) || Exhausted(unix.EAGAIN) ||
+		Exhausted(nil) {
 		t.Error("wrong")
 	}
 	if NearLimit() || NearLimit(0) || !NearLimit(1<<30) {

@@ -183,7 +183,8 @@ func TestBodies(t *testing.T) {
 					end = "end"
 				}
 				if got != sent || resp.Trailer.Get("X-Sum") != fmt.Sprint(n, end) || resp.Trailer.Get("X-Late") != "1" {
-					t.Errorf("%s, %d bytes, chunked %v: %d came back, %v", resp.Proto, n, chunked, len(got), resp.Trailer)
+					t.Errorf("%s, %d bytes, chunked %v: %d came back, %v", resp.Proto, n, chunked, len(got),
+						resp.Trailer)
 				}
 			})
 		}
@@ -305,7 +306,8 @@ func TestUpgrade(t *testing.T) {
 			return
 		}
 		defer func() { _ = c.Close() }()
-		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: shout\r\nX-A: b\r\n\r\n" +
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: shout\r\nX-A: " +
+			"b\r\n\r\n" +
 			"WELCOME\n")
 		_ = rw.Flush()
 		for {

@@ -19,7 +19,7 @@
 //	Oldest, Cut                                            what has become of the older generations
 //
 //	StatusAnswer     StatusRequest
-//	Put              Resize                                the number of workers, with the answer in Resized and Failed
+//	Put              Resize                                the number of workers; the answer is in Resized and Failed
 //	Reopened         Reopen                                the log file
 //	Compared         Compare                               is the binary, or the config, another one?
 //	                 Stop                                  until a deadline

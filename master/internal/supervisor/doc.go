@@ -17,7 +17,7 @@
 //	Hello              messages.go    onHello > register
 //	                   takeover.go    admit, welcome: the successor gets the registry
 //	Put                messages.go    onPut: staged
-//	Commit             takeover.go    onCommit > commitSuccessor: the registry, the result, Superseded to the predecessor
+//	Commit             takeover.go    onCommit > commitSuccessor: registry, result, Superseded to the predecessor
 //	Serving            messages.go    onServing: READY=1 to systemd
 //	Leaving, or exit   takeover.go    onSuperseded, or onReaped > oldGone; complete: the successor gets the workers
 //	a worker's exit    messages.go    onReaped: Exited to the master

@@ -43,11 +43,13 @@ func TestSupervisorKilled(t *testing.T) {
 			reload(t, b)
 			b.Kill(b.PID())
 		}},
-		{"while a generation drains, with the master",
+		{
+			"while a generation drains, with the master",
 			func(t *testing.T, b *mastertest.Baton, _ *mastertest.Failpoints) {
 				reload(t, b)
 				both(t, b, b.Status().MasterPID)
-			}},
+			},
+		},
 		{"with a master that was restarted", func(t *testing.T, b *mastertest.Baton, _ *mastertest.Failpoints) {
 			old := b.Status().MasterPID
 			b.Kill(old)

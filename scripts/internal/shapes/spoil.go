@@ -20,7 +20,8 @@ func saver(how string) func(string, []byte, os.FileMode) error {
 	}
 }
 
-// saveLinked makes the file a link, and puts another link in its place when it changes, as in a ConfigMap of Kubernetes.
+// saveLinked makes the file a link, and puts another link in its place when it changes, as in a ConfigMap of
+// Kubernetes.
 func saveLinked(path string, content []byte, mode os.FileMode) error {
 	dir, err := os.MkdirTemp(filepath.Dir(path), "..data")
 	if err == nil {

@@ -102,8 +102,8 @@ func (w *walk) tell(how string, limit time.Duration) {
 	}
 }
 
-// old reports whether the supervisor has still to follow to the binary that serves: a signal that meets it as it does so
-// has its own exit code.
+// old reports whether the supervisor has still to follow to the binary that serves: a signal that meets it as it does
+// so has its own exit code.
 func (w *walk) old() bool {
 	st, err := w.status()
 	if err != nil {

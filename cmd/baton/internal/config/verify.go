@@ -96,7 +96,8 @@ func (f *File) Warnings(now time.Time) []string {
 	var all []string
 	if f.DrainTimeout < f.HTTP.IdleTimeout {
 		all = append(all, fmt.Sprintf("drain_timeout (%s) is below http.idle_timeout (%s): a reload may close idle "+
-			"connections that cannot be handed over earlier than their clients expect", f.DrainTimeout, f.HTTP.IdleTimeout))
+			"connections that cannot be handed over earlier than their clients expect",
+			f.DrainTimeout, f.HTTP.IdleTimeout))
 	}
 	if err := f.runAs.MayStart(); err != nil {
 		all = append(all, err.Error())

@@ -19,8 +19,8 @@ import (
 // Program returns the program as package program runs it. timeout is how long it may take to answer.
 func (p Program) Program(timeout, ready time.Duration) program.Program {
 	return program.Program{
-		Name: p.Name, Command: p.Command, Dir: p.Dir, Env: p.Env, Health: p.Health, StopSignal: stopSignal(p.StopSignal),
-		Raw: p.Log == "raw", Timeout: timeout, ReadyTimeout: ready,
+		Name: p.Name, Command: p.Command, Dir: p.Dir, Env: p.Env, Health: p.Health,
+		StopSignal: stopSignal(p.StopSignal), Raw: p.Log == "raw", Timeout: timeout, ReadyTimeout: ready,
 	}
 }
 
@@ -47,10 +47,12 @@ func (v *verifier) programs() {
 			v.duplicate(names, p.Name, path+".name", "program "+p.Name)
 		}
 		if p.Health != "" && !strings.HasPrefix(p.Health, "/") {
-			v.wrong(path+".health", fmt.Sprintf("did you mean \"/%s\"?", p.Health), "health: %q does not begin with /", p.Health)
+			v.wrong(path+".health", fmt.Sprintf("did you mean \"/%s\"?", p.Health), "health: %q does not begin with /",
+				p.Health)
 		}
 		if p.StopSignal != "" && stopSignal(p.StopSignal) == 0 {
-			v.wrong(path+".stop_signal", `as "TERM", "INT" or "QUIT"`, "stop_signal: there is no signal %q", p.StopSignal)
+			v.wrong(path+".stop_signal", `as "TERM", "INT" or "QUIT"`, "stop_signal: there is no signal %q",
+				p.StopSignal)
 		}
 		if what := p.CheckCommand(v.runAs); what != "" {
 			v.wrong(path+".command", `as command = ["node", "server.js"]`, "%s", what)

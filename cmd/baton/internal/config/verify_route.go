@@ -47,7 +47,8 @@ func (v *verifier) routes() {
 			v.directory(path+".static", r.Static)
 		}
 		if r.Program != "" && !slices.ContainsFunc(v.Programs, func(p Program) bool { return p.Name == r.Program }) {
-			v.wrong(path+".program", DidYouMean(r.Program, v.programNames()), "program: there is no [[program]] with the name %q", r.Program)
+			v.wrong(path+".program", DidYouMean(r.Program, v.programNames()),
+				"program: there is no [[program]] with the name %q", r.Program)
 		}
 		if r.Proxy != "" {
 			if _, err := site.ParseUpstream(r.Proxy); err != nil {
