@@ -174,8 +174,8 @@ func TestIdleTimeout(t *testing.T) {
 	p := start(t, Settings{IdleTimeout: idle, ReceiveTimeout: 10 * time.Millisecond})
 	for _, before := range []string{"", "request", "line ends"} {
 		t.Run("after "+before, func(t *testing.T) {
-			c := dial(t, p)
 			begin := time.Now()
+			c := dial(t, p)
 			switch before {
 			case "request":
 				c.send(get("/"))

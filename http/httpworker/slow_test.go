@@ -2,6 +2,7 @@ package httpworker
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -87,7 +88,8 @@ func TestHalfBodyEndsInDrain(t *testing.T) {
 
 // Each piece has the whole limit, and the time in which the handler does not read is not the client's.
 func TestSlowBodyGoesOn(t *testing.T) {
-	const limit = 400 * time.Millisecond
+	t.Parallel()
+	const limit = time.Second
 	g := newGateWith(t, Settings{})
 	p := start(t, Settings{BodyTimeout: limit, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.entered <- struct{}{}
@@ -250,26 +252,39 @@ func TestClientThatReadsSlowlyGetsAll(t *testing.T) {
 		for transport, dial := range transports(t, Settings{Handler: h, SendTimeout: limit}) {
 			t.Run(how+" "+transport, func(t *testing.T) {
 				t.Parallel()
-				c := dial()
-				_, _ = io.WriteString(c, get("/"))
-				got := int64(0)
-				for range 10 {
-					<-time.After(limit / 4)
-					n, err := io.CopyN(io.Discard, c, 2<<20)
-					if got += n; err != nil {
-						t.Fatalf("after %d bytes: %v", got, err)
+				var err error
+				for range 3 { // a busy machine may pause as long, but not each time
+					c := dial()
+					_, _ = io.WriteString(c, get("/"))
+					err = readSlowly(c, limit/4)
+					if took := <-ends; took < limit {
+						t.Fatalf("written within %v: it did not wait for the client", took)
+					}
+					if err == nil {
+						return
 					}
 				}
-				rest, err := io.CopyN(io.Discard, c, largeSize-got)
-				if err != nil {
-					t.Errorf("after %d bytes: %v", got+rest, err)
-				}
-				if took := <-ends; took < 2*limit {
-					t.Errorf("written within %v: it did not wait for the client", took)
-				}
+				t.Error(err)
 			})
 		}
 	}
+}
+
+// readSlowly reads what answers say, with ten pauses at its beginning.
+func readSlowly(c net.Conn, pause time.Duration) error {
+	got := int64(0)
+	for range 10 {
+		<-time.After(pause)
+		n, err := io.CopyN(io.Discard, c, 2<<20)
+		if got += n; err != nil {
+			return fmt.Errorf("after %d bytes: %w", got, err)
+		}
+	}
+	n, err := io.CopyN(io.Discard, c, largeSize-got)
+	if err != nil {
+		return fmt.Errorf("after %d bytes: %w", got+n, err)
+	}
+	return nil
 }
 
 // A response that has nothing to say for long, and one after a long pause, are not cut.
