@@ -55,7 +55,11 @@ func (w *walk) stop(how string) {
 	if code := w.baton.Code(); code != 0 && !(old && code > 128) {
 		w.findf("stop", "exit code %d after %s", code, how)
 	}
-	w.nobodyLeft(0)
+	within := time.Duration(0)
+	if w.baton.Code() != 0 { // the others stop by themselves then
+		within = limit + patience
+	}
+	w.nobodyLeft(within)
 	w.nothingLeft()
 }
 
