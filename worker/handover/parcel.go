@@ -30,6 +30,9 @@ var (
 
 // send sends a parcel to a taker.
 func (t *taker) send(offers []*offer) (*parcel, error) {
+	if t.isFull() {
+		return nil, unix.EAGAIN // before the work, for it is tried again soon
+	}
 	box, err := pack(offers)
 	if err != nil {
 		return nil, err

@@ -55,6 +55,13 @@ func (t *taker) isGone() bool {
 	return t.state == takerGone
 }
 
+// isFull reports whether t's inbox has no room.
+func (t *taker) isFull() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.fd >= 0 && rawfd.Polled(t.fd, unix.POLLOUT) == 0
+}
+
 // write sends a message into t's inbox.
 func (t *taker) write(data, oob []byte) error {
 	t.mu.Lock()
