@@ -12,7 +12,7 @@ const Timeout = 30 * time.Second
 // pollInterval is how often the Await functions ask.
 const pollInterval = 5 * time.Millisecond
 
-// Await asks until the answer is yes. It fails the test when Patience is over; then what, called late, says what was
+// Await asks until the answer is yes. It fails the test after [Timeout]; then what, called late, says what was
 // waited for.
 func Await(tb testing.TB, what func() string, ask func() bool) {
 	tb.Helper()

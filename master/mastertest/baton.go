@@ -511,7 +511,7 @@ func (b *Baton) Get(address, path string) (string, error) {
 	return string(body), err
 }
 
-// WriteFile writes a file of the directory in place, and the folders above it.
+// WriteFile writes a file of the directory in place, and the directories above it.
 func (b *Baton) WriteFile(name, content string) {
 	b.tb.Helper()
 	if err := os.MkdirAll(filepath.Dir(b.Path(name)), 0o755); err != nil {

@@ -24,10 +24,10 @@ type BuildOptions struct {
 	// NoRace leaves the race detector out even if the test has it, where its memory and its wake-ups would be measured.
 	NoRace bool
 
-	// Package is what is built. If empty, ./cmd/baton. It may be a folder that does not exist, if Add fills it.
+	// Package is what is built. If empty, ./cmd/baton. It may be a directory that does not exist, if Add fills it.
 	Package string
 
-	// Add are files, by name, that are in the package's folder for the compiler only: an init function that makes
+	// Add are files, by name, that are in the package's directory for the compiler only: an init function that makes
 	// a worker crash, for one, or a whole program that may import what is internal to master.
 	Add map[string]string
 }
@@ -107,15 +107,15 @@ func goBuild(out string, opts BuildOptions) error {
 	return nil
 }
 
-// writeOverlay writes the files, and the list by which the go command finds them in a folder.
-func writeOverlay(out, folder string, files map[string]string) (path string, err error) {
+// writeOverlay writes the files, and the list by which the go command finds them in a directory.
+func writeOverlay(out, directory string, files map[string]string) (path string, err error) {
 	replace := map[string]string{}
 	for name, source := range files {
 		file := out + "-" + name
 		if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
 			return "", err
 		}
-		replace[filepath.Join(folder, name)] = file
+		replace[filepath.Join(directory, name)] = file
 	}
 	list, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err != nil {
@@ -124,7 +124,7 @@ func writeOverlay(out, folder string, files map[string]string) (path string, err
 	return out + ".json", os.WriteFile(out+".json", list, 0o600)
 }
 
-// moduleRoot is the folder of go.mod, above the folder that the test runs in.
+// moduleRoot is the directory of go.mod, above the directory that the test runs in.
 var moduleRoot = sync.OnceValues(func() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -136,7 +136,7 @@ var moduleRoot = sync.OnceValues(func() (string, error) {
 		}
 		up := filepath.Dir(dir)
 		if up == dir {
-			return "", fmt.Errorf("no go.mod above the test's folder")
+			return "", fmt.Errorf("no go.mod above the test's directory")
 		}
 		dir = up
 	}

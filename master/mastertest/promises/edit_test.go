@@ -63,7 +63,7 @@ func TestConfigEdits(t *testing.T) {
 	}
 }
 
-// TestConfigMapSwap: Kubernetes replaces a link to a folder; the name of the file never changes.
+// TestConfigMapSwap: Kubernetes replaces a link to a directory; the name of the file never changes.
 func TestConfigMapSwap(t *testing.T) {
 	t.Parallel()
 	s := watchedSite(t)
@@ -93,7 +93,7 @@ func TestConfigMapSwap(t *testing.T) {
 	wantReloads(t, b, 2)
 }
 
-// TestTouchIsNoChange: neither do other files in the folder concern us.
+// TestTouchIsNoChange: neither do other files in the directory concern us.
 func TestTouchIsNoChange(t *testing.T) {
 	t.Parallel()
 	s := watchedSite(t)

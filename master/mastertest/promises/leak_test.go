@@ -229,7 +229,7 @@ func TestIdleSleeps(t *testing.T) {
 	b.Reload()
 	takeSnapshot(t, b)
 	awaitSleep(t, b)
-	file := filepath.Join(t.TempDir(), "trace") // not where the config file is: that folder is watched
+	file := filepath.Join(t.TempDir(), "trace") // not where the config file is: that directory is watched
 	args := []string{"-f", "-q", "-ttt", "-o", file}
 	for _, p := range b.Tree() {
 		args = append(args, "-p", strconv.Itoa(p.PID))

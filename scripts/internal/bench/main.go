@@ -55,7 +55,7 @@ func modes() []mode {
 
 func main() {
 	o := options{nginx: find("nginx"), haproxy: find("haproxy"), caddy: find("caddy")}
-	flag.StringVar(&o.bin, "bin", "", "the `folder` with the binaries baton and bare")
+	flag.StringVar(&o.bin, "bin", "", "the `directory` with the binaries baton and bare")
 	flag.IntVar(&o.rounds, "rounds", 15, "rounds of each side; where a round is long there are fewer, in proportion")
 	flag.DurationVar(&o.span, "span", time.Second,
 		"how long a round of requests is; of the mode accept it is half as long")
@@ -172,7 +172,7 @@ func firstWord(path string) string {
 // fewer is how many rounds there are when each is as long as some; never less than three.
 func (o options) fewer(some int) int { return max(3, o.rounds/some) }
 
-// write makes a file in the folder for such things.
+// write makes a file in the directory for such things.
 func (o options) write(name string, content []byte) (path string, err error) {
 	path = o.dir + "/" + name
 	return path, os.WriteFile(path, content, fs.FileMode(0o600))
