@@ -20,7 +20,8 @@ type conn struct {
 	s        *server
 	origin   *origin
 	state    *tls.ConnectionState // for requests; nil: there is no TLS
-	deferred int                  // how often its end was put off, see mayEnd
+	deferred int                  // how often its end was put off, see mayClose
+	corked   bool                 // an incomplete segment waits for the close
 
 	mu    sync.Mutex
 	scan  strict.Scanner
@@ -69,6 +70,7 @@ func (c *conn) onState(state http.ConnState) {
 	case http.StateActive:
 		c.Complete()
 	case http.StateIdle:
+		c.uncork()
 		c.Idle(c.answered())
 	case http.StateHijacked:
 		c.stopScanning()

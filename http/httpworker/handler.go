@@ -31,6 +31,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		s.handler(c).ServeHTTP(w, r)
 	}
+	if ours && r.ProtoMajor == 1 {
+		c.cork(r)
+	}
 	s.env.Counters.Requests.Add(1)
 }
 

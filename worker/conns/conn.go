@@ -164,6 +164,13 @@ func (c *Conn) Waits() bool {
 	return c.phase.waits() || c.phase == receiving
 }
 
+// Answering reports that a message is complete and being answered.
+func (c *Conn) Answering() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.phase == active
+}
+
 // Write writes to the connection, unless it has moved.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.writing.RLock()
