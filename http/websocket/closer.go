@@ -24,23 +24,10 @@ type closer struct {
 	over chan struct{} // closed when there is nothing to close any more
 }
 
-// run waits for this connection's turn and closes it. When the deadline moves closer the turn is another one.
+// run waits for this connection's turn and closes it.
 func (c *closer) run(ctx context.Context) {
-	stopping, chance := httpworker.Stopping(ctx), rand.Float64()
-	for {
-		moved, deadline := httpworker.DeadlineMoved(ctx), httpworker.Deadline(ctx)
-		select {
-		case <-stopping:
-			deadline = httpworker.Deadline(ctx)
-			c.closeAfter(min(rand.N(stopSpread), time.Until(deadline)/2), ws.StatusGoingAway, "going away", deadline)
-			return
-		case <-time.After(turn(time.Until(deadline), chance)):
-			c.closeAfter(0, ws.StatusServiceRestart, "service restart", deadline)
-			return
-		case <-moved:
-		case <-c.over:
-			return
-		}
+	if code, reason, deadline, ok := awaitTurn(ctx, c.over); ok {
+		c.close(code, reason, deadline)
 	}
 }
 
@@ -52,14 +39,35 @@ func turn(drain time.Duration, chance float64) time.Duration {
 	return first + time.Duration(chance*float64(last-first))
 }
 
-// closeAfter waits, and then closes the connection at a moment when no message is half received or unanswered. If there
-// is none for long, the message that is being received is cut off.
-func (c *closer) closeAfter(wait time.Duration, code ws.StatusCode, reason string, deadline time.Time) {
-	select {
-	case <-time.After(wait):
-	case <-c.over:
-		return
+// awaitTurn waits until a connection is to be closed in a drain, and says how. When the deadline moves closer the
+// turn is another one. It returns false when over is closed before that.
+func awaitTurn(
+	ctx context.Context, over <-chan struct{},
+) (code ws.StatusCode, reason string, deadline time.Time, ok bool) {
+	stopping, chance := httpworker.Stopping(ctx), rand.Float64()
+	for {
+		moved, deadline := httpworker.DeadlineMoved(ctx), httpworker.Deadline(ctx)
+		select {
+		case <-stopping:
+			deadline = httpworker.Deadline(ctx)
+			select {
+			case <-time.After(min(rand.N(stopSpread), time.Until(deadline)/2)):
+				return ws.StatusGoingAway, "going away", deadline, true
+			case <-over:
+				return 0, "", deadline, false
+			}
+		case <-time.After(turn(time.Until(deadline), chance)):
+			return ws.StatusServiceRestart, "service restart", deadline, true
+		case <-moved:
+		case <-over:
+			return 0, "", deadline, false
+		}
 	}
+}
+
+// close closes the connection at a moment when no message is half received or unanswered. If there is none for long,
+// the message that is being received is cut off.
+func (c *closer) close(code ws.StatusCode, reason string, deadline time.Time) {
 	c.nc.hold()
 	select {
 	case <-c.nc.boundary:

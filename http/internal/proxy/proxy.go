@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -29,9 +28,6 @@ type Proxy struct {
 	// Failed, if not nil, is told of each request that the upstream has failed, with the status that the client got, or
 	// 0 if the response had begun.
 	Failed func(r *http.Request, status int, err error)
-
-	// Relay takes over an upgraded connection, and closes neither. If nil, bytes are copied in both directions.
-	Relay func(ctx context.Context, protocol string, client, upstream io.ReadWriteCloser)
 }
 
 // exchange is one request on its way.

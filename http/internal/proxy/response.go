@@ -2,11 +2,12 @@ package proxy
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net/http"
 	"strings"
+
+	"baton/http/websocket"
 )
 
 var (
@@ -141,12 +142,7 @@ func (x *exchange) switchProtocols(resp *http.Response) error {
 	if err := rw.Flush(); err != nil {
 		return err
 	}
-	client, upstream := stream{rw.Reader, nc, nc}, stream{x.c.r, x.c.Conn, x.c}
-	if x.p.Relay != nil {
-		x.p.Relay(x.r.Context(), got, client, upstream)
-	} else {
-		relay(x.r.Context(), got, client, upstream)
-	}
+	websocket.Relay(x.r.Context(), got, stream{rw.Reader, nc, nc}, stream{x.c.r, x.c.Conn, x.c})
 	return nil
 }
 
@@ -161,18 +157,4 @@ func writeSwitch(w *bufio.Writer, resp *http.Response) {
 		}
 	}
 	_, _ = w.WriteString("\r\n")
-}
-
-// relay copies in both directions until one of them ends.
-func relay(_ context.Context, _ string, client, upstream io.ReadWriteCloser) {
-	ended := make(chan struct{}, 2)
-	for _, way := range [][2]io.ReadWriteCloser{{client, upstream}, {upstream, client}} {
-		go func() {
-			_, _ = io.Copy(way[1], way[0])
-			ended <- struct{}{}
-		}()
-	}
-	<-ended
-	_, _ = client.Close(), upstream.Close()
-	<-ended
 }
