@@ -185,8 +185,8 @@ func (p *process) onReturned(err error) {
 // maxReason is how many bytes of an error the master is told.
 const maxReason = 8 << 10
 
-// reason is what the master is told of an error, and the user of a reload that fails for it. An error with a Reason says it
-// without what was wrapped around it.
+// reason is what the master is told of an error, and the user of a reload that fails for it. An error with a Reason
+// says it without what was wrapped around it.
 func reason(err error) string {
 	if err == nil {
 		return ""

@@ -8,10 +8,10 @@ import (
 	"baton/worker/rawfd"
 )
 
-// cork is called when a handler has returned, on the connection's goroutine. If net/http closes the connection behind what
-// is left of the response, the two wait for each other: one segment instead of two, and one wake-up of the client. That
-// is worth a tenth of the CPU of a new connection. A body that was not read may keep net/http from the close, so then
-// nothing waits.
+// cork is called when a handler has returned, on the connection's goroutine. If net/http closes the connection behind
+// what is left of the response, the two wait for each other: one segment instead of two, and one wake-up of the
+// client. That is worth a tenth of the CPU of a new connection. A body that was not read may keep net/http from the
+// close, so then nothing waits.
 func (c *conn) cork(r *http.Request) {
 	if c.state != nil || r.ContentLength != 0 || !r.Close && !c.isLast() || !c.Answering() {
 		return

@@ -423,7 +423,8 @@ func TestThousandsOfListeners(t *testing.T) {
 	}
 }
 
-// TestStopTwiceAtOnce: the second one waits for the end of the taking as well, and does not take the inbox from under it.
+// TestStopTwiceAtOnce: the second one waits for the end of the taking as well, and does not take the inbox from under
+// it.
 func TestStopTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	for range 300 {

@@ -43,7 +43,8 @@ func compareTails(o options) error {
 			}
 		}
 	}
-	w := table("32 keep-alive clients", "p99 between reloads", "(least … most)", "p99 during reloads", "(least … most)",
+	w := table("32 keep-alive clients", "p99 between reloads", "(least … most)",
+		"p99 during reloads", "(least … most)",
 		"ratio", "p50 between", "during", "longest between", "during", "requests failed")
 	for i, s := range sides {
 		t := &tails[i]
