@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"baton/http/httpworker/internal/strict"
@@ -23,9 +24,11 @@ type conn struct {
 	deferred int                  // how often its end was put off, see mayClose
 	corked   bool                 // an incomplete segment waits for the close
 
+	refused atomic.Bool // what was read last has a refusal
+
 	mu    sync.Mutex
 	scan  strict.Scanner
-	reply reply
+	reply reply // written by the goroutine that serves the connection, which may read it without mu
 }
 
 // reply is how far the answer to a request has come.
@@ -52,6 +55,9 @@ func (c *conn) Take(p []byte) (n int, began bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n = c.scan.Take(p)
+	if refused := c.scan.IsTLS() || c.scan.TooLarge(); refused != c.refused.Load() {
+		c.refused.Store(refused)
+	}
 	return n, c.scan.Began()
 }
 
@@ -136,8 +142,10 @@ func (c *conn) pending() (is bool) {
 
 // Read is net/http's, and the handlers' of a connection that is hijacked.
 func (c *conn) Read(p []byte) (int, error) {
-	if answer := c.refusal(); answer != "" && c.Waits() {
-		return 0, c.refuse(answer)
+	if c.refused.Load() && c.Waits() {
+		if answer := c.refusal(); answer != "" {
+			return 0, c.refuse(answer)
+		}
 	}
 	n, err := c.Conn.Read(p)
 	if errors.Is(err, conns.ErrMoved) {

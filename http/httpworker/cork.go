@@ -13,18 +13,11 @@ import (
 // client. That is worth a tenth of the CPU of a new connection. A body that was not read may keep net/http from the
 // close, so then nothing waits.
 func (c *conn) cork(r *http.Request) {
-	if c.state != nil || r.ContentLength != 0 || !r.Close && !c.isLast() || !c.Answering() {
+	if c.state != nil || r.ContentLength != 0 || !r.Close && c.reply != replyLast || !c.Answering() {
 		return
 	}
 	c.corked = true
 	c.setCork(1)
-}
-
-// isLast reports whether the response is the last because we want it.
-func (c *conn) isLast() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.reply == replyLast
 }
 
 // uncork sends what waits: the connection goes on after all.

@@ -114,8 +114,17 @@ func (h *header) addLength(v []byte) {
 
 // field returns the value of a line if it is that field, whose name is in small letters and ends with a colon.
 func field(line []byte, name string) (value []byte, ok bool) {
-	if len(line) < len(name) || !bytes.EqualFold(line[:len(name)], []byte(name)) {
+	if len(line) < len(name) {
 		return nil, false
+	}
+	for i := range len(name) { // bytes.EqualFold takes a microsecond for the header of a small request
+		c := line[i]
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != name[i] {
+			return nil, false
+		}
 	}
 	return line[len(name):], true
 }
