@@ -46,7 +46,7 @@ func (*end) Close() error { return nil }
 
 // TestFarewell: the close comes between two messages, and behind an answer that is owed.
 func TestFarewell(t *testing.T) {
-	var goodbye = plain(final|opClose, "\x03\xf4restart")
+	goodbye := plain(final|opClose, "\x03\xf4restart")
 	for name, tt := range map[string]struct {
 		before, late bool // client's message before the close is wanted, and whether the answer is waited for no more
 		down         string
