@@ -8,6 +8,7 @@ import (
 
 	"baton/http/httpworker"
 	"baton/http/program"
+	"baton/http/websocket"
 	"baton/worker"
 )
 
@@ -29,6 +30,7 @@ func (srv *httpServer) start(env *worker.Env, p payload) (map[string]http.Handle
 	var all sync.WaitGroup
 	var failed error
 	for _, prog := range p.used() {
+		prog.Relay = websocket.Relay
 		all.Go(func() {
 			at := program.Place{Slot: env.Slot(), Generation: env.Generation(), Workers: env.Workers()}
 			r, err := program.Run(context.Background(), &prog, at, env.Log) // the master limits the time

@@ -55,6 +55,7 @@ func (srv *httpServer) configure(env *worker.Env, s *httpworker.Settings) error 
 	if err != nil {
 		return err
 	}
+	p.Site.Relay = websocket.Relay
 	h, err := site.New(p.Site, site.Self{
 		Generation: env.Generation(), Slot: env.Slot(), PID: os.Getpid(), Version: env.Version(),
 	}, programs)

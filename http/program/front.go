@@ -39,5 +39,8 @@ func Launch(ctx context.Context, p *Program, at Place, log *slog.Logger) (*Insta
 func (i *Instance) Handler() http.Handler { return i.front }
 
 func (i *Instance) newFront() *proxy.Proxy {
-	return &proxy.Proxy{Upstream: &proxy.Upstream{Dial: i.dial, Timeout: i.program.Timeout, IdleTimeout: idleTimeout}}
+	return &proxy.Proxy{
+		Upstream: &proxy.Upstream{Dial: i.dial, Timeout: i.program.Timeout, IdleTimeout: idleTimeout},
+		Relay:    i.program.Relay,
+	}
 }

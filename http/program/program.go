@@ -1,7 +1,9 @@
 package program
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -39,6 +41,9 @@ type Program struct {
 	// Timeout bounds the wait for the instance: until it begins to answer, and between two reads of its answer. 0 means
 	// no limit.
 	Timeout time.Duration `json:"timeout,omitempty"`
+
+	// Relay, if not nil, passes on what is said to an instance when the protocol has been switched: websocket.Relay.
+	Relay func(ctx context.Context, protocol string, client, upstream io.ReadWriteCloser) `json:"-"`
 
 	// ReadyTimeout bounds the start of an instance that replaces one that has died. 0 means 30 s.
 	ReadyTimeout time.Duration `json:"ready_timeout,omitempty"`

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -46,7 +47,7 @@ var plays = map[string]func(){
 			w.WriteHeader(http.StatusInternalServerError)
 		}))
 	},
-	"silent": func() { select {} },
+	"silent": func() { fmt.Println("here"); select {} },
 	"dies": func() {
 		fmt.Fprintln(os.Stderr, "Error: Cannot find module './routes'\n    at node:internal")
 		os.Exit(3)
@@ -55,6 +56,7 @@ var plays = map[string]func(){
 	"parent": func() { child("stubborn"); serve(http.HandlerFunc(whoami)) },
 	"stubborn": func() {
 		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("here")
 		serve(http.HandlerFunc(whoami))
 	},
 	"late": func() {
@@ -71,9 +73,14 @@ var plays = map[string]func(){
 func child(play string) {
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), "PLAY="+play, "PORT=", "SOCKET=")
-	if err := c.Start(); err != nil {
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
 		panic(err)
 	}
+	_, _ = bufio.NewReader(out).ReadString('\n') // it plays
 }
 
 // serve listens as a program does that knows nothing of baton.

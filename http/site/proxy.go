@@ -18,15 +18,16 @@ import (
 // request must not meet that.
 const idleTimeout = time.Second
 
-func newProxy(to string, timeout time.Duration) (http.Handler, error) {
+func newProxy(to string, cfg Config) (http.Handler, error) {
 	target, err := ParseUpstream(to)
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	return &proxy.Proxy{
-		Upstream: &proxy.Upstream{Dial: dialer(target), Timeout: timeout, IdleTimeout: idleTimeout},
+		Upstream: &proxy.Upstream{Dial: dialer(target), Timeout: cfg.UpstreamTimeout, IdleTimeout: idleTimeout},
 		Host:     target.Host,
 		Base:     strings.TrimSuffix(target.EscapedPath(), "/"),
+		Relay:    cfg.Relay,
 	}, nil
 }
 

@@ -4,8 +4,10 @@
 package site
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -18,6 +20,9 @@ type Config struct {
 	// UpstreamTimeout is how long an upstream may take to begin its answer; beyond it the answer is 504. It is also how
 	// long the upstream may pause within its answer, which is then broken off. If 0, for ever.
 	UpstreamTimeout time.Duration `json:"upstream_timeout,omitempty"`
+
+	// Relay, if not nil, passes on what is said to an upstream when the protocol has been switched: websocket.Relay.
+	Relay func(ctx context.Context, protocol string, client, upstream io.ReadWriteCloser) `json:"-"`
 }
 
 // A Route is a path and one way to answer it: exactly one of Whoami, Static, Proxy, Program, Respond and Echo is set. A
@@ -91,7 +96,7 @@ func (r Route) handler(cfg Config, self Self, programs map[string]http.Handler) 
 	case r.Static != "":
 		return newStatic(CleanPath(r.Path), r.Static)
 	case r.Proxy != "":
-		return newProxy(r.Proxy, cfg.UpstreamTimeout)
+		return newProxy(r.Proxy, cfg)
 	case r.Program != "":
 		h, ok := programs[r.Program]
 		if !ok {

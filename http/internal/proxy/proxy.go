@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -11,6 +12,9 @@ import (
 const bufferSize = 32 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// A Relay passes on what client and upstream say to each other, until either ends, and closes both.
+type Relay = func(ctx context.Context, protocol string, client, upstream io.ReadWriteCloser)
 
 // A Proxy is an [http.Handler] that forwards every request to its Upstream.
 type Proxy struct {
@@ -28,6 +32,10 @@ type Proxy struct {
 	// Failed, if not nil, is told of each request that the upstream has failed, with the status that the client got, or
 	// 0 if the response had begun.
 	Failed func(r *http.Request, status int, err error)
+
+	// Relay, if not nil, passes on what is said on a connection that has switched to another protocol, and closes both:
+	// websocket.Relay, which this package must not know, for the config file's reader needs neither.
+	Relay Relay
 }
 
 // exchange is one request on its way.

@@ -23,7 +23,7 @@ func TestWebSocketDrain(t *testing.T) {
 	front := &Proxy{Upstream: &Upstream{
 		Dial:        func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", addr) },
 		IdleTimeout: time.Second,
-	}}
+	}, Relay: websocket.Relay}
 	t.Cleanup(front.Close)
 	p := workertest.Start(t, httpworker.Handler(front), workertest.Options{})
 	var clients []*ws.Conn

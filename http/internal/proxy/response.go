@@ -2,12 +2,11 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"strings"
-
-	"baton/http/websocket"
 )
 
 var (
@@ -142,7 +141,11 @@ func (x *exchange) switchProtocols(resp *http.Response) error {
 	if err := rw.Flush(); err != nil {
 		return err
 	}
-	websocket.Relay(x.r.Context(), got, stream{rw.Reader, nc, nc}, stream{x.c.r, x.c.Conn, x.c})
+	relay := x.p.Relay
+	if relay == nil {
+		relay = copyBoth
+	}
+	relay(x.r.Context(), got, stream{rw.Reader, nc, nc}, stream{x.c.r, x.c.Conn, x.c})
 	return nil
 }
 
@@ -157,4 +160,18 @@ func writeSwitch(w *bufio.Writer, resp *http.Response) {
 		}
 	}
 	_, _ = w.WriteString("\r\n")
+}
+
+// copyBoth copies in both directions until one of them ends.
+func copyBoth(_ context.Context, _ string, client, upstream io.ReadWriteCloser) {
+	ended := make(chan struct{}, 2)
+	for _, way := range [][2]io.ReadWriteCloser{{client, upstream}, {upstream, client}} {
+		go func() {
+			_, _ = io.Copy(way[1], way[0])
+			ended <- struct{}{}
+		}()
+	}
+	<-ended
+	_, _ = client.Close(), upstream.Close()
+	<-ended
 }
