@@ -1,7 +1,6 @@
 package websocket
 
 import (
-	"encoding/binary"
 	"unicode/utf8"
 
 	ws "github.com/coder/websocket"
@@ -9,41 +8,32 @@ import (
 
 // frames follows the frames that a client sends, in bytes that come in pieces, and finds what the library lets pass or
 // ends without a code: a frame that is not masked, a length that is none, and a reason for a close that is not UTF-8.
-//
-// (https://www.rfc-editor.org/rfc/rfc6455#section-5.2)
 type frames struct {
-	head   [2 + 8 + 4]byte
-	have   int    // bytes of head
+	frameHead
 	left   uint64 // bytes of the payload that are still to come
 	close  []byte // the payload of a close, unmasked, so far
 	closes bool   // the frame is a close
 }
 
-const (
-	opcodeBits = 0x0f
-	opClose    = 0x8
-	maskBit    = 0x80
-	lengthBits = 0x7f
-	maxControl = 125
-)
+// maxControl is how long the payload of a control frame may be.
+const maxControl = 125
 
 // follow looks at p. At a violation it returns the code with which the connection is to be closed, and how many bytes
 // of p the library may have so that it does not see a whole frame.
 func (f *frames) follow(p []byte) (n int, wrong ws.StatusCode) {
 	for n < len(p) {
-		if f.have < f.size() {
-			f.head[f.have] = p[n]
-			f.have++
+		if !f.isComplete() {
+			complete := f.add(p[n])
 			if f.have == 3 && f.endless() {
 				wrong = ws.StatusProtocolError
-			} else if f.have == f.size() {
+			} else if complete {
 				wrong = f.begin()
 			}
 			n++
 		} else {
 			n += f.payload(p[n:])
 		}
-		if wrong == 0 && f.have == f.size() && f.left == 0 {
+		if wrong == 0 && f.isComplete() && f.left == 0 {
 			wrong = f.end()
 		}
 		if wrong != 0 {
@@ -53,41 +43,14 @@ func (f *frames) follow(p []byte) (n int, wrong ws.StatusCode) {
 	return n, 0
 }
 
-// size returns that of the head, as far as it is known.
-func (f *frames) size() int {
-	if f.have < 2 {
-		return 2
-	}
-	n := 2
-	switch f.head[1] & lengthBits {
-	case 126:
-		n += 2
-	case 127:
-		n += 8
-	}
-	if f.masked() {
-		n += 4
-	}
-	return n
-}
-
-func (f *frames) masked() bool { return f.head[1]&maskBit != 0 }
-
 // endless reports whether the first byte of a length says that it is 2^63 or more. The library, which need not have
 // seen the mask, would end the connection without a word when it has the whole length.
 func (f *frames) endless() bool { return f.head[1]&lengthBits == 127 && f.head[2]&0x80 != 0 }
 
 // begin is called when the head is complete.
 func (f *frames) begin() (wrong ws.StatusCode) {
-	switch n := f.head[1] & lengthBits; n {
-	case 126:
-		f.left = uint64(binary.BigEndian.Uint16(f.head[2:]))
-	case 127:
-		f.left = binary.BigEndian.Uint64(f.head[2:])
-	default:
-		f.left = uint64(n)
-	}
-	f.closes, f.close = f.head[0]&opcodeBits == opClose, nil
+	f.left = f.length()
+	f.closes, f.close = f.opcode() == opClose, nil
 	if !f.masked() {
 		return ws.StatusProtocolError
 	}

@@ -113,12 +113,9 @@ func (r *relay) close(code ws.StatusCode, reason string, late bool) {
 	_ = r.sayFarewell()
 }
 
-const finalBit = 0x80
-
 // messages follows the frames of one direction, in bytes that come in pieces. It checks nothing.
 type messages struct {
-	head [2 + 8 + 4]byte
-	have int    // bytes of head
+	frameHead
 	left uint64 // bytes of the payload that are still to come
 	open bool   // the message goes on in another frame
 }
@@ -129,58 +126,27 @@ func (m *messages) isBetween() bool { return m.have == 0 && !m.open }
 // follow looks at p; if stop, only up to the end of a message. complete: there was one, of data.
 func (m *messages) follow(p []byte, stop bool) (n int, complete bool) {
 	for n < len(p) && (!stop || n == 0 || !m.isBetween()) {
-		if m.have < m.headSize() {
-			m.head[m.have] = p[n]
-			m.have++
-			n++
-			if m.have == m.headSize() {
+		if !m.isComplete() {
+			if m.add(p[n]) {
 				m.left = m.length()
 			}
+			n++
 		} else {
 			k := min(m.left, uint64(len(p)-n))
 			m.left -= k
 			n += int(k)
 		}
-		if m.have == m.headSize() && m.left == 0 {
+		if m.isComplete() && m.left == 0 {
 			complete = m.end() || complete
 		}
 	}
 	return n, complete
 }
 
-// headSize is that of the frame's head, as far as it is known.
-func (m *messages) headSize() int {
-	if m.have < 2 {
-		return 2
-	}
-	size := 2
-	switch m.head[1] & lengthBits {
-	case 126:
-		size += 2
-	case 127:
-		size += 8
-	}
-	if m.head[1]&maskBit != 0 {
-		size += 4
-	}
-	return size
-}
-
-func (m *messages) length() uint64 {
-	switch n := m.head[1] & lengthBits; n {
-	case 126:
-		return uint64(binary.BigEndian.Uint16(m.head[2:]))
-	case 127:
-		return binary.BigEndian.Uint64(m.head[2:])
-	default:
-		return uint64(n)
-	}
-}
-
 // end is called when a frame is complete, and reports whether a message of data is.
 func (m *messages) end() bool {
 	m.have = 0
-	if m.head[0]&opcodeBits >= opClose {
+	if m.opcode() >= opClose {
 		return false // between the frames of a message, too
 	}
 	m.open = m.head[0]&finalBit == 0
