@@ -6,12 +6,6 @@ import (
 	"net"
 )
 
-// dialError is why there is no connection to the upstream.
-type dialError struct{ error }
-
-// Unwrap is for package errors.
-func (e *dialError) Unwrap() error { return e.error }
-
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()

@@ -29,10 +29,6 @@ type Proxy struct {
 	// Trusts reports whether a client's address is that of a proxy whose X-Forwarded fields are true. If nil, none is.
 	Trusts func(ip string) bool
 
-	// Failed, if not nil, is told of each request that the upstream has failed, with the status that the client got, or
-	// 0 if the response had begun.
-	Failed func(r *http.Request, status int, err error)
-
 	// Relay, if not nil, passes on what is said on a connection that has switched to another protocol, and closes both:
 	// websocket.Relay, which this package must not know, for the config file's reader needs neither.
 	Relay Relay
@@ -71,7 +67,7 @@ func (x *exchange) again() bool {
 func (x *exchange) try() (err error) {
 	ctx := x.r.Context()
 	if x.c, err = x.p.get(ctx); err != nil {
-		return &dialError{err}
+		return err
 	}
 	c := x.c
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
@@ -122,21 +118,12 @@ func (x *exchange) fail(err error) {
 	case x.r.Context().Err() != nil && !errors.As(err, &broken):
 		panic(http.ErrAbortHandler) // the client is gone, or the drain's deadline has come: there is nobody to tell
 	case x.begun:
-		x.report(0, err)
 		panic(http.ErrAbortHandler)
 	case errors.As(err, &broken):
 		AnswerBadBody(x.w, x.r, broken)
 	case isTimeout(err):
-		x.report(http.StatusGatewayTimeout, err)
 		http.Error(x.w, "504 gateway timeout: the upstream does not answer in time", http.StatusGatewayTimeout)
 	default:
-		x.report(http.StatusBadGateway, err)
 		http.Error(x.w, "502 bad gateway: "+reason(err), http.StatusBadGateway)
-	}
-}
-
-func (x *exchange) report(status int, err error) {
-	if x.p.Failed != nil {
-		x.p.Failed(x.r, status, err)
 	}
 }

@@ -7,8 +7,11 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"baton/worker/rawfd"
 )
 
 // maxHeader bounds the header of a response; an upstream whose header is larger has failed.
@@ -37,7 +40,6 @@ type Upstream struct {
 // conn is a connection to the upstream.
 type conn struct {
 	net.Conn
-	raw     syscall.RawConn // nil if there is none
 	r       *bufio.Reader
 	w       *bufio.Writer
 	expiry  *time.Timer // while it is idle
@@ -101,9 +103,6 @@ func (u *Upstream) dial(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: nc, budget: -1}
-	if sc, ok := nc.(syscall.Conn); ok {
-		c.raw, _ = sc.SyscallConn()
-	}
 	c.r, c.w = bufio.NewReaderSize(c, bufferSize), bufio.NewWriterSize(c, 4<<10)
 	return c, nil
 }
@@ -151,14 +150,10 @@ func (u *Upstream) Close() {
 // alive reports whether an idle connection can take a request: the upstream has neither closed it nor said anything
 // unasked. One in TLS may have sent session tickets.
 func (c *conn) alive() bool {
-	if c.raw == nil {
-		return true
-	}
-	alive := false
-	err := c.raw.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		alive = errors.Is(err, syscall.EAGAIN)
+	alive := true
+	err := rawfd.Control(c.Conn, func(fd int) error {
+		alive = rawfd.Polled(fd, unix.POLLIN) == 0
+		return nil
 	})
-	return err == nil && alive
+	return alive && (err == nil || errors.Is(err, errors.ErrUnsupported))
 }
