@@ -41,10 +41,7 @@ func childrenByParent(proc string, pid int) []int {
 	files, _ := filepath.Glob(proc + "/[0-9]*/stat")
 	var all []int
 	for _, f := range files {
-		b, _ := os.ReadFile(f)
-		name := max(0, bytes.LastIndexByte(b, ')')) // its end; it may contain anything
-		_, after, _ := strings.Cut(string(b[name:]), " ")
-		fields := strings.Fields(after)
+		fields := statFields(f)
 		if len(fields) < 2 || fields[1] != strconv.Itoa(pid) {
 			continue
 		}
@@ -53,6 +50,12 @@ func childrenByParent(proc string, pid int) []int {
 		}
 	}
 	return all
+}
+
+// statFields returns the fields of a /proc/PID/stat behind the name, which may contain anything.
+func statFields(file string) []string {
+	b, _ := os.ReadFile(file)
+	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 }
 
 // Descendants lists all processes below pid.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,15 +80,17 @@ func (linux) instanceOf(pid int) (i instance, ok bool) {
 			i.generation, found = n, found+1
 		}
 	}
+	if found < 2 {
+		return i, false
+	}
 	i.started = startOf(pid)
-	return i, found == 2
+	return i, true
 }
 
 // startOf returns when a process was started.
 func startOf(pid int) monotime.Time {
 	const field, tick = 20, 10 * time.Millisecond // starttime, behind the name and the state; in hundredths of a second
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	fields := statFields(fmt.Sprintf("/proc/%d/stat", pid))
 	if len(fields) < field {
 		return 0
 	}
