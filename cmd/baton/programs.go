@@ -29,7 +29,8 @@ func (srv *httpServer) start(env *worker.Env, p payload) (map[string]http.Handle
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	var failed error
-	for _, prog := range p.used() {
+	used := p.used()
+	for _, prog := range used {
 		prog.Relay = websocket.Relay
 		all.Go(func() {
 			at := program.Place{Slot: env.Slot(), Generation: env.Generation(), Workers: env.Workers()}
@@ -44,7 +45,7 @@ func (srv *httpServer) start(env *worker.Env, p payload) (map[string]http.Handle
 		})
 	}
 	all.Wait()
-	if used := p.used(); failed == nil && len(used) > 0 {
+	if failed == nil && len(used) > 0 {
 		first := used[0].Name
 		env.Runs(func() (string, int) { return first, srv.programs[first].PID() })
 	}
