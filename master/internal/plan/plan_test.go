@@ -134,11 +134,17 @@ func TestPlan(t *testing.T) {
 			0,
 		},
 	} {
-		todo, next := tt.view.Plan()
-		if !reflect.DeepEqual(todo, tt.todo) || next != tt.next {
-			t.Errorf("%s:\n got %+v, again in %v\nwant %+v, again in %v",
-				tt.name, todo, time.Duration(next-now), tt.todo, time.Duration(tt.next-now))
-		}
+		wantPlan(t, tt.name, tt.view, tt.todo, tt.next)
+	}
+}
+
+// wantPlan fails the test if the plan for a view is another one.
+func wantPlan(t *testing.T, name string, view View, todo []Action, next monotime.Time) {
+	t.Helper()
+	got, again := view.Plan()
+	if !reflect.DeepEqual(got, todo) || again != next {
+		t.Errorf("%s:\n got %+v, again in %v\nwant %+v, again in %v",
+			name, got, time.Duration(again-now), todo, time.Duration(next-now))
 	}
 }
 
@@ -173,11 +179,7 @@ func TestHung(t *testing.T) {
 			PID: 60, Generation: 5, State: Starting, Started: now, Replaces: 50,
 		}), kill, now.Add(readyTime)},
 	} {
-		todo, next := tt.view.Plan()
-		if !reflect.DeepEqual(todo, tt.todo) || next != tt.next {
-			t.Errorf("%s:\n got %+v, again in %v\nwant %+v, again in %v",
-				tt.name, todo, time.Duration(next-now), tt.todo, time.Duration(tt.next-now))
-		}
+		wantPlan(t, tt.name, tt.view, tt.todo, tt.next)
 	}
 }
 

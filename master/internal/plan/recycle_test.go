@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"reflect"
 	"testing"
 	"time"
 
@@ -116,11 +115,7 @@ func TestPlanRecycling(t *testing.T) {
 			0,
 		},
 	} {
-		todo, next := tt.view.Plan()
-		if !reflect.DeepEqual(todo, tt.todo) || next != tt.next {
-			t.Errorf("%s:\n got %+v, again in %v\nwant %+v, again in %v",
-				tt.name, todo, time.Duration(next-now), tt.todo, time.Duration(tt.next-now))
-		}
+		wantPlan(t, tt.name, tt.view, tt.todo, tt.next)
 	}
 }
 
