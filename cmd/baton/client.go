@@ -63,7 +63,7 @@ func reload(c *call) error {
 		return err
 	}
 	target := fmt.Sprintf("/reload/%d", a.ID)
-	if c.wait {
+	if c.on("wait") {
 		target += "?wait=drained"
 	}
 	if err := client.Ask(ctx, http.MethodGet, target, &a); err != nil {
@@ -84,7 +84,7 @@ func reload(c *call) error {
 			c.warn("warning: not on %s", listenerText(l))
 		}
 	}
-	if c.wait {
+	if c.on("wait") {
 		cut := "nothing was cut"
 		if a.CutRequests+a.CutConnections > 0 {
 			cut = fmt.Sprintf("cut %s and %s", count(a.CutRequests, "request"), count(a.CutConnections, "connection"))

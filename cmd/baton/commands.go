@@ -1,7 +1,6 @@
 package main
 
 import (
-	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,60 +8,123 @@ import (
 	"strings"
 
 	"baton/cmd/baton/internal/config"
-	"baton/master"
+	"baton/cmd/baton/internal/manual"
 )
 
 // A command is one of baton's commands.
 type command struct {
-	name    string
-	flags   string // their names
-	maxArgs int    // besides flags
-	do      func(*call) error
+	manual.Command // what is told of it, but for its flags
+	flags          []flagDef
+	maxArgs        int // besides flags
+	do             func(*call) error
 }
 
-const (
-	serverFlags = "config host port workers worker timeout-ms max-header-size control pid-file watch"
-	clientFlags = "config control"
-)
+// commands returns the table of all commands. Help, completions and manual pages are written from it.
+func commands() []command { return slices.Concat(serverCommands(), clientCommands(), otherCommands()) }
 
-// commands returns the table of all commands. help.txt describes them.
-func commands() []command {
+// serverCommands are those that read a configuration as run does.
+func serverCommands() []command {
 	return []command{
-		{"run", serverFlags + " version", 0, serve},
-		{"check", serverFlags, 0, check},
-		{"reload", clientFlags + " wait", 0, reload},
-		{"status", clientFlags + " json", 0, status},
-		{"resize", clientFlags, 1, resize},
-		{"stop", clientFlags, 0, stop},
-		{"version", "", 0, showVersion},
-		{"help", "", 1, help},
+		{manual.Command{
+			Name: "run", Args: "[-- COMMAND ARG...]", Summary: "serve",
+			About: "Serves what the config file says, or a built-in page without one. A flag wins over the file, the file " +
+				"over the default.\n\n" +
+				"After -- it is the command line of a server in any language: each worker runs an instance of it, which " +
+				"listens on 127.0.0.1 and the port in PORT, or where {socket} or {port} in its arguments say.",
+			Examples: []manual.Example{
+				{Line: "baton run --config site.toml", About: "serve what site.toml says"},
+				{Line: "baton --port 8080 --workers 4 -- node server.js", About: "serve what four instances of it answer"},
+			},
+		}, serverFlags, 0, serve},
+		{manual.Command{
+			Name: "check", Summary: "check the config and the flags of run, and serve nothing",
+			About: "Reads what `baton run` would read with the same flags, and says what would be served where; or where it " +
+				"is wrong, why, and what was probably meant.",
+			Examples: []manual.Example{{Line: "baton check --config site.toml", About: "before a reload"}},
+		}, serverFlags, 0, check},
 	}
+}
+
+// clientCommands are those that talk to a baton that runs.
+func clientCommands() []command {
+	return []command{
+		{manual.Command{
+			Name: "reload", Summary: "start a new generation, and return when it serves",
+			About: "Starts new workers with the config and the binary as they are on disk now, and returns when they serve. " +
+				"If they do not come up, the generation before serves on, and the command says why.",
+			Examples: []manual.Example{
+				{Line: "baton reload", About: "after a change"},
+				{Line: "baton reload --wait && rm -r old", About: "what only the old generation needs may go"},
+			},
+			Fails: "The reload failed, and nothing has changed.",
+		}, with(clientFlags, waitFlag), 0, reload},
+		{manual.Command{
+			Name: "status", Summary: "show the processes, and how the last reload ended",
+			Examples: []manual.Example{
+				{Line: "baton status --json | jq .generation", About: "for programs"},
+			},
+		}, with(clientFlags, jsonFlag), 0, status},
+		{manual.Command{
+			Name: "resize", Args: "N", Summary: "run N workers",
+			About:    "Starts or ends workers until there are N, which holds until `workers` in the config file changes.",
+			Examples: []manual.Example{{Line: "baton resize 4", About: "without losing a request"}},
+			Fails:    "The resize failed, and nothing has changed.",
+		}, clientFlags, 1, resize},
+		{manual.Command{
+			Name: "stop", Summary: "stop everything, and return when it is gone",
+			About: "Drains for up to `stop_timeout`, as INT and TERM do.",
+		}, clientFlags, 0, stop},
+	}
+}
+
+func otherCommands() []command {
+	return []command{
+		{manual.Command{Name: "version", Summary: "print the version"}, nil, 0, showVersion},
+		{manual.Command{Name: "help", Args: "[COMMAND]", Summary: "explain a command"}, nil, 1, help},
+	}
+}
+
+// book returns everything that is told of baton.
+func book() manual.Program {
+	p := manual.Program{Name: "baton", Summary: summaryText, About: aboutText, Topics: topics()}
+	for _, c := range commands() {
+		for _, f := range c.flags {
+			c.Flags = append(c.Flags, f.Flag)
+		}
+		p.Commands = append(p.Commands, c.Command)
+	}
+	return p
 }
 
 func commandNames() []string {
 	var names []string
 	for _, c := range commands() {
-		names = append(names, c.name)
+		names = append(names, c.Name)
 	}
 	return names
 }
 
 // run executes a command line and returns the exit code. Without a command it is `baton run`.
 func run(args []string, u *ui) int {
-	name := "run"
+	name, named := "run", false
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		name, args = args[0], args[1:]
+		name, named, args = args[0], true, args[1:]
 	}
-	i := slices.IndexFunc(commands(), func(c command) bool { return c.name == name })
+	i := slices.IndexFunc(commands(), func(c command) bool { return c.Name == name })
 	if i < 0 {
 		return u.fail(noCommand(name))
 	}
 	c := newCall(commands()[i], u)
 	err := c.parse(args)
 	switch {
-	case errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, flag.ErrHelp) && named:
 		c.args = []string{name}
 		err = help(c)
+	case errors.Is(err, flag.ErrHelp):
+		c.args = nil
+		err = help(c)
+	case err == nil && c.on("version"):
+		err = showVersion(c)
 	case err == nil:
 		err = c.do(c)
 	}
@@ -80,74 +142,20 @@ func noCommand(typed string) error {
 	return &usageError{What: fmt.Sprintf("there is no command %q", typed), Hint: hint}
 }
 
-// serve is `baton run`. Supervisor and master run it, too.
-func serve(c *call) error {
-	if c.version {
-		return showVersion(c)
-	}
-	l, err := newLoader(c)
-	if err != nil {
-		return err
-	}
-	opts := master.Options{Load: l.Load, Version: programVersion(), Explain: explain, Reason: reason}
-	return exited(master.Run(opts, siteWorker()))
-}
-
-// check loads the configuration that run would load, and serves nothing.
-func check(c *call) error {
-	l, err := newLoader(c)
-	if err != nil {
-		return err
-	}
-	f, warnings, err := l.load(c.config)
-	if err == nil {
-		err = master.CheckHere(listensOf(&f), l.dir)
-	}
-	if err != nil {
-		return err
-	}
-	for _, w := range warnings {
-		c.warn("warning: %s", w)
-	}
-	if c.config == "" {
-		c.say("ok: no config file, %s", summary(&f))
-	} else {
-		c.say("%s: ok, %s", c.config, summary(&f))
-	}
-	return nil
-}
-
-// summary says what would be served where.
-func summary(f *config.File) string {
-	var addresses []string
-	for _, l := range f.Listen {
-		addresses = append(addresses, l.Address)
-	}
-	what := "the built-in page"
-	if n := len(f.Routes); n > 0 {
-		what = count(int64(n), "route")
-	}
-	return what + " on " + strings.Join(addresses, ", ")
-}
-
 func showVersion(c *call) error {
 	c.say("baton %s", programVersion())
 	return nil
 }
 
-//go:embed help.txt
-var helpText string
-
-// help prints everything, or the paragraphs of help.txt about one command.
+// help explains one command, or all of baton.
 func help(c *call) error {
-	text := strings.TrimSpace(helpText)
-	if len(c.args) > 0 && c.args[0] != "help" {
-		about := slices.DeleteFunc(strings.Split(text, "\n\n"),
-			func(p string) bool { return !strings.HasPrefix(p, "baton "+c.args[0]) })
-		if len(about) == 0 {
-			return noCommand(c.args[0])
-		}
-		text = strings.Join(about, "\n\n")
+	name := ""
+	if len(c.args) > 0 {
+		name = c.args[0]
+	}
+	text, ok := book().Help(name)
+	if !ok {
+		return noCommand(name)
 	}
 	c.say("%s", text)
 	return nil

@@ -16,7 +16,7 @@ import (
 
 // callOf is a call of a command whose flags are not parsed yet.
 func callOf(name string) *call {
-	i := slices.IndexFunc(commands(), func(c command) bool { return c.name == name })
+	i := slices.IndexFunc(commands(), func(c command) bool { return c.Name == name })
 	return newCall(commands()[i], &ui{io.Discard, io.Discard})
 }
 

@@ -25,7 +25,7 @@ const (
 func (c *call) overriddenBy(key string) string {
 	for _, o := range slices.Backward(c.overrides) {
 		if o.key == key {
-			return o.name
+			return o.Name
 		}
 	}
 	return ""
@@ -35,11 +35,11 @@ func (c *call) overriddenBy(key string) string {
 func (c *call) overlay(f *config.File, x *config.Index) (hidden []string, err error) {
 	for _, o := range c.overrides {
 		before := *f
-		if err := o.set(f, o.value); err != nil {
-			return nil, &usageError{What: fmt.Sprintf("--%s: %v", o.name, err), Hint: "change the config file instead"}
+		if err := o.file(f, o.value); err != nil {
+			return nil, &usageError{What: fmt.Sprintf("--%s: %v", o.Name, err), Hint: "change the config file instead"}
 		}
 		if text, ok := x.Quote(o.key); ok && !reflect.DeepEqual(before, *f) {
-			hidden = append(hidden, fmt.Sprintf("--%s=%s wins over %s", o.name, o.value, text))
+			hidden = append(hidden, fmt.Sprintf("--%s=%s wins over %s", o.Name, o.value, text))
 		}
 	}
 	return hidden, nil

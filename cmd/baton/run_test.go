@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,35 +65,57 @@ func TestCommands(t *testing.T) {
 	was := version
 	version = "v2"
 	t.Cleanup(func() { version = was })
-	for _, args := range [][]string{{"version"}, {"--version"}, {"-version"}} {
+	for _, args := range [][]string{
+		{"version"}, {"--version"}, {"-version"}, {"reload", "--version"}, {"status", "--json", "--version"},
+	} {
 		expect(t, args, exitOK, "baton v2\n", "")
 	}
 }
 
-// Every command and every flag is in the help, and help that is asked for is no mistake.
+// Every command and every flag is explained, and help that is asked for is no mistake.
 func TestHelp(t *testing.T) {
-	code, all, stderr := baton("help")
-	if code != exitOK || stderr != "" {
-		t.Errorf("%d %s", code, stderr)
-	}
-	for _, args := range []string{
-		"--help", "-h", "run --help", "help run", "status -h", "check --help", "resize --help", "version -h",
-		"help --help",
-	} {
-		code, out, stderr := baton(strings.Fields(args)...)
-		if code != exitOK || stderr != "" || !strings.Contains(all, strings.TrimSpace(out)) {
-			t.Errorf("%s: %d %s%s", args, code, out, stderr)
-		}
-	}
-	for _, name := range commandNames() {
-		if name != "help" && !strings.Contains(all, "\nbaton "+name) {
-			t.Errorf("nothing about %s", name)
-		}
+	_, all, _ := baton("help")
+	for _, args := range []string{"--help", "-h", "-help"} {
+		expect(t, []string{args}, exitOK, all, "")
 	}
 	for _, c := range commands() {
-		for _, flag := range strings.Fields(c.flags) {
-			if flag != "version" && !strings.Contains(all, "--"+flag) {
-				t.Errorf("nothing about --%s of %s", flag, c.name)
+		if !strings.Contains(all, "\n  "+c.Name+" ") {
+			t.Errorf("`baton help` says nothing about %s", c.Name)
+		}
+		code, out, stderr := baton("help", c.Name)
+		if code != exitOK || stderr != "" || !strings.HasPrefix(out, "usage: baton "+c.Name) {
+			t.Errorf("%s: %d\n%s%s", c.Name, code, out, stderr)
+		}
+		for _, f := range c.flags {
+			if !strings.Contains(out, "\n  --"+f.Name) || f.About == "" {
+				t.Errorf("nothing about --%s of %s", f.Name, c.Name)
+			}
+		}
+		for _, flag := range []string{"-h", "--help", "-help"} {
+			expect(t, []string{c.Name, flag}, exitOK, out, "")
+		}
+	}
+	for _, line := range strings.Split(all, "\n") {
+		if len(line) > 80 {
+			t.Errorf("wider than a terminal: %s", line)
+		}
+	}
+}
+
+// TestExamples: what help shows can be typed.
+func TestExamples(t *testing.T) {
+	for _, c := range commands() {
+		for _, e := range c.Examples {
+			line := strings.Fields(e.Line)
+			if len(line) > 1 && line[1] == c.Name {
+				line = line[1:]
+			}
+			args := slices.Clone(line[1:])
+			if i := slices.IndexFunc(args, func(s string) bool { return s == "|" || s == "&&" || s == ">" }); i >= 0 {
+				args = args[:i]
+			}
+			if err := callOf(c.Name).parse(args); line[0] != "baton" && line[0] != c.Name || err != nil {
+				t.Errorf("%s: %v", e.Line, err)
 			}
 		}
 	}

@@ -24,7 +24,7 @@ func status(c *call) error {
 	if err := client.Ask(context.Background(), http.MethodGet, "/status", &raw); err != nil {
 		return err
 	}
-	if c.json {
+	if c.on("json") {
 		var out bytes.Buffer
 		if err := json.Indent(&out, bytes.TrimSpace(raw), "", "  "); err != nil {
 			return fmt.Errorf("status: %w", err)
