@@ -29,6 +29,7 @@ type conn struct {
 	mu    sync.Mutex
 	scan  strict.Scanner
 	reply reply // written by the goroutine that serves the connection, which may read it without mu
+	exchange
 }
 
 // reply is how far the answer to a request has come.
@@ -75,11 +76,13 @@ func (c *conn) onState(state http.ConnState) {
 	switch state {
 	case http.StateActive:
 		c.Complete()
+		c.begin()
 	case http.StateIdle:
 		c.uncork()
+		c.end(exchangeOpen)
 		c.Idle(c.answered())
 	case http.StateHijacked:
-		c.stopScanning()
+		c.stopScanning(exchangeHijacked)
 		c.Detach(false)
 	case http.StateNew, http.StateClosed:
 	}
@@ -94,18 +97,19 @@ func (c *conn) answered() bool {
 }
 
 // stopScanning has the connection's bytes pass: they are no requests any more.
-func (c *conn) stopScanning() {
+func (c *conn) stopScanning(as exchangePhase) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reply = replyNone
+	c.exchange.phase = as
 	c.scan.Stop()
 }
 
 // handle is called when a request's handler is about to run.
-func (c *conn) handle() strict.Request {
+func (c *conn) handle(r *http.Request) strict.Request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.reply = replyKept
+	c.reply, c.request = replyKept, r
 	return c.scan.Next()
 }
 
@@ -184,9 +188,41 @@ func (c *conn) refuse(answer string) error {
 	return errRefused
 }
 
+// Write is net/http's, and the handlers' of a connection that is hijacked.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	hijacked := c.phase == exchangeHijacked
+	answers := c.exchange.write(p)
+	c.mu.Unlock()
+	if answers {
+		c.s.answers()
+	}
+	n, err := c.Conn.Write(p)
+	if answers && hijacked {
+		c.end(exchangeForeign)
+	}
+	return n, err
+}
+
+// ReadFrom is net/http's, for the body of an answer.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	n, err := c.Conn.ReadFrom(r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent += n
+	return n, err
+}
+
+// CloseWrite is for what net/http closes slowly: the answer was written.
+func (c *conn) CloseWrite() error {
+	c.end(exchangeForeign)
+	return c.Conn.CloseWrite()
+}
+
 // Close closes the connection such that what was written arrives: behind a response that net/http's client did not
 // ask to be the last, behind half a body, and behind a request that net/http has refused.
 func (c *conn) Close() error {
+	c.end(exchangeForeign)
 	c.mu.Lock()
 	lingers := c.reply == replyLast || c.scan.Began() || c.scan.InBody()
 	c.mu.Unlock()

@@ -44,7 +44,7 @@ func newH2Conn(c *conn, first []byte) *h2Conn {
 		requested: make(chan struct{}), returned: make(chan struct{}), closed: make(chan struct{}),
 	}
 	c.Stopped = h.closeIfSilent
-	c.stopScanning()
+	c.stopScanning(exchangeForeign)
 	c.Detach(true) // without the limit of writes nobody would end it: net/http does not know it as hijacked
 	return h
 }

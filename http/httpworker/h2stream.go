@@ -16,8 +16,10 @@ var longAgo = time.Unix(1, 0)
 // waits in a Read or Write, and ends the stream.
 type h2Stream struct {
 	http.ResponseWriter
+	conn     *conn
 	in, out  watch
 	buffered int // bytes that net/http may have, and not have written
+	exchange exchange
 }
 
 // h2Buffer is what net/http buffers of a stream's response, and h2Piece what must be taken within the limit: behind a
@@ -28,8 +30,9 @@ const (
 )
 
 // watchStream makes of w and of r's body what has limits. The handler's end must be told to it.
-func (s *server) watchStream(w http.ResponseWriter, r *http.Request) *h2Stream {
-	h := &h2Stream{ResponseWriter: w}
+func (c *conn) watchStream(w http.ResponseWriter, r *http.Request) *h2Stream {
+	s := c.s
+	h := &h2Stream{ResponseWriter: w, conn: c, exchange: exchange{began: time.Now(), request: r}}
 	if stream, ok := w.(deadlines); ok { // net/http's is
 		h.in = watch{limit: s.BodyTimeout, stream: stream}
 		h.out = watch{limit: s.SendTimeout, stream: stream, writes: true}
@@ -40,16 +43,35 @@ func (s *server) watchStream(w http.ResponseWriter, r *http.Request) *h2Stream {
 	return h
 }
 
-// ended is called when the handler has returned. What net/http has then still to write has its time as well.
+// answers is called before an answer begins.
+func (h *h2Stream) answers(status int) {
+	if h.exchange.status == 0 {
+		h.exchange.status = status
+		h.conn.s.answers()
+	}
+}
+
+// ended is called when the handler is over. What net/http has then still to write has its time as well.
 func (h *h2Stream) ended() {
+	h.conn.s.over(h.conn, h.exchange)
 	h.in.end()
 	if h.out.end() && h.buffered > 0 {
 		_ = h.out.set(time.Now().Add(h.out.limit))
 	}
 }
 
+// WriteHeader is http.ResponseWriter's.
+func (h *h2Stream) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		h.answers(status)
+	}
+	h.ResponseWriter.WriteHeader(status)
+}
+
 // Write is http.ResponseWriter's.
 func (h *h2Stream) Write(p []byte) (done int, err error) {
+	h.answers(http.StatusOK)
+	h.exchange.sent += int64(len(p))
 	if h.buffered+len(p) <= h2Buffer { // it does not wait
 		h.buffered += len(p)
 		return h.ResponseWriter.Write(p)
@@ -70,6 +92,7 @@ func (h *h2Stream) WriteString(s string) (int, error) { return h.Write([]byte(s)
 
 // FlushError is what a http.ResponseController flushes with.
 func (h *h2Stream) FlushError() error {
+	h.answers(http.StatusOK)
 	h.out.begin()
 	defer h.out.pause()
 	h.buffered = 0

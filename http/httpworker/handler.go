@@ -9,37 +9,41 @@ import (
 
 // ServeHTTP is the handler that net/http calls: it tells the connection of the request, and calls the user's.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c, ours := r.Context().Value(connKey{}).(*conn)
-	if ours && isPreface(r) {
+	c := r.Context().Value(connKey{}).(*conn) //nolint:forcetypeassert // all connections are
+	if isPreface(r) {
 		s.takeOver(c, w)
 		return
 	}
-	if ours {
-		r.TLS = c.state
+	r.TLS = c.state
+	switch {
+	case r.ProtoMajor == 2:
+		s.serveStream(c, w, r)
+	case s.admit(c, w, r):
+		s.answer(c, w, r)
+		c.cork(r)
 	}
-	if ours && r.ProtoMajor == 2 {
-		defer c.stream()()
-		h := s.watchStream(w, r)
-		defer h.ended()
-		w = h
-	}
-	if ours && r.ProtoMajor == 1 && !s.admit(c, w, r) {
-		return
-	}
+}
+
+// serveStream serves a request of HTTP/2.
+func (s *server) serveStream(c *conn, w http.ResponseWriter, r *http.Request) {
+	defer c.stream()()
+	h := c.watchStream(w, r)
+	defer h.ended()
+	s.answer(c, h, r)
+	h.answers(http.StatusOK)
+}
+
+func (s *server) answer(c *conn, w http.ResponseWriter, r *http.Request) {
 	if r.RequestURI == "*" && r.Method == http.MethodOptions {
 		serveOptions(w, r)
 	} else {
 		s.handler(c).ServeHTTP(w, r)
 	}
-	if ours && r.ProtoMajor == 1 {
-		c.cork(r)
-	}
-	s.env.Counters.Requests.Add(1)
 }
 
 // admit reports whether the request goes to a handler, and says in its response whether that is the connection's last.
 func (s *server) admit(c *conn, w http.ResponseWriter, r *http.Request) bool {
-	seen := c.handle()
+	seen := c.handle(r)
 	why, status := seen.Refusal(r), http.StatusBadRequest
 	if seen.TooLarge() {
 		why, status = "", http.StatusRequestHeaderFieldsTooLarge
@@ -62,7 +66,7 @@ func (s *server) admit(c *conn, w http.ResponseWriter, r *http.Request) bool {
 
 // handler is that of the listener that the connection came by.
 func (s *server) handler(c *conn) http.Handler {
-	if c != nil && c.origin.handler != nil {
+	if c.origin.handler != nil {
 		return c.origin.handler
 	}
 	return s.Handler

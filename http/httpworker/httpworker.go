@@ -55,6 +55,13 @@ type Settings struct {
 	// MaxHeaderSize is how many bytes a header may have, from the request's first byte to the end of its empty line;
 	// it is exact, for every request of a connection. A larger one is answered with 431. 0 means 8192.
 	MaxHeaderSize int
+
+	// Observe, if not nil, is called when a request was answered, or is not going to be. It costs the requests what it
+	// takes.
+	//
+	// Threading: called on the goroutine that serves the request, or that writes the first answer of a connection that
+	// was hijacked. The Exchange and its Request must not be used later.
+	Observe func(*Exchange)
 }
 
 // Worker serves HTTP/1.x and HTTP/2. It is a [worker.Worker].
