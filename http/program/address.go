@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -18,15 +17,6 @@ type address struct {
 }
 
 func (a *address) String() string { return a.name }
-
-// newSocket makes a private directory, and returns the path of a socket in it.
-func newSocket() (*address, error) {
-	dir, err := os.MkdirTemp("", "baton-")
-	if err != nil {
-		return nil, err
-	}
-	return &address{network: "unix", name: filepath.Join(dir, "socket"), release: func() { _ = os.RemoveAll(dir) }}, nil
-}
 
 // portTries is how many ports are tried; more than a few are taken only on a machine that has none left.
 const portTries = 64

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -38,9 +39,9 @@ func Launch(ctx context.Context, p *Program, at Place, log *slog.Logger) (*Insta
 // Handler forwards requests to the instance. The client's Host is the instance's.
 func (i *Instance) Handler() http.Handler { return i.front }
 
-func (i *Instance) newFront() *proxy.Proxy {
+func (p *Program) newFront(dial func(context.Context) (net.Conn, error)) *proxy.Proxy {
 	return &proxy.Proxy{
-		Upstream: &proxy.Upstream{Dial: i.dial, Timeout: i.program.Timeout, IdleTimeout: idleTimeout},
-		Relay:    i.program.Relay,
+		Upstream: &proxy.Upstream{Dial: dial, Timeout: p.Timeout, IdleTimeout: idleTimeout},
+		Relay:    p.Relay,
 	}
 }

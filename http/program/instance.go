@@ -49,7 +49,7 @@ func Start(p *Program, at Place, log *slog.Logger) (*Instance, error) {
 		return fail(err)
 	}
 	i := &Instance{program: p, at: at, log: log, addr: addr, exited: make(chan struct{})}
-	i.front = i.newFront()
+	i.front = p.newFront(i.dial)
 	if err := i.start(); err != nil {
 		addr.release()
 		return fail(err)

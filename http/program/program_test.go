@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -410,4 +411,38 @@ func init() {
 		}
 	}
 	plays["says"] = func() { _, _ = io.WriteString(os.Stdout, "forked\n") }
+}
+
+// TestRunnerDeathUnnoticed: what an instance refuses whose death nobody has noticed yet is for the next one.
+func TestRunnerDeathUnnoticed(t *testing.T) {
+	dead, _, err := launch(t, play("good", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, _, err := launch(t, play("good", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRunner(dead.program, dead.at, dead.log, dead)
+	defer r.front.Close()
+	dead.Kill()
+	refused := make(chan struct{})
+	answered := make(chan int)
+	go func() {
+		w := httptest.NewRecorder()
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			ConnectDone: func(_, _ string, err error) {
+				if err != nil {
+					close(refused)
+				}
+			},
+		})
+		r.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "POST", "/", strings.NewReader("body")))
+		answered <- w.Code
+	}()
+	<-refused
+	r.set(next)
+	if code := <-answered; code != http.StatusOK {
+		t.Errorf("the answer is %d", code)
+	}
 }

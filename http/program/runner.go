@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"baton/http/internal/proxy"
 )
 
 // The pause before an instance that has died is started again doubles from the first to the last of these, until one
@@ -20,12 +23,17 @@ const (
 	defaultReady = 30 * time.Second
 )
 
+// noticePause is how long a request that an instance refuses waits for the news of its death: a moment, but nobody is
+// told at once.
+const noticePause = time.Second
+
 // A Runner keeps one instance of a program running, and is its front. An instance that dies is replaced in its place,
 // and not with its worker: the connections of the worker's clients live on, and requests wait for the new instance.
 type Runner struct {
 	program *Program
 	at      Place
 	log     *slog.Logger
+	front   *proxy.Proxy
 	stop    context.CancelFunc
 	stopped chan struct{} // closed when the last instance has gone
 	killAt  context.Context
@@ -42,16 +50,23 @@ func Run(ctx context.Context, p *Program, at Place, log *slog.Logger) (*Runner, 
 		return nil, err
 	}
 	running, stop := context.WithCancel(context.Background())
-	r := &Runner{
-		program: p, at: at, log: log, stop: stop, stopped: make(chan struct{}), instance: i,
-		changed: make(chan struct{}),
-	}
+	r := newRunner(p, at, log, i)
+	r.stop = stop
 	go r.run(running, i)
 	return r, nil
 }
 
+func newRunner(p *Program, at Place, log *slog.Logger, i *Instance) *Runner {
+	r := &Runner{
+		program: p, at: at, log: log, stopped: make(chan struct{}), instance: i, changed: make(chan struct{}),
+	}
+	r.front = p.newFront(r.dial)
+	return r
+}
+
 // run replaces instances that die, until ctx ends, and ends the last one.
 func (r *Runner) run(ctx context.Context, i *Instance) {
+	defer r.front.Close()
 	defer close(r.stopped)
 	pause := firstRestart
 	for {
@@ -129,39 +144,54 @@ func (r *Runner) PID() int {
 }
 
 // ServeHTTP forwards requests to the instance. While there is none they wait, for the program's Timeout at most.
-func (r *Runner) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	i, err := r.await(req.Context())
-	if err != nil {
-		http.Error(w, "502 bad gateway: "+err.Error(), http.StatusBadGateway)
-		return
-	}
-	i.front.ServeHTTP(w, req)
-}
+func (r *Runner) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.front.ServeHTTP(w, req) }
 
 // errNoInstance is the answer while an instance has died and no other one is ready.
 var errNoInstance = errors.New("the program is not running")
 
-func (r *Runner) await(ctx context.Context) (*Instance, error) {
-	i, changed := r.current()
-	if i != nil {
-		return i, nil
-	}
+// dial connects to the instance, or to the one after it if it has died and nobody knows yet.
+func (r *Runner) dial(ctx context.Context) (net.Conn, error) {
 	if r.program.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.program.Timeout)
 		defer cancel()
 	}
-	for i == nil {
+	for {
+		i, changed, err := r.await(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c, err := i.dial(ctx)
+		if err == nil {
+			return c, nil
+		}
+		notice := time.NewTimer(noticePause)
+		defer notice.Stop()
+		select {
+		case <-changed:
+		case <-notice.C:
+			return nil, err
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// await returns the instance when there is one, and what is closed when it is another one.
+func (r *Runner) await(ctx context.Context) (*Instance, <-chan struct{}, error) {
+	for {
+		i, changed := r.current()
+		if i != nil {
+			return i, changed, nil
+		}
 		select {
 		case <-changed:
 		case <-r.stopped:
-			return nil, errNoInstance
+			return nil, nil, errNoInstance
 		case <-ctx.Done():
-			return nil, errNoInstance
+			return nil, nil, errNoInstance
 		}
-		i, changed = r.current()
 	}
-	return i, nil
 }
 
 // Stop ends the instance, as [Instance.Stop] does, and waits until it has gone.
