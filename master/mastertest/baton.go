@@ -69,6 +69,7 @@ type Baton struct {
 	Dir string
 
 	tb     testing.TB
+	tmp    string // its directory for temporary files, in which nothing may be left
 	cmd    *exec.Cmd
 	tool   string   // a binary outside Dir, for commands
 	inside bool     // it is PID 1 of a namespace, which unshare(1) has made
@@ -97,11 +98,15 @@ func Start(tb testing.TB, opts Options) *Baton {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	tmp := dir + ".tmp" // beside it: users that a program runs as may not enter the directory
+	if err := errors.Join(os.Mkdir(tmp, 0o700), os.Chmod(tmp, 0o777|os.ModeSticky)); err != nil {
+		tb.Fatal(err)
+	}
 	b := &Baton{
-		Dir: dir, tb: tb, tool: opts.Binary, exited: make(chan struct{}), held: opts.Held,
+		Dir: dir, tb: tb, tmp: tmp, tool: opts.Binary, exited: make(chan struct{}), held: opts.Held,
 		addresses: map[string]bool{},
 	}
-	tb.Cleanup(func() { os.RemoveAll(dir) })
+	tb.Cleanup(func() { os.RemoveAll(dir); os.RemoveAll(tmp) })
 	if err := linkOrCopy(b.tool, b.Path("baton")); err != nil {
 		tb.Fatal(err)
 	}
@@ -145,7 +150,7 @@ func (b *Baton) start(opts Options) error {
 	}
 	b.cmd.Dir = b.Dir
 	b.cmd.ExtraFiles = opts.Pass
-	b.cmd.Env = append(append(environment(), "BATON="+b.Path("baton")), opts.Env...)
+	b.cmd.Env = append(append(environment(), "BATON="+b.Path("baton"), "TMPDIR="+b.tmp), opts.Env...)
 	// A session of its own, by which its processes are known whoever becomes their parent.
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 
@@ -283,7 +288,8 @@ func (b *Baton) Stop() {
 	b.WantGone()
 }
 
-// WantGone fails the test if anything is left of a baton that has ended: a process, the control socket, a port.
+// WantGone fails the test if anything is left of a baton that has ended: a process, a temporary file, the control
+// socket, a port.
 func (b *Baton) WantGone() {
 	b.tb.Helper()
 	b.mu.Lock()
@@ -298,6 +304,10 @@ func (b *Baton) WantGone() {
 	}
 	if _, err := os.Lstat(b.Path("baton.sock")); err == nil {
 		b.tb.Error("left behind: the control socket")
+	}
+	files, _ := filepath.Glob(b.tmp + "/*")
+	for _, name := range files {
+		b.tb.Errorf("left behind: %s", name)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -76,7 +76,8 @@ func addressOf(sa unix.Sockaddr) string {
 }
 
 // KillHolding kills a process in a way that says which connections die with it: it is stopped, they are handed to note,
-// and only then it is killed. It reports whether there was such a process.
+// and only then it is killed. When it returns, nothing is open any more that the process had. It reports whether there
+// was such a process.
 func KillHolding(pid int, note func(served map[Ends]bool)) bool {
 	if !Freeze(pid) {
 		return false
@@ -85,7 +86,11 @@ func KillHolding(pid int, note func(served map[Ends]bool)) bool {
 	if err == nil {
 		note(served)
 	}
-	return unix.Kill(pid, unix.SIGKILL) == nil && err == nil
+	killed := unix.Kill(pid, unix.SIGKILL) == nil
+	for !ended(pid) {
+		time.Sleep(100 * time.Microsecond)
+	}
+	return killed && err == nil
 }
 
 // Freeze stops a process, and returns when no thread of it runs any more. It reports whether there was such a process.

@@ -25,11 +25,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/coder/websocket"
 )
 
 var eaten []byte
@@ -54,7 +57,17 @@ func main() {
 		b, _ := io.ReadAll(r.Body)
 		w.Write(b)
 	})
-	srv := &http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), Handler: mux}
+	mux.HandleFunc("/ws", echo)
+	srv := &http.Server{Handler: http.StripPrefix(os.Getenv("PREFIX"), mux)}
+	network, address := "tcp", "127.0.0.1:"+os.Getenv("PORT")
+	if len(os.Args) > 1 {
+		network, address = "unix", os.Args[1]
+	}
+	ln, err := net.Listen(network, address)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
 	if version == "stubborn" {
 		signal.Ignore(syscall.SIGTERM)
 	} else {
@@ -66,8 +79,23 @@ func main() {
 			os.Exit(0)
 		}()
 	}
-	fmt.Println(srv.ListenAndServe())
+	fmt.Println(srv.Serve(ln))
 	select {}
+}
+
+// echo is a WebSocket.
+func echo(w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	for err == nil {
+		var kind websocket.MessageType
+		var text []byte
+		if kind, text, err = c.Read(r.Context()); err == nil {
+			err = c.Write(r.Context(), kind, text)
+		}
+	}
 }
 `
 
@@ -115,109 +143,81 @@ func addressOf(opts mastertest.Options) string {
 }
 
 // TestProgramDeploys is P11: under load, deploys by a symbolic link, each of which answers, with broken ones between
-// them, which are reported with the program's own words and change nothing. No request is lost, and no client its
-// connection.
+// them, which are reported with the program's own words and change nothing; then other sizes. Another program and
+// files are beside it. No request is lost, and no client its connection. With -repeat 5: 20 deploys, 10 broken ones.
 func TestProgramDeploys(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
 	opts := programSite(t)
+	opts.Config += fmt.Sprintf(`
+[[program]]
+name = "api"
+command = [%q, "{socket}"]
+dir = "current"
+env = { PREFIX = "/api" }
+[[route]]
+path = "/api"
+program = "api"
+[[route]]
+path = "/files"
+static = "current"
+`, mastertest.BuildProgram(t, foreign))
 	address := addressOf(opts)
 	b := mastertest.Start(t, opts)
-	wantBody(t, b, address, "/", "one")
-	clients := putLoad(t, address, defaultLoad())
-	for i := range 6 {
-		version := fmt.Sprint("v", i+2)
-		if err := os.Mkdir(b.Path(version), 0o755); err != nil {
-			t.Fatal(err)
+	clients := []*load.Runner{putLoad(t, address, load.Mix(2, 8, 8))}
+	for _, beside := range []load.Config{
+		{Path: "/api/", EchoPath: "/api/echo", Classes: load.Mix(2, 4, 4)},
+		{Path: "/files/version", Classes: load.Mix(2, 4, 0)},
+	} {
+		beside.Target = address
+		clients = append(clients, load.Start(t.Context(), beside))
+	}
+	want := func(version string) {
+		t.Helper()
+		for _, path := range []string{"/", "/api/", "/files/version"} {
+			wantBody(t, b, address, path, version)
 		}
+	}
+	want("one")
+	for i := range 4 * *repeat {
+		version := fmt.Sprint("v", i+2)
 		b.WriteFile(filepath.Join(version, "version"), version)
 		deploy(t, b, version)
 		b.Reload()
-		wantBody(t, b, address, "/", version)
-		if i%3 == 1 {
+		want(version)
+		if i%2 == 1 {
 			deploy(t, b, "broken")
-			res := b.CLI("reload", "--config", "site.toml")
-			if res.Code != 1 || !strings.Contains(res.Stderr, "reload failed: program web, slot ") ||
-				!strings.Contains(res.Stderr, ": exited with status 3 before it was ready\n"+
-					"  | Error: no good version: broken <nil>\n") {
-				t.Errorf("a broken deploy: exit code %d\n%s", res.Code, res.Stderr)
-			}
-			wantBody(t, b, address, "/", version)
+			wantBrokenDeploy(t, b)
+			deploy(t, b, version)
+			want(version)
 		}
+	}
+	for _, n := range []int{1, 6, 2} {
+		resize(t, b, n)
+		sleep(200 * time.Millisecond)
 	}
 	b.AwaitSettled()
-	wantKept(t, wantNoLoss(t, clients))
-	if n := len(instances(b)); n != 2 {
-		t.Errorf("%d instances, want 2", n)
-	}
-}
-
-// instances are the processes of the foreign program.
-func instances(b *mastertest.Baton) (pids []int) {
-	for _, p := range b.Tree() {
-		if env, err := mastertest.Environ(p.PID); err == nil && env["BATON_SLOT"] != "" {
-			pids = append(pids, p.PID)
+	for _, r := range stopAll(clients...) {
+		if r.Failed() != 0 {
+			t.Errorf("%d requests failed\n%s", r.Failed(), r)
 		}
+		wantKept(t, r)
+		t.Log(r)
 	}
-	slices.Sort(pids)
-	return pids
+	if n := len(instances(b)); n != 4 {
+		t.Errorf("%d instances, want 4", n)
+	}
 }
 
-func anyOf(pids, all []int) bool {
-	return slices.ContainsFunc(pids, func(pid int) bool { return slices.Contains(all, pid) })
-}
-
-// TestProgramKilled: kill -9 of an instance, of a worker, of the master and of the supervisor. What was killed comes
-// back, and nothing of it stays; only the supervisor's death ends everything.
-func TestProgramKilled(t *testing.T) {
-	t.Parallel()
-	exclusive(t)
-	opts := programSite(t)
-	address := addressOf(opts)
-	b := mastertest.Start(t, opts)
-	await := func(what string, gone ...int) {
-		t.Helper()
-		var now []int
-		mastertest.Await(t, func() string { return fmt.Sprint(what, ": two instances, none of ", gone, ", now ", now) },
-			func() bool {
-				now = instances(b)
-				return len(now) == 2 && !anyOf(gone, now)
-			})
-		wantBody(t, b, address, "/", "one")
+// wantBrokenDeploy asks for a reload, which has to fail with the program's own words.
+func wantBrokenDeploy(tb testing.TB, b *mastertest.Baton) {
+	tb.Helper()
+	res := b.CLI("reload", "--config", "site.toml")
+	if res.Code != 1 || !strings.Contains(res.Stderr, "reload failed: program ") ||
+		!strings.Contains(res.Stderr, ": exited with status 3 before it was ready\n"+
+			"  | Error: no good version: broken <nil>\n") {
+		tb.Errorf("a broken deploy: exit code %d\n%s", res.Code, res.Stderr)
 	}
-	await("at first")
-	for _, w := range b.Status().Workers {
-		if w.Program != "web" || !slices.Contains(instances(b), w.ProgramPID) {
-			t.Errorf("%+v, the instances are %v", w, instances(b))
-		}
-	}
-	res, first := b.CLI("status", "--config", "site.toml"), fmt.Sprintf("web (pid %d)", instances(b)[0])
-	if !strings.Contains(res.Stdout, first) {
-		t.Errorf("the status does not show the instances:\n%s", res.Stdout)
-	}
-	killed := instances(b)[0]
-	b.Kill(killed)
-	await("an instance killed", killed)
-
-	before, worker := instances(b), b.Status().Workers[0].PID
-	b.Kill(worker)
-	b.AwaitStatus("another worker", func(s mastertest.Status) bool {
-		return len(s.PIDs("serving")) == 2 && !slices.Contains(s.PIDs(""), worker)
-	})
-	mastertest.Await(t, mastertest.Text("the instance of the killed worker to be gone"), func() bool {
-		return !slices.Equal(instances(b), before) && len(instances(b)) == 2
-	})
-	await("a worker killed")
-
-	before = instances(b)
-	b.Kill(b.Status().MasterPID)
-	b.AwaitSettled()
-	await("the master killed")
-	if now := instances(b); !slices.Equal(now, before) {
-		t.Errorf("instances %v are %v after the master's death", before, now)
-	}
-	b.Kill(b.PID())
-	b.AwaitGone()
 }
 
 // TestProgramThatDoesNotStop: an instance that ignores the stop signal is killed when the time is over, and so is one
@@ -278,7 +278,7 @@ func TestProgramOfTheCommandLine(t *testing.T) {
 	}
 }
 
-// TestNode is the README's example.
+// TestNode is the README's example. With -repeat 5 it is reloaded 30 times.
 func TestNode(t *testing.T) {
 	t.Parallel()
 	node, err := exec.LookPath("node")
@@ -301,10 +301,11 @@ process.on('SIGTERM', () => server.close(() => process.exit(0)));
 `},
 	})
 	clients := putLoad(t, address, load.Mix(2, 8, 8))
-	for i := range 4 {
+	pace(t, 6**repeat, 100*time.Millisecond, func(i int) {
 		b.Reload()
 		wantBody(t, b, address, "/", fmt.Sprint("node ", i+2))
-		sleep(250 * time.Millisecond)
-	}
-	wantKept(t, wantNoLoss(t, clients))
+	})
+	report := wantNoLoss(t, clients)
+	wantKept(t, report)
+	t.Logf("\n%s", report)
 }
