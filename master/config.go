@@ -1,8 +1,11 @@
 package master
 
 import (
+	"log/slog"
 	"runtime"
 	"time"
+
+	"baton/worker/wire"
 )
 
 // Config is what one generation serves, and how. It is the config of the running generation until the
@@ -69,6 +72,9 @@ type Config struct {
 	// LogFormat is "text" or "json". If empty, text.
 	LogFormat string
 
+	// LogLevel is the lowest level of the lines that are written. If 0, [slog.LevelInfo].
+	LogLevel slog.Level
+
 	// User is whom the workers run as, see [LookupUser]. If nil, as whoever started the program, with the same
 	// privileges.
 	User *User
@@ -103,6 +109,10 @@ type Listen struct {
 
 	// NoHandover keeps idle connections in the generation that accepted them.
 	NoHandover bool
+}
+
+func (c *Config) logStyle() wire.LogStyle {
+	return wire.LogStyle{Format: c.LogFormat, Level: c.LogLevel}
 }
 
 func (c *Config) workers() int {

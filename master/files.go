@@ -82,7 +82,7 @@ func (f *files) writePID(r *registry, path string, pid int) error {
 // openFiles opens the log, the control socket and the PID file.
 func (m *master) openFiles() error {
 	restart := m.welcome.Role == message.RoleRestart
-	if err := m.openLog(&m.registry, m.path(m.cfg.LogFile), m.cfg.LogFormat, restart); err != nil {
+	if err := m.openLog(&m.registry, m.path(m.cfg.LogFile), m.cfg.logStyle(), restart); err != nil {
 		return err
 	}
 	if err := m.files.openControl(&m.registry, m.path(m.cfg.Control), restart); err != nil {

@@ -25,7 +25,7 @@ type logging struct {
 
 // openLog opens the log file, if there is one. What is said before COMMIT goes to the predecessor's. A restarted master
 // needs no file: what is open stays so.
-func (l *logging) openLog(r *registry, path, format string, restart bool) error {
+func (l *logging) openLog(r *registry, path string, style wire.LogStyle, restart bool) error {
 	if path == "" {
 		return nil
 	}
@@ -42,21 +42,21 @@ func (l *logging) openLog(r *registry, path, format string, restart bool) error 
 	l.logFD = fd
 	if made {
 		f, _ := ownfile.Of(fd, path)
-		r.put(message.Put{Name: supervisor.EntryLog, Undo: f}, format, fd)
+		r.put(message.Put{Name: supervisor.EntryLog, Undo: f}, style, fd)
 	}
 	return nil
 }
 
 // startLogging begins to write where the config says, and returns what its workers write to from now on; -1 is what
 // they have.
-func (l *logging) startLogging(r *registry, format string) (workers int) {
-	l.log = logsink.Logger(l.sink, format)
+func (l *logging) startLogging(r *registry, style wire.LogStyle) (workers int) {
+	l.log = logsink.Logger(l.sink, style)
 	old, had := r.claim(supervisor.EntryLog)
 	old.close()
 	if l.logFD < 0 {
 		r.drop(supervisor.EntryLog)
 	}
-	r.store(supervisor.EntryLog, format, l.logFD)
+	r.store(supervisor.EntryLog, style, l.logFD)
 	switch {
 	case l.logFD >= 0:
 		if fd, err := rawfd.Dup(l.logFD); err == nil {
@@ -137,5 +137,5 @@ func (m *master) onReopen(message.Reopen) {
 		m.log.Error("master: reopen", "error", err)
 		return
 	}
-	m.giveLog(m.startLogging(&m.registry, m.cfg.LogFormat), func(*proc) bool { return true })
+	m.giveLog(m.startLogging(&m.registry, m.cfg.logStyle()), func(*proc) bool { return true })
 }

@@ -91,7 +91,7 @@ func runMaster(opts Options) int {
 func newMaster(opts Options, sys system, sink *logsink.Sink) *master {
 	m := &master{
 		opts: opts, payload: -1,
-		logging:    logging{log: logsink.Logger(sink, "text"), sink: sink, logFD: -1},
+		logging:    logging{log: logsink.Logger(sink, wire.LogStyle{}), sink: sink, logFD: -1},
 		origin:     origin{args: os.Args},
 		progress:   progress{phase: phasePreparing},
 		inbox:      inbox{make(chan func()), make(chan os.Signal, 1), make(chan struct{})},

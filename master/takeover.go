@@ -154,7 +154,7 @@ func (m *master) onCommitted(c message.Committed) {
 	failpoint.Hit(failpoint.Granted)
 	m.upg.Ready()
 	failpoint.Hit(failpoint.Flipped)
-	m.giveLog(m.startLogging(&m.registry, m.cfg.LogFormat), func(p *proc) bool { return p.Generation == m.gen })
+	m.giveLog(m.startLogging(&m.registry, m.cfg.logStyle()), func(p *proc) bool { return p.Generation == m.gen })
 	for _, w := range m.cfg.Warnings {
 		m.warn(w)
 	}

@@ -74,7 +74,7 @@ func workerEnv(attempt string, cpus int) []string {
 func (m *master) sendSetup(p *proc) error {
 	s := wire.Setup{
 		Generation: m.gen, Slot: p.Slot, Workers: m.desired, Version: m.opts.Version, Payload: len(m.cfg.Payload),
-		LogFormat: m.cfg.LogFormat, StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
+		Log: m.cfg.logStyle(), StopTimeout: int64(m.cfg.stopTimeout()), Tickets: m.tickets.bytes(),
 		MaxConnections: m.cfg.MaxConnections, MaxRequests: plan.Jitter(int64(m.cfg.MaxRequests), p.PID),
 		HangTimeout: p.record.HangTimeout, Heart: p.record.Heart, More: true,
 	}
@@ -243,7 +243,7 @@ func (m *master) slotCrashed(slot int, lived time.Duration, how string) {
 		"last", how, "next_start", loop.NextStart.Round(time.Millisecond))
 	if loop.Young {
 		m.log.Error("THE NEW GENERATION CRASHES", "generation", m.gen,
-			"took_over", now.Sub(m.crashes.Committed).Round(time.Millisecond).String()+" ago",
+			"since_takeover", now.Sub(m.crashes.Committed).Round(time.Millisecond),
 			"crashes", loop.Total, "still_draining", m.view(now).OlderGenerations())
 	}
 }

@@ -42,7 +42,7 @@ func Run(w Worker) int {
 	DropSignals()
 	sink := logsink.New(2)
 	defer sink.Flush(flushLimit)
-	log := logsink.Logger(sink, "text")
+	log := logsink.Logger(sink, wire.LogStyle{})
 
 	unix.CloseOnExec(controlFD)
 	conn, err := seqpacket.New(controlFD)

@@ -27,7 +27,7 @@ func receiveSetup(conn *seqpacket.Conn, sink *logsink.Sink) (*Env, error) {
 	if len(p.FDs) != want {
 		return nil, fmt.Errorf("setup: %d descriptors, want %d", len(p.FDs), want)
 	}
-	env := newEnv(s, logsink.Logger(sink, s.LogFormat).With("generation", s.Generation, "slot", s.Slot))
+	env := newEnv(s, logsink.Logger(sink, s.Log).With("generation", s.Generation, "slot", s.Slot))
 	if err := env.openMemory(p.TakeFD(), p.TakeFD(), s.Payload); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -129,12 +130,14 @@ func (l *loader) masterConfig(f config.File) (master.Config, error) {
 		return master.Config{}, fmt.Errorf("config: payload: %w", err)
 	}
 	workers, _ := f.Workers.(int64) // "auto" is 0
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(f.LogLevel)) // it is one of four words
 	c := master.Config{
 		Listen: listensOf(&f), Workers: int(workers), WorkerCPUs: f.WorkerCPUs, DrainTimeout: f.DrainTimeout.Std(),
 		StopTimeout: f.StopTimeout.Std(), ReadyTimeout: f.ReadyTimeout.Std(), MaxGenerations: f.MaxGenerations,
 		MaxConnections: f.MaxConnections, MaxRequests: f.MaxRequests, MaxAge: f.MaxAge.Std(),
 		MaxMemory: int64(f.MaxMemory), HangTimeout: f.HangTimeout.Std(), Control: f.Control, PIDFile: f.PIDFile,
-		LogFile: f.LogFile, LogFormat: f.LogFormat, User: f.RunAs(), Payload: p,
+		LogFile: f.LogFile, LogFormat: f.LogFormat, LogLevel: level, User: f.RunAs(), Payload: p,
 	}
 	if f.Watch && l.config != "" {
 		c.Watch = append([]string{l.configPath()}, f.CertificateFiles()...)

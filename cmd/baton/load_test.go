@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ func TestConfigOfEveryKey(t *testing.T) {
 		MaxGenerations: 4, MaxRequests: 1000, MaxAge: 24 * time.Hour, MaxMemory: 1e9, MaxConnections: 700,
 		HangTimeout: 30 * time.Second,
 		Control:     filepath.Join(dir, "run/c.sock"), PIDFile: "/tmp/baton.pid", LogFile: filepath.Join(dir, "log"),
-		LogFormat: "json",
+		LogFormat: "json", LogLevel: slog.LevelWarn,
 		Listen: []master.Listen{
 			{Name: "127.0.0.1:80", Address: "127.0.0.1:80", Transport: "tcp", Process: "http", NoHandover: true},
 			{Name: "local", Address: "unix:" + filepath.Join(dir, "web.sock"), Process: "http"},

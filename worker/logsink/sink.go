@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/wire"
 )
 
 // backlog is how many lines wait for the reader at most.
@@ -176,12 +178,19 @@ func (s *Sink) write(line []byte) (written int, err error) {
 	return written, nil
 }
 
-// Logger makes a logger on w; format is text or json.
-func Logger(w io.Writer, format string) *slog.Logger {
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
+// Logger makes a logger on w. In JSON durations are seconds.
+func Logger(w io.Writer, style wire.LogStyle) *slog.Logger {
+	o := slog.HandlerOptions{Level: style.Level}
+	if style.Format != "json" {
+		return slog.New(slog.NewTextHandler(w, &o))
 	}
-	return slog.New(slog.NewTextHandler(w, nil))
+	o.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration {
+			a.Value = slog.Float64Value(a.Value.Duration().Seconds())
+		}
+		return a
+	}
+	return slog.New(slog.NewJSONHandler(w, &o))
 }
 
 // Open opens a log file for appending, as a raw descriptor.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"baton/worker/wire"
 )
 
 // patience is long enough for whatever a test waits for: it ends tests that fail.
@@ -254,17 +257,34 @@ func TestOpenPipe(t *testing.T) {
 func TestLoggerFormats(t *testing.T) {
 	t.Parallel()
 	var text, js strings.Builder
-	Logger(&text, "text").Info("hello", "slot", 3)
+	Logger(&text, wire.LogStyle{Format: "text"}).Info("hello", "slot", 3)
 	if !strings.Contains(text.String(), "msg=hello slot=3") {
 		t.Errorf("%q", text.String())
 	}
-	Logger(&js, "json").Info("hello", "slot", 3)
+	Logger(&js, wire.LogStyle{Format: "json"}).Info("hello", "slot", 3, "within", 1500*time.Millisecond)
 	var line struct {
-		Msg  string
-		Slot int
+		Msg    string
+		Slot   int
+		Within float64
 	}
-	if err := json.Unmarshal([]byte(js.String()), &line); err != nil || line.Msg != "hello" || line.Slot != 3 {
+	err := json.Unmarshal([]byte(js.String()), &line)
+	if err != nil || line.Msg != "hello" || line.Slot != 3 || line.Within != 1.5 {
 		t.Errorf("%q: %v", js.String(), err)
+	}
+}
+
+func TestLoggerLevels(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"text", "json"} {
+		var b strings.Builder
+		log := Logger(&b, wire.LogStyle{Format: format, Level: slog.LevelWarn})
+		log.Debug("one")
+		log.Info("two")
+		log.Warn("three")
+		log.Error("four")
+		if n := strings.Count(b.String(), "\n"); n != 2 || strings.Contains(b.String(), "two") {
+			t.Errorf("%s: %q", format, b.String())
+		}
 	}
 }
 

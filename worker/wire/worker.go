@@ -1,5 +1,7 @@
 package wire
 
+import "log/slog"
+
 // Messages between a master and one of its workers, on the worker's control socket.
 
 // A Listener is one socket that a worker gets: what it is called and what is to be served on it.
@@ -57,7 +59,7 @@ type Setup struct {
 	Version    string     `json:"version"`
 	Listeners  []Listener `json:"listeners"`
 	Payload    int        `json:"payload"` // bytes in the memory file
-	LogFormat  string     `json:"log_format,omitempty"`
+	Log        LogStyle   `json:"log"`
 	// Tickets are the keys of TLS session tickets, see [Tickets].
 	Tickets [][]byte `json:"tickets,omitempty"`
 	// MaxRequests is after how many requests the worker says [Retire]. 0: never.
@@ -170,6 +172,12 @@ type Bye struct {
 // Tickets are the keys of TLS session tickets, the newest first, for all workers of all generations.
 type Tickets struct {
 	Keys [][]byte `json:"keys"`
+}
+
+// LogStyle is how log lines are written, and which: those of Level and above. Format is text, as if empty, or json.
+type LogStyle struct {
+	Format string     `json:"format,omitempty"`
+	Level  slog.Level `json:"level"`
 }
 
 // LogFile carries the descriptor that a process writes its log to from now on.

@@ -208,8 +208,15 @@ func (sv *supervisor) applyStaged(c *masterConn) {
 
 // switchLog makes the supervisor log where the master says.
 func (sv *supervisor) switchLog() {
-	e := sv.registry.get(EntryLog)
-	sv.log = logsink.Logger(sv.sink, e.Data)
+	e, ok := sv.registry[EntryLog]
+	if !ok { // another one follows
+		return
+	}
+	var style wire.LogStyle
+	if err := wire.Unmarshal([]byte(e.Data), &style); err != nil {
+		sv.log.Error("supervisor: log", "error", err)
+	}
+	sv.log = logsink.Logger(sv.sink, style)
 	fd := 2
 	if e.FD >= 0 {
 		var err error

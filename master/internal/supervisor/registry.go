@@ -15,7 +15,7 @@ import (
 // Names of entries that the supervisor itself looks at. All others are between masters.
 const (
 	EntryExe    = "exe"    // the executable of the last COMMIT
-	EntryLog    = "log"    // what the log is written to; its data is the format
+	EntryLog    = "log"    // what the log is written to; its data is a wire.LogStyle
 	EntryListen = "listen" // listen/<key>: a listening socket
 	EntryCount  = "count"  // how many workers there are to be
 	EntryStats  = "stats"  // what the masters have counted, under the names that it has in status.Status

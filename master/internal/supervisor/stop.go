@@ -69,14 +69,14 @@ func (sv *supervisor) signalled(by string, quit bool, now time.Time) {
 
 // stop ends everything within stop_timeout; quit: within drain_timeout. All are told at once, and what is left at the
 // deadline is killed. The deadline is the supervisor's, for there may be no master, or one that does not run. While a
-// stop is in progress another one changes nothing.
-func (sv *supervisor) stop(by string, quit bool) {
+// stop is in progress another one changes nothing. peer are the attributes of the process that has sent a command.
+func (sv *supervisor) stop(by string, quit bool, peer ...any) {
 	if sv.stopping.begun() {
 		return
 	}
 	sv.stopping.phase = stopDraining
 	limit := sv.stopLimit(quit)
-	sv.log.Info("supervisor: stopping", "by", by, "within", limit.String())
+	sv.log.Info("supervisor: stopping", append([]any{"by", by, "within", limit}, peer...)...)
 	sv.stopping.killAt = time.Now().Add(limit)
 	sv.systemd.Stopping(limit)
 	deadline := int64(monotime.Now().Add(limit - stopMargin(limit)))

@@ -18,6 +18,7 @@ import (
 	"baton/master/internal/systemd"
 	"baton/worker"
 	"baton/worker/logsink"
+	"baton/worker/wire"
 )
 
 // Exit codes besides those of a first master that failed.
@@ -98,7 +99,7 @@ func Run(version string) int {
 	sv := newSupervisor(version, linux{})
 	sv.sink = logsink.NewForeground(2)
 	defer sv.sink.Flush(lastWords)
-	sv.log = logsink.Logger(sv.sink, "text")
+	sv.log = logsink.Logger(sv.sink, wire.LogStyle{})
 	sv.systemd = systemd.Open(systemd.Options{
 		Log: sv.log, Later: func(f func()) { sv.events.calls <- f }, Sockets: sv.ownSockets,
 	}.FromEnvironment())

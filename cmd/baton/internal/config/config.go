@@ -40,6 +40,7 @@ type File struct {
 	PIDFile        string    `toml:"pid_file"`
 	LogFile        string    `toml:"log_file"`
 	LogFormat      string    `toml:"log_format" words:"text,json"`
+	LogLevel       string    `toml:"log_level" words:"debug,info,warn,error"`
 	Watch          bool      `toml:"watch"`
 	Listen         []Listen  `toml:"listen"`
 	HTTP           HTTP      `toml:"http"`

@@ -33,7 +33,7 @@ func TestEveryKey(t *testing.T) {
 		MaxRequests: 1000, MaxAge: Duration(24 * time.Hour), MaxMemory: 1e9, MaxConnections: 700,
 		HangTimeout: Duration(30 * time.Second),
 		Control:     "/run/c.sock", PIDFile: "/tmp/baton.pid",
-		LogFile: "/log", LogFormat: "json", User: "4711", Group: "4712",
+		LogFile: "/log", LogFormat: "json", LogLevel: "warn", User: "4711", Group: "4712",
 		runAs: &master.User{UID: 4711, GID: 4712, Groups: []int{4712}, Name: "4711"},
 		HTTP: HTTP{
 			ReceiveTimeout: Duration(500 * time.Millisecond), IdleTimeout: Duration(30 * time.Second),
