@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"log"
 	"net"
 	"net/http"
 
@@ -48,7 +48,7 @@ func newServer(ctx context.Context, settings Settings, env *worker.Env) *server 
 	s.http = &http.Server{
 		Handler:        s,
 		MaxHeaderBytes: settings.MaxHeaderSize + readerSize, // never reached: the exact limit is the connection's
-		ErrorLog:       slog.NewLogLogger(env.Log.Handler(), slog.LevelError),
+		ErrorLog:       log.New(errorLog{env.Log}, "", 0),
 		ConnState:      func(nc net.Conn, state http.ConnState) { connOf(nc).onState(state) },
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, connOf(nc))

@@ -38,7 +38,6 @@ const (
 // handshake does the handshake and passes the connection on.
 func (s *server) handshake(c *conn) {
 	if err := c.Handshake(); err != nil {
-		s.env.Log.Debug("http: tls handshake", "client", c.RemoteAddr(), "error", err)
 		refusePlain(err)
 		_, _ = c.Abort()
 		return

@@ -253,12 +253,13 @@ func (c *Conn) TLS() *tls.ConnectionState {
 	return &state
 }
 
-// Handshake does the TLS handshake, if there is TLS.
+// Handshake does the TLS handshake, if there is TLS. Any client can make it fail, so that is for debugging.
 func (c *Conn) Handshake() error {
 	if c.tls == nil {
 		return nil
 	}
 	if err := c.tls.handshake(c.handshakeLimit()); err != nil {
+		c.e.Log.Debug("conns: tls handshake failed", "client", c.RemoteAddr(), "error", err)
 		return err
 	}
 	c.out.setLimit(c.e.Limits.Send)

@@ -45,7 +45,7 @@ func limitRequests(h http.Handler) http.Handler {
 	})
 }
 
-// peerKey is the key under which a connection's context has the user of its peer.
+// peerKey is the key under which a connection's context has its peer.
 type peerKey struct{}
 
 // withPeer is a ConnContext.
@@ -54,18 +54,26 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if err != nil {
 		return ctx
 	}
-	return context.WithValue(ctx, peerKey{}, int(cred.Uid))
+	return context.WithValue(ctx, peerKey{}, cred)
+}
+
+// PeerOf returns the process that has connected, and its user, of a request's context; nil if it is not known.
+func PeerOf(ctx context.Context) *unix.Ucred {
+	cred, _ := ctx.Value(peerKey{}).(*unix.Ucred)
+	return cred
 }
 
 // ownerOnly refuses everybody but root and the user of this process, whatever the mode of the socket's file has become.
 func ownerOnly(h http.Handler) http.Handler {
 	own := os.Geteuid()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		uid, known := r.Context().Value(peerKey{}).(int)
-		if !known || uid != 0 && uid != own {
-			http.Error(w, fmt.Sprintf("only root and user %d, who runs this, may use the control socket, and not "+
-				"user %d", own, uid),
-				http.StatusForbidden)
+		peer := PeerOf(r.Context())
+		if peer == nil || peer.Uid != 0 && int(peer.Uid) != own {
+			text := fmt.Sprintf("only root and user %d, who runs this, may use the control socket", own)
+			if peer != nil {
+				text += fmt.Sprintf(", and not user %d", peer.Uid)
+			}
+			http.Error(w, text, http.StatusForbidden)
 			return
 		}
 		h.ServeHTTP(w, r)

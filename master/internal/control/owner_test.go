@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestOwnerOnly(t *testing.T) {
@@ -19,9 +21,9 @@ func TestOwnerOnly(t *testing.T) {
 		ctx  context.Context
 		code int
 	}{
-		{"the owner", context.WithValue(t.Context(), peerKey{}, os.Geteuid()), 200},
-		{"root", context.WithValue(t.Context(), peerKey{}, 0), 200},
-		{"somebody else", context.WithValue(t.Context(), peerKey{}, 4711), 403},
+		{"the owner", context.WithValue(t.Context(), peerKey{}, &unix.Ucred{Uid: uint32(os.Geteuid())}), 200},
+		{"root", context.WithValue(t.Context(), peerKey{}, &unix.Ucred{Uid: 0}), 200},
+		{"somebody else", context.WithValue(t.Context(), peerKey{}, &unix.Ucred{Uid: 4711}), 403},
 		{"nobody knows who", withPeer(t.Context(), a), 403},
 	} {
 		w := httptest.NewRecorder()

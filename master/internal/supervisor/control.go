@@ -148,7 +148,7 @@ func (a api) Reload(ctx context.Context) (int64, error) {
 		if a.sv.stopping.begun() {
 			return failed(errStopping())
 		}
-		return known(a.sv.request("control", false))
+		return known(a.sv.request("baton reload", false, peerOf(ctx)...))
 	})
 	if err != nil {
 		return 0, err
@@ -174,12 +174,20 @@ func (a api) Resize(ctx context.Context, workers int) (any, error) {
 // Stop stops everything. One that comes while a stop is in progress joins it, unless it asks to kill.
 func (a api) Stop(ctx context.Context, quit, now bool) (any, error) {
 	return a.ask(ctx, func(time.Time) poll {
-		a.sv.stop("control", quit)
+		a.sv.stop("baton stop", quit, peerOf(ctx)...)
 		if now {
 			a.sv.killAll("asked to stop now")
 		}
 		return known(map[string]int{"supervisor_pid": a.sv.pid})
 	})
+}
+
+// peerOf returns the attributes of the process that has asked.
+func peerOf(ctx context.Context) []any {
+	if cred := control.PeerOf(ctx); cred != nil {
+		return []any{"client_pid", cred.Pid, "client_uid", cred.Uid}
+	}
+	return nil
 }
 
 func errStopping() error { return problem(http.StatusServiceUnavailable, "baton is stopping") }

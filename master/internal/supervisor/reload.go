@@ -50,13 +50,14 @@ func (a *attempt) setReason(reason string) {
 	}
 }
 
-// request counts one reload request and returns its ID. limited: nobody waits for the answer.
-func (m *masters) request(source string, limited bool) int64 {
+// request counts one reload request and returns its ID. limited: nobody waits for the answer. peer are the attributes of
+// the process that has sent a command.
+func (m *masters) request(source string, limited bool, peer ...any) int64 {
 	m.requests++
 	if limited {
 		m.sv.limiter.record(time.Now())
 	}
-	m.sv.log.Info("supervisor: reload requested", "by", source, "id", m.requests)
+	m.sv.log.Info("supervisor: reload requested", append([]any{"by", source, "id", m.requests}, peer...)...)
 	return m.requests
 }
 

@@ -16,7 +16,7 @@ func (sv *supervisor) onSignal(sig os.Signal) {
 	switch sig {
 	case syscall.SIGHUP:
 		if sv.tty.hungUp() {
-			sv.stop("the end of the terminal", false)
+			sv.stop("hang-up of the terminal", false)
 			return
 		}
 		sv.request("HUP", true)
