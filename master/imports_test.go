@@ -19,7 +19,7 @@ var rules = []rule{
 	{from: "baton/worker", not: []string{"baton/master", "baton/http", "baton/cmd"}},
 	{from: "baton/worker/wire", only: []string{"baton/worker/wire"}},
 	{from: "baton/master/internal/message", only: []string{"baton/worker/wire"}},
-	{from: "baton/master/internal/status", only: []string{}},
+	{from: "baton/master/internal/status", only: []string{"baton/worker/wire"}},
 	{from: "baton/master/internal/systemd", only: []string{
 		"golang.org/x/sys", "github.com/coreos/go-systemd", "baton/worker", "baton/master/internal/monotime",
 	}},

@@ -181,7 +181,7 @@ func (p *proc) report(silent bool) WorkerStatus {
 	if !silent {
 		w.Requests, w.Connections, w.Active = p.stats.Requests, p.stats.Conns, p.stats.Active
 		w.Held, w.Shed = p.stats.AcceptPaused, p.stats.IdleEvicted
-		w.Program, w.ProgramPID = p.stats.Program, p.stats.ProgramPID
+		w.Instance = p.stats.Instance
 	}
 	return w
 }

@@ -57,7 +57,7 @@ type world struct {
 	tickets                   tickets
 	limiter                   *connLimiter
 	heartbeat                 heartbeat
-	program                   atomic.Pointer[func() (string, int)]
+	instance                  atomic.Pointer[func() wire.Instance]
 
 	granted chan struct{} // closed by GO
 
@@ -102,10 +102,10 @@ func (e *Env) Generation() int { return e.generation }
 // Slot is the worker's place, 0 … workers-1. A replacement takes the slot of the dead.
 func (e *Env) Slot() int { return e.slot }
 
-// Runs has f tell the name and the PID of the program that the worker runs, for the status. It is called before Ready.
+// Runs has f tell what instance of a program the worker runs, for the status. It is called before Ready.
 //
 // Threading: f is called on the goroutine that reads what the master says, and must not block.
-func (e *Env) Runs(f func() (program string, pid int)) { e.program.Store(&f) }
+func (e *Env) Runs(f func() wire.Instance) { e.instance.Store(&f) }
 
 // Workers is how many workers were wanted when this one was started.
 func (e *Env) Workers() int { return e.workers }

@@ -89,8 +89,8 @@ func (p *process) stats(id int64) wire.Stats {
 		ID: id, State: p.phase.String(), Requests: c.Requests.Load(), Conns: c.Conns.Load(), Active: c.Active.Load(),
 		Handed: p.handed(), AcceptPaused: p.env.limiter.pausedBecause(), IdleEvicted: c.Evicted.Load(),
 	}
-	if program := p.env.program.Load(); program != nil {
-		st.Program, st.ProgramPID = (*program)()
+	if instance := p.env.instance.Load(); instance != nil {
+		st.Instance = (*instance)()
 	}
 	st.LogLost, st.LogError = p.sink.Missing()
 	return st

@@ -10,6 +10,7 @@ import (
 	"baton/http/program"
 	"baton/http/websocket"
 	"baton/worker"
+	"baton/worker/wire"
 )
 
 // httpServer serves HTTP, with an instance of each program that a route names.
@@ -47,9 +48,22 @@ func (srv *httpServer) start(env *worker.Env, p payload) (map[string]http.Handle
 	all.Wait()
 	if failed == nil && len(used) > 0 {
 		first := used[0].Name
-		env.Runs(func() (string, int) { return first, srv.programs[first].PID() })
+		env.Runs(func() wire.Instance { return srv.instance(first) })
 	}
 	return handlers, failed
+}
+
+// instance is what the status says: the first program's instance, and which of all has ended last.
+func (srv *httpServer) instance(first string) wire.Instance {
+	is := wire.Instance{Program: first, ProgramPID: srv.programs[first].PID()}
+	for _, r := range srv.programs {
+		n, last := r.Exits()
+		is.ProgramExits += n
+		if last != nil && (is.ProgramExit == nil || last.Ago < is.ProgramExit.Ago) {
+			is.ProgramExit = last
+		}
+	}
+	return is
 }
 
 // used are the programs that a route names.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"baton/master"
+	"baton/worker/wire"
 )
 
 // status is `baton status`. It passes JSON on as it came, with fields that this program may not know.
@@ -76,8 +77,34 @@ func writeStatus(w io.Writer, s master.Status, now time.Time) {
 		}
 	}
 	_ = head.Flush()
+	writeExits(w, s)
 	_, _ = fmt.Fprintln(w)
 	writeWorkers(w, s)
+}
+
+// exitIsNews is how long the last lines of an instance that has died are shown. --json has them for longer.
+const exitIsNews = time.Hour
+
+// writeExits prints a line for each worker whose program has died, and the last words of the one that was the last.
+func writeExits(w io.Writer, s master.Status) {
+	var latest *wire.ProgramExit
+	for _, p := range s.Workers {
+		e := p.ProgramExit
+		if e == nil {
+			continue
+		}
+		_, _ = fmt.Fprintf(w, "exit         program %s, slot %d: %s, %s ago (%s)\n", e.Program, p.Slot, e.How,
+			age(timeSpan(e.Ago)), count(p.ProgramExits, "exit"))
+		if latest == nil || e.Ago < latest.Ago {
+			latest = e
+		}
+	}
+	if latest == nil || timeSpan(latest.Ago) > exitIsNews {
+		return
+	}
+	for _, l := range latest.Lines {
+		_, _ = fmt.Fprintf(w, "  | %s\n", l)
+	}
 }
 
 func masterText(s master.Status) string {
@@ -150,8 +177,10 @@ func instanceText(p master.WorkerStatus) string {
 	switch {
 	case p.Program == "":
 		return "?\t"
+	case p.ProgramPID == 0 && p.ProgramExit != nil && p.ProgramExit.NextStart > 0:
+		return fmt.Sprintf("%s (starts in %s)\t", p.Program, age(timeSpan(p.ProgramExit.NextStart)))
 	case p.ProgramPID == 0:
-		return p.Program + " (none)\t"
+		return p.Program + " (starting)\t"
 	}
 	return fmt.Sprintf("%s (pid %d)\t", p.Program, p.ProgramPID)
 }

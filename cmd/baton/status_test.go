@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"baton/master"
+	"baton/worker/wire"
 )
 
 var testStatus = master.Status{
@@ -68,6 +69,40 @@ func TestWriteStatus(t *testing.T) {
 	}
 	if len(columns) != 1 {
 		t.Errorf("the table is not straight:\n%s", table)
+	}
+}
+
+// TestWriteExits: whose program has died, what its last words were, and when it starts again.
+func TestWriteExits(t *testing.T) {
+	exit := func(ago, next float64, how, line string) *wire.ProgramExit {
+		return &wire.ProgramExit{Program: "web", How: how, Lines: []string{line}, Ago: ago, NextStart: next}
+	}
+	worker := func(slot, pid int, e *wire.ProgramExit) master.WorkerStatus {
+		w := master.WorkerStatus{Slot: slot, State: "serving"}
+		w.Program, w.ProgramPID, w.ProgramExits, w.ProgramExit = "web", pid, int64(slot), e
+		return w
+	}
+	s := master.Status{Workers: []master.WorkerStatus{
+		worker(0, 100, nil), worker(1, 101, exit(30, 0, "killed by SIGSEGV", "long ago")),
+		worker(2, 0, exit(0.2, 1.6, "exited with status 3 before it was ready", "Error: no routes")),
+		worker(3, 0, exit(3, 0, "exited with status 4", "before")),
+	}}
+	var out strings.Builder
+	writeStatus(&out, s, time.Now())
+	_, got, _ := strings.Cut(out.String(), "last reload  none yet\n")
+	const want = `exit program web, slot 1: killed by SIGSEGV, 30s ago (1 exit)
+exit program web, slot 2: exited with status 3 before it was ready, 0.2s ago (2 exits)
+exit program web, slot 3: exited with status 4, 3.0s ago (3 exits)
+| Error: no routes
+
+generation slot pid state age requests open active program
+0 0 0 serving 0.0s 0 0 0 web (pid 100)
+0 1 0 serving 0.0s 0 0 0 web (pid 101)
+0 2 0 serving 0.0s 0 0 0 web (starts in 1.6s)
+0 3 0 serving 0.0s 0 0 0 web (starting)
+`
+	if squeeze(got) != want {
+		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }
 

@@ -36,7 +36,9 @@ type Instance struct {
 
 // Start executes a program. The instance is ready later, see [Instance.AwaitReady].
 func Start(p *Program, at Place, log *slog.Logger) (*Instance, error) {
-	fail := func(err error) (*Instance, error) { return nil, fmt.Errorf("program %s: %w", p.Name, err) }
+	fail := func(err error) (*Instance, error) {
+		return nil, &ExitError{Program: p.Name, Slot: at.Slot, What: err.Error(), cause: err}
+	}
 	if len(p.Command) == 0 {
 		return fail(errors.New("no command"))
 	}
@@ -112,25 +114,27 @@ func (i *Instance) PID() int { return i.cmd.Process.Pid }
 // Exited is closed when the process that was started has exited.
 func (i *Instance) Exited() <-chan struct{} { return i.exited }
 
-// An ExitError says that an instance has exited, or was not ready in time, and what its last lines were.
+// An ExitError says that an instance could not be started, has exited, or was not ready in time.
 type ExitError struct {
 	Program string
 	Slot    int
 	What    string
-	Lines   []string
+	Lines   []string // the last ones of its output
 	cause   error
 }
 
-// Reason is the error as a reload that fails for it says it.
-func (e *ExitError) Reason() string { return e.Error() }
+// Error is what happened.
+func (e *ExitError) Error() string {
+	return fmt.Sprintf("program %s, slot %d: %s", e.Program, e.Slot, e.What)
+}
 
 // Unwrap is for package errors.
 func (e *ExitError) Unwrap() error { return e.cause }
 
-// Error has a line for what happened, and the instance's own lines below it.
-func (e *ExitError) Error() string {
+// Reason is the error as a reload that fails for it says it, with the instance's own lines below it.
+func (e *ExitError) Reason() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "program %s, slot %d: %s", e.Program, e.Slot, e.What)
+	b.WriteString(e.Error())
 	for _, l := range e.Lines {
 		b.WriteString("\n  | " + l)
 	}

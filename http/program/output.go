@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -24,7 +25,14 @@ type tail struct {
 	lines []string
 }
 
+// add takes a line. It will be shown on a terminal, which must not obey it.
 func (t *tail) add(line string) {
+	line = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\t' {
+			return -1
+		}
+		return r
+	}, line)
 	if strings.TrimSpace(line) == "" {
 		return
 	}

@@ -232,11 +232,11 @@ func TestNeverReady(t *testing.T) {
 		"500":    {func(p *Program) { p.Health = "/up" }, "program web, slot 2: not ready in time: /up answers 500"},
 		"none": {
 			func(p *Program) { p.Command = []string{"/no/such/program"} },
-			"program web: fork/exec /no/such/program: no such file or directory",
+			"program web, slot 2: fork/exec /no/such/program: no such file or directory",
 		},
 		"nowhere": {
 			func(p *Program) { p.Dir = "/no/such/directory" },
-			"program web: chdir /no/such/directory: no such file or directory",
+			"program web, slot 2: chdir /no/such/directory: no such file or directory",
 		},
 	} {
 		asked := 0
@@ -260,8 +260,12 @@ func TestNeverReady(t *testing.T) {
 				i.Kill()
 				t.Fatal("it is ready")
 			}
-			if !strings.HasPrefix(err.Error(), tt.want) {
+			var e *ExitError
+			if !errors.As(err, &e) || !strings.HasPrefix(e.Reason(), tt.want) {
 				t.Errorf("%q, want %q", err, tt.want)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q is more than a line", err)
 			}
 		})
 	}

@@ -13,8 +13,8 @@ import (
 	"baton/http/internal/proxy"
 )
 
-// The pause before an instance that has died is started again doubles from the first to the last of these, until one
-// lives for long.
+// An instance that has died is started again at once if it has lived for long; else the pause before it doubles from
+// the first to the last of these.
 const (
 	firstRestart = 100 * time.Millisecond
 	lastRestart  = 10 * time.Second
@@ -37,6 +37,7 @@ type Runner struct {
 	stop    context.CancelFunc
 	stopped chan struct{} // closed when the last instance has gone
 	killAt  context.Context
+	exits   exits
 
 	mu       sync.Mutex
 	instance *Instance     // nil while there is none
@@ -68,7 +69,7 @@ func newRunner(p *Program, at Place, log *slog.Logger, i *Instance) *Runner {
 func (r *Runner) run(ctx context.Context, i *Instance) {
 	defer r.front.Close()
 	defer close(r.stopped)
-	pause := firstRestart
+	var pause time.Duration
 	for {
 		begin := time.Now()
 		select {
@@ -80,11 +81,10 @@ func (r *Runner) run(ctx context.Context, i *Instance) {
 		}
 		r.set(nil)
 		i.Kill() // what it has left of its group
-		r.log.Error("program: the instance has died", "program", r.program.Name, "program_pid", i.PID(),
-			"state", i.how(), "last_lines", i.tail.last())
 		if time.Since(begin) > longLife {
-			pause = firstRestart
+			pause = 0
 		}
+		r.died(i, pause)
 		if i = r.relaunch(ctx, &pause); i == nil {
 			return
 		}
@@ -102,13 +102,14 @@ func (r *Runner) relaunch(ctx context.Context, pause *time.Duration) *Instance {
 			return nil
 		case <-timer.C:
 		}
-		*pause = min(2**pause, lastRestart)
+		r.exits.started()
+		*pause = min(max(2**pause, firstRestart), lastRestart)
 		i, err := r.launch(ctx)
 		if err == nil {
 			return i
 		}
 		if ctx.Err() == nil {
-			r.log.Error("program: no new instance", "program", r.program.Name, "error", err)
+			r.unready(err, *pause)
 		}
 	}
 }

@@ -132,14 +132,32 @@ type Stats struct {
 	IdleEvicted  int64          `json:"idle_evicted,omitempty"`  // closed because there was no room for others
 	AcceptPaused string         `json:"accept_paused,omitempty"` // why nothing is accepted at the moment
 
-	// Program and ProgramPID are the instance of somebody else's program that the worker runs.
-	Program    string `json:"program,omitempty"`
-	ProgramPID int    `json:"program_pid,omitempty"`
+	Instance
 
 	// LogLost are the lines that did not get into the log, and LogError is why, of the last one that could not be
 	// written.
 	LogLost  int64  `json:"log_lost,omitempty"`
 	LogError string `json:"log_error,omitempty"`
+}
+
+// Instance is what a worker says of somebody else's program that it runs, and of the first one if there are several.
+type Instance struct {
+	Program    string `json:"program,omitempty"`
+	ProgramPID int    `json:"program_pid,omitempty"` // 0: none runs
+
+	// ProgramExits are the instances of all its programs that have ended unasked, or have not become ready, and
+	// ProgramExit is the last of them.
+	ProgramExits int64        `json:"program_exits,omitempty"`
+	ProgramExit  *ProgramExit `json:"program_exit,omitempty"`
+}
+
+// ProgramExit is how an instance of a program has ended.
+type ProgramExit struct {
+	Program   string   `json:"program"`
+	How       string   `json:"how"`                  // "exited with status 3"
+	Lines     []string `json:"lines,omitempty"`      // the last ones of its output
+	Ago       float64  `json:"ago"`                  // seconds since then
+	NextStart float64  `json:"next_start,omitempty"` // seconds until another one is started in its place; 0: it was
 }
 
 // HandoverCounts counts idle connections on their way between workers.

@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"baton/worker/wire"
 )
 
 // Status is what `baton status --json` prints and GET /status on the control socket answers. What only the master
@@ -89,9 +91,7 @@ type Worker struct {
 	Shed int64 `json:"shed,omitempty"`
 	// Held is why the process accepts no connections at the moment. What comes waits in the kernel.
 	Held string `json:"held,omitempty"`
-	// Program and ProgramPID are the instance of a program that the process runs.
-	Program    string `json:"program,omitempty"`
-	ProgramPID int    `json:"program_pid,omitempty"`
+	wire.Instance
 	// Silent is set if the process did not answer in time; then the counts are zero.
 	Silent bool `json:"silent,omitempty"`
 }

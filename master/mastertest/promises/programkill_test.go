@@ -60,6 +60,7 @@ func TestProgramKilled(t *testing.T) {
 	before := instances(b)
 	k.killInstance(before[0])
 	awaitInstances(t, b, 2, before[0])
+	wantExitShown(t, b)
 	worker := b.AwaitSettled().Workers[0]
 	mastertest.KillHolding(worker.PID, k.note)
 	b.AwaitStatus("another worker", func(s mastertest.Status) bool {
@@ -94,6 +95,16 @@ func wantInstancesShown(tb testing.TB, b *mastertest.Baton) {
 	res, first := b.CLI("status", "--config", "site.toml"), fmt.Sprintf("web (pid %d)", all[0])
 	if !strings.Contains(res.Stdout, first) {
 		tb.Errorf("the status does not show the instances:\n%s", res.Stdout)
+	}
+}
+
+// wantExitShown fails the test unless status and log tell that an instance was killed.
+func wantExitShown(tb testing.TB, b *mastertest.Baton) {
+	tb.Helper()
+	res := b.CLI("status", "--config", "site.toml")
+	if !strings.Contains(res.Stdout, "exit         program web, slot ") ||
+		!strings.Contains(res.Stdout, ": killed by SIGKILL, ") || !strings.Contains(b.Log(), `state="killed by SIGKILL"`) {
+		tb.Errorf("how the instance has ended is not told:\n%s", res.Stdout)
 	}
 }
 
