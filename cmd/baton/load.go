@@ -160,7 +160,9 @@ func payloadOf(f *config.File) payload {
 		IdleTimeout: f.HTTP.IdleTimeout.Std(), ReceiveTimeout: f.HTTP.ReceiveTimeout.Std(),
 		BodyTimeout: f.HTTP.BodyTimeout.Std(), SendTimeout: f.HTTP.SendTimeout.Std(),
 		MaxHeaderSize: f.HTTP.MaxHeaderSize,
-		Site:          site.Config{UpstreamTimeout: f.HTTP.UpstreamTimeout.Std()},
+		Site: site.Config{
+			UpstreamTimeout: f.HTTP.UpstreamTimeout.Std(), TrustedProxies: f.HTTP.TrustedProxies,
+		},
 	}
 	for _, l := range f.Listen {
 		if l.TLS != nil {
@@ -169,7 +171,7 @@ func payloadOf(f *config.File) payload {
 		}
 	}
 	for _, r := range f.Programs {
-		p.Programs = append(p.Programs, r.Program(f.HTTP.UpstreamTimeout.Std(), f.ReadyTimeout.Std()))
+		p.Programs = append(p.Programs, r.Program(f))
 	}
 	for _, r := range f.Routes {
 		p.Site.Routes = append(p.Site.Routes, r.Site())

@@ -59,11 +59,14 @@ func TestConfigOfEveryKey(t *testing.T) {
 	wantPayload := payload{
 		ReceiveTimeout: 500 * time.Millisecond, IdleTimeout: 30 * time.Second, MaxHeaderSize: 1000,
 		BodyTimeout: 31 * time.Second,
-		Site: site.Config{UpstreamTimeout: 33 * time.Second, Routes: []site.Route{
-			{Path: "/", Static: dir},
-			{Path: "/p", Proxy: "http://127.0.0.1:9000/base"},
-			{Path: "/r", Respond: &empty, Status: 503, Delay: time.Second},
-		}},
+		Site: site.Config{
+			UpstreamTimeout: 33 * time.Second, TrustedProxies: []string{"10.0.0.0/8", "unix:"},
+			Routes: []site.Route{
+				{Path: "/", Static: dir},
+				{Path: "/p", Proxy: "http://127.0.0.1:9000/base"},
+				{Path: "/r", Respond: &empty, Status: 503, Delay: time.Second},
+			},
+		},
 	}
 	if !reflect.DeepEqual(p, wantPayload) {
 		t.Errorf("%+v\nwant\n%+v", p, wantPayload)

@@ -55,7 +55,7 @@ func (srv *httpServer) configure(env *worker.Env, s *httpworker.Settings) error 
 	if err != nil {
 		return err
 	}
-	p.Site.Relay = websocket.Relay
+	p.Site.Relay, p.Site.Log = websocket.Relay, env.Log
 	h, err := site.New(p.Site, site.Self{
 		Generation: env.Generation(), Slot: env.Slot(), PID: os.Getpid(), Version: env.Version(),
 	}, programs)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/http"
 	"time"
 
 	"baton/http/internal/proxy"
@@ -36,12 +35,11 @@ func Launch(ctx context.Context, p *Program, at Place, log *slog.Logger) (*Insta
 	}
 }
 
-// Handler forwards requests to the instance. The client's Host is the instance's.
-func (i *Instance) Handler() http.Handler { return i.front }
-
-func (p *Program) newFront(dial func(context.Context) (net.Conn, error)) *proxy.Proxy {
+// newFront returns what forwards requests to where dial leads. The client's Host is the instance's.
+func (p *Program) newFront(dial func(context.Context) (net.Conn, error), log *slog.Logger) *proxy.Proxy {
+	trusted, _ := proxy.ParseTrusted(p.TrustedProxies) // Start has looked at them
 	return &proxy.Proxy{
 		Upstream: &proxy.Upstream{Dial: dial, Timeout: p.Timeout, IdleTimeout: idleTimeout},
-		Relay:    p.Relay,
+		Name:     p.Name, Log: log, Observe: p.Observe, Trusted: trusted, Relay: p.Relay,
 	}
 }

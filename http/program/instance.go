@@ -25,7 +25,6 @@ type Instance struct {
 	at      Place
 	log     *slog.Logger
 	addr    *address
-	front   *proxy.Proxy
 	cmd     *exec.Cmd
 	tail    tail
 	output  sync.WaitGroup
@@ -42,6 +41,9 @@ func Start(p *Program, at Place, log *slog.Logger) (*Instance, error) {
 	if len(p.Command) == 0 {
 		return fail(errors.New("no command"))
 	}
+	if _, err := proxy.ParseTrusted(p.TrustedProxies); err != nil {
+		return fail(fmt.Errorf("trusted proxies: %w", err))
+	}
 	newAddress := newPort
 	if p.usesSocket() {
 		newAddress = newSocket
@@ -51,7 +53,6 @@ func Start(p *Program, at Place, log *slog.Logger) (*Instance, error) {
 		return fail(err)
 	}
 	i := &Instance{program: p, at: at, log: log, addr: addr, exited: make(chan struct{})}
-	i.front = p.newFront(i.dial)
 	if err := i.start(); err != nil {
 		addr.release()
 		return fail(err)

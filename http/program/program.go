@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -41,6 +42,14 @@ type Program struct {
 	// Timeout bounds the wait for the instance: until it begins to answer, and between two reads of its answer. 0 means
 	// no limit.
 	Timeout time.Duration `json:"timeout,omitempty"`
+
+	// TrustedProxies are the clients whose X-Forwarded fields are passed on: addresses, networks as 10.0.0.0/8, and
+	// "unix:", which is whoever connects to a Unix socket. Those of all others are replaced.
+	TrustedProxies []string `json:"trusted_proxies,omitempty"`
+
+	// Observe, if not nil, is called when a request has ended, with the status that the client has got, if that says
+	// something about the instance, and how long it took. It must not block.
+	Observe func(r *http.Request, status int, took time.Duration) `json:"-"`
 
 	// Relay, if not nil, passes on what is said to an instance when the protocol has been switched: websocket.Relay.
 	Relay func(ctx context.Context, protocol string, client, upstream io.ReadWriteCloser) `json:"-"`

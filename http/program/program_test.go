@@ -190,7 +190,7 @@ func TestProgram(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := httptest.NewRecorder()
-			i.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+			i.program.newFront(i.dial, i.log).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 			if got := w.Body.String(); got != "2 3 4 example.com 192.0.2.1\n" {
 				t.Errorf("%d %q", w.Code, got)
 			}

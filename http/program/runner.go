@@ -61,13 +61,12 @@ func newRunner(p *Program, at Place, log *slog.Logger, i *Instance) *Runner {
 	r := &Runner{
 		program: p, at: at, log: log, stopped: make(chan struct{}), instance: i, changed: make(chan struct{}),
 	}
-	r.front = p.newFront(r.dial)
+	r.front = p.newFront(r.dial, log)
 	return r
 }
 
 // run replaces instances that die, until ctx ends, and ends the last one.
 func (r *Runner) run(ctx context.Context, i *Instance) {
-	defer r.front.Close()
 	defer close(r.stopped)
 	var pause time.Duration
 	for {
@@ -75,6 +74,7 @@ func (r *Runner) run(ctx context.Context, i *Instance) {
 		select {
 		case <-ctx.Done():
 			r.set(nil)
+			r.front.Close() // a server that stops may wait for idle connections
 			r.end(i)
 			return
 		case <-i.Exited():

@@ -41,7 +41,6 @@ func (i *Instance) Stop(ctx context.Context) (killed bool) {
 	}
 	<-i.exited
 	i.drainOutput()
-	i.front.Close()
 	i.addr.release()
 	return killed
 }

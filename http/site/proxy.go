@@ -23,12 +23,22 @@ func newProxy(to string, cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
+	trusted, err := proxy.ParseTrusted(cfg.TrustedProxies)
+	if err != nil {
+		return nil, fmt.Errorf("trusted proxies: %w", err)
+	}
 	return &proxy.Proxy{
 		Upstream: &proxy.Upstream{Dial: dialer(target), Timeout: cfg.UpstreamTimeout, IdleTimeout: idleTimeout},
-		Host:     target.Host,
-		Base:     strings.TrimSuffix(target.EscapedPath(), "/"),
-		Relay:    cfg.Relay,
+		Name:     to, Log: cfg.Log, Observe: cfg.Observe, Trusted: trusted, Relay: cfg.Relay,
+		Host: target.Host,
+		Base: strings.TrimSuffix(target.EscapedPath(), "/"),
 	}, nil
+}
+
+// CheckTrusted says what is wrong with one of TrustedProxies.
+func CheckTrusted(s string) error {
+	_, err := proxy.ParseTrusted([]string{s})
+	return err
 }
 
 // dialer opens connections to an upstream. It never uses a proxy of the environment.

@@ -25,13 +25,14 @@ func (rt *router) add(p string, h http.Handler) error {
 	return nil
 }
 
-// ServeHTTP hands the request on as it came.
+// ServeHTTP hands the request on as it came, with the route's path as its pattern.
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for p := CleanPath(r.URL.Path); p != ""; p = parent(p) {
 		if len(p) > rt.longest {
 			continue
 		}
 		if h := rt.routes[p]; h != nil {
+			r.Pattern = p
 			h.ServeHTTP(w, r)
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -20,6 +21,18 @@ type Config struct {
 	// UpstreamTimeout is how long an upstream may take to begin its answer; beyond it the answer is 504. It is also how
 	// long the upstream may pause within its answer, which is then broken off. If 0, for ever.
 	UpstreamTimeout time.Duration `json:"upstream_timeout,omitempty"`
+
+	// TrustedProxies are the clients whose X-Forwarded fields upstreams get: addresses, networks as 10.0.0.0/8, and
+	// "unix:", which is whoever connects to a Unix socket. Those of all others are replaced.
+	TrustedProxies []string `json:"trusted_proxies,omitempty"`
+
+	// Log gets a line for each request that an upstream does not answer. If nil, it is slog.Default.
+	Log *slog.Logger `json:"-"`
+
+	// Observe, if not nil, is called when a request to an upstream has ended, with the status that the client has got,
+	// if that says something about the upstream, and how long it took. r.Pattern is the path of the route. It must not
+	// block.
+	Observe func(r *http.Request, status int, took time.Duration) `json:"-"`
 
 	// Relay, if not nil, passes on what is said to an upstream when the protocol has been switched: websocket.Relay.
 	Relay func(ctx context.Context, protocol string, client, upstream io.ReadWriteCloser) `json:"-"`
@@ -42,7 +55,7 @@ type Route struct {
 	Static string `json:"static,omitempty"`
 
 	// Proxy is the URL to which the whole path of a request is appended. The upstream sees its own name as Host, and
-	// the client's in X-Forwarded-Host, -For and -Proto, which are made here, whatever the client says.
+	// the client's in X-Forwarded-Host, -For and -Proto.
 	Proxy string `json:"proxy,omitempty"`
 
 	// Program is the name of a program that answers. It sees the client's Host, and what Proxy says of X-Forwarded.

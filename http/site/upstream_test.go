@@ -41,7 +41,7 @@ func TestUpstreamDoesNotAnswer(t *testing.T) {
 		}
 		b, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if want := "504 gateway timeout: the upstream does not answer in time\n"; resp.StatusCode != 504 ||
+		if want := "504 gateway timeout\n"; resp.StatusCode != 504 ||
 			string(b) != want {
 			t.Errorf("%s %q", resp.Status, b)
 		}

@@ -169,9 +169,7 @@ func (b *body) finish() error {
 	if b.chunked != nil {
 		_ = b.chunked.Close()
 		for name, values := range b.x.r.Trailer {
-			for _, v := range values {
-				field(w, name, v)
-			}
+			b.x.pass(w, name, values)
 		}
 		_, _ = w.WriteString("\r\n")
 	}

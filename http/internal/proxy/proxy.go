@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -16,9 +20,22 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // A Relay passes on what client and upstream say to each other, until either ends, and closes both.
 type Relay = func(ctx context.Context, protocol string, client, upstream io.ReadWriteCloser)
 
+// An Observer is told of requests that have ended.
+type Observer = func(r *http.Request, status int, took time.Duration)
+
 // A Proxy is an [http.Handler] that forwards every request to its Upstream.
 type Proxy struct {
 	*Upstream
+
+	// Name is what the log calls the upstream.
+	Name string
+
+	// Log gets a line for each request that the upstream does not answer. If nil, it is slog.Default.
+	Log *slog.Logger
+
+	// Observe, if not nil, is called when a request has ended, with the status that the client has got, if that says
+	// something about the upstream, and how long it took. It must not block.
+	Observe Observer
 
 	// Host is what the upstream gets as Host; "" is what the client has asked for.
 	Host string
@@ -26,8 +43,8 @@ type Proxy struct {
 	// Base is put before the path of every request.
 	Base string
 
-	// Trusts reports whether a client's address is that of a proxy whose X-Forwarded fields are true. If nil, none is.
-	Trusts func(ip string) bool
+	// Trusted are the clients whose X-Forwarded fields are true.
+	Trusted Trusted
 
 	// Relay, if not nil, passes on what is said on a connection that has switched to another protocol, and closes both:
 	// websocket.Relay, which this package must not know, for the config file's reader needs neither.
@@ -40,14 +57,17 @@ type exchange struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	c       *conn
-	expects bool // the client waits for 100 Continue before it sends the body
-	begun   bool // the response has
+	ip      string // the client's; "": it came by a Unix socket
+	trusted bool   // what it says of where the request comes from
+	expects bool   // the client waits for 100 Continue before it sends the body
+	status  int    // of the response, once it has begun
 	body    *body
 }
 
 // ServeHTTP is http.Handler's.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{p: p, w: w, r: r}
+	defer x.observe(time.Now())
 	x.expects = r.ContentLength != 0 && r.Header.Get("Expect") == "100-continue"
 	err := x.try()
 	if err != nil && x.again() {
@@ -108,22 +128,39 @@ func (x *exchange) limit(set func(time.Time) error) {
 	}
 }
 
-// fail tells the client, if there is one and nothing was said yet.
+// observe is called when the exchange has ended.
+func (x *exchange) observe(begin time.Time) {
+	if x.p.Observe != nil && x.status != 0 {
+		x.p.Observe(x.r, x.status, time.Since(begin))
+	}
+}
+
+// fail tells the client, if there is one and nothing was said yet. Why an upstream has failed is for the log.
 func (x *exchange) fail(err error) {
 	if cause := x.body.failed(); cause != nil {
 		err = cause
 	}
 	var broken *bodyError
+	var unsent *clientError
 	switch {
-	case x.r.Context().Err() != nil && !errors.As(err, &broken):
-		panic(http.ErrAbortHandler) // the client is gone, or the drain's deadline has come: there is nobody to tell
-	case x.begun:
-		panic(http.ErrAbortHandler)
-	case errors.As(err, &broken):
+	case errors.As(err, &broken) && x.status == 0:
 		AnswerBadBody(x.w, x.r, broken)
-	case isTimeout(err):
-		http.Error(x.w, "504 gateway timeout: the upstream does not answer in time", http.StatusGatewayTimeout)
-	default:
-		http.Error(x.w, "502 bad gateway: "+reason(err), http.StatusBadGateway)
+		return
+	case x.r.Context().Err() != nil, broken != nil, errors.As(err, &unsent):
+		panic(http.ErrAbortHandler) // the client is gone, or the drain's deadline has come: there is nobody to tell
+	case x.status != 0:
+		x.log("proxy: the upstream broke off its response", err)
+		panic(http.ErrAbortHandler)
 	}
+	x.status = http.StatusBadGateway
+	if isTimeout(err) {
+		x.status = http.StatusGatewayTimeout
+	}
+	x.log("proxy: the upstream did not answer", err)
+	http.Error(x.w, fmt.Sprintf("%d %s", x.status, strings.ToLower(http.StatusText(x.status))), x.status)
+}
+
+func (x *exchange) log(what string, err error) {
+	cmp.Or(x.p.Log, slog.Default()).Warn(what, "upstream", x.p.Name, "status", x.status, "reason", err,
+		"method", x.r.Method, "path", x.r.URL.Path)
 }

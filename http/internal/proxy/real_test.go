@@ -127,31 +127,6 @@ func TestConnectionFields(t *testing.T) {
 	_ = resp.Body.Close()
 }
 
-// TestTrusted: the fields of a proxy in front that is trusted are true.
-func TestTrusted(t *testing.T) {
-	for _, tt := range []struct {
-		trusted                bool
-		forwarded, host, proto string
-	}{{false, "192.0.2.1", "example.com", "http"}, {true, "10.0.0.1, 192.0.2.1", "outside", "https"}} {
-		got := http.Header{}
-		p := serve(0, func(c net.Conn, r *bufio.Reader) {
-			req, _ := http.ReadRequest(r)
-			got = req.Header
-			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-		})
-		p.Trusts = func(ip string) bool { return tt.trusted && ip == "192.0.2.1" }
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Header = http.Header{
-			"X-Forwarded-For": {"10.0.0.1"}, "X-Forwarded-Host": {"outside"}, "X-Forwarded-Proto": {"https"},
-		}
-		p.ServeHTTP(httptest.NewRecorder(), r)
-		if got.Get("X-Forwarded-For") != tt.forwarded || got.Get("X-Forwarded-Host") != tt.host ||
-			got.Get("X-Forwarded-Proto") != tt.proto {
-			t.Errorf("%v: %v", tt.trusted, got)
-		}
-	}
-}
-
 // TestBodies: bodies of all sizes go both ways, with a length and without, and so do trailers.
 func TestBodies(t *testing.T) {
 	s := front(t, func(w http.ResponseWriter, r *http.Request) {

@@ -2,12 +2,9 @@ package proxy
 
 import (
 	"bufio"
-	"cmp"
 	"io"
-	"net"
 	"net/http"
 	"net/textproto"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -22,7 +19,7 @@ var hopByHop = map[string]bool{
 
 // ownFields are what a request gets from the proxy, whatever the client says.
 var ownFields = map[string]bool{
-	"Content-Length": true, "Expect": true, "Forwarded": true, "Host": true,
+	"Content-Length": true, "Expect": true, "Host": true,
 	"X-Forwarded-For": true, "X-Forwarded-Host": true, "X-Forwarded-Proto": true,
 }
 
@@ -66,13 +63,11 @@ func (x *exchange) writeHeader(w *bufio.Writer) {
 	_, _ = w.WriteString(x.target())
 	_, _ = w.WriteString(" HTTP/1.1\r\n")
 	field(w, "Host", x.host())
+	x.ip, x.trusted = x.client()
 	named := connectionFields(r.Header)
 	for name, values := range r.Header {
-		if hopByHop[name] || ownFields[name] || named[name] {
-			continue
-		}
-		for _, v := range values {
-			field(w, name, v)
+		if !named[name] {
+			x.pass(w, name, values)
 		}
 	}
 	x.writeForwarded(w)
@@ -87,6 +82,16 @@ func (x *exchange) writeHeader(w *bufio.Writer) {
 	_, _ = w.WriteString("\r\n")
 }
 
+// pass writes a field of the client's, if it is not for the proxy.
+func (x *exchange) pass(w io.StringWriter, name string, values []string) {
+	if hopByHop[name] || ownFields[name] || !x.trusted && claims(name) {
+		return
+	}
+	for _, v := range values {
+		field(w, name, v)
+	}
+}
+
 // target is what the request line names.
 func (x *exchange) target() string { return x.p.Base + x.r.URL.RequestURI() }
 
@@ -95,28 +100,6 @@ func (x *exchange) host() string {
 		return x.p.Host
 	}
 	return x.r.Host
-}
-
-// writeForwarded says where the request came from. What the client says about that is believed only if its address is
-// that of a proxy which is trusted.
-func (x *exchange) writeForwarded(w *bufio.Writer) {
-	r, said := x.r, http.Header(nil)
-	ip, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		ip = "" // a Unix socket
-	}
-	if x.p.Trusts != nil && x.p.Trusts(ip) {
-		said = r.Header
-	}
-	if chain := append(slices.Clip(said["X-Forwarded-For"]), ip); ip != "" || len(chain) > 1 {
-		field(w, "X-Forwarded-For", strings.TrimSuffix(strings.Join(chain, ", "), ", "))
-	}
-	field(w, "X-Forwarded-Host", cmp.Or(said.Get("X-Forwarded-Host"), r.Host))
-	proto := "http"
-	if r.TLS != nil {
-		proto = "https"
-	}
-	field(w, "X-Forwarded-Proto", cmp.Or(said.Get("X-Forwarded-Proto"), proto))
 }
 
 // writeFraming says how the body is framed.

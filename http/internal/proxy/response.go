@@ -39,10 +39,13 @@ func (x *exchange) receive() (reusable bool, err error) {
 func (x *exchange) readHeader() (*http.Response, error) {
 	x.c.budget = maxHeader
 	resp, err := http.ReadResponse(x.c.r, x.r)
-	x.c.budget = -1
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+	switch {
+	case err != nil && x.c.budget == 0:
+		err = errHeaderTooLarge
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
 		err = errNoResponse
 	}
+	x.c.budget = -1
 	return resp, err
 }
 
@@ -65,7 +68,7 @@ func (x *exchange) respond(resp *http.Response) (reusable bool, err error) {
 		h.Add("Trailer", name)
 	}
 	announced := len(resp.Trailer)
-	x.begun = true
+	x.status = resp.StatusCode
 	x.w.WriteHeader(resp.StatusCode)
 	if err := x.copyBody(resp); err != nil {
 		return false, err
@@ -87,7 +90,7 @@ func (x *exchange) copyBody(resp *http.Response) error {
 	for left := resp.ContentLength; ; {
 		if left != 0 && x.c.r.Buffered() == 0 && resp.Body != http.NoBody {
 			if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-				return err
+				return &clientError{err}
 			}
 		}
 		if x.body.whole() { // else the upstream may wait for the client
@@ -96,7 +99,7 @@ func (x *exchange) copyBody(resp *http.Response) error {
 		n, err := resp.Body.Read(buf[:])
 		if n > 0 {
 			if _, werr := x.w.Write(buf[:n]); werr != nil {
-				return werr
+				return &clientError{werr}
 			}
 		}
 		left -= int64(n)
@@ -136,10 +139,10 @@ func (x *exchange) switchProtocols(resp *http.Response) error {
 		return err
 	}
 	defer func() { _ = nc.Close() }()
-	x.begun = true
+	x.status = resp.StatusCode
 	writeSwitch(rw.Writer, resp)
 	if err := rw.Flush(); err != nil {
-		return err
+		return &clientError{err}
 	}
 	relay := x.p.Relay
 	if relay == nil {

@@ -77,6 +77,7 @@ type HTTP struct {
 	BodyTimeout     Duration `toml:"body_timeout"`
 	SendTimeout     Duration `toml:"send_timeout"`
 	UpstreamTimeout Duration `toml:"upstream_timeout"`
+	TrustedProxies  []string `toml:"trusted_proxies"`
 	MaxHeaderSize   int      `toml:"max_header_size"`
 }
 

@@ -38,7 +38,8 @@ func TestEveryKey(t *testing.T) {
 		HTTP: HTTP{
 			ReceiveTimeout: Duration(500 * time.Millisecond), IdleTimeout: Duration(30 * time.Second),
 			BodyTimeout: Duration(31 * time.Second), SendTimeout: 0, UpstreamTimeout: Duration(33 * time.Second),
-			MaxHeaderSize: 1000,
+			TrustedProxies: []string{"10.0.0.0/8", "unix:"},
+			MaxHeaderSize:  1000,
 		},
 		Listen: []Listen{
 			{Name: "127.0.0.1:80", Address: "127.0.0.1:80", Transport: "tcp", Process: "http", Handover: &no},

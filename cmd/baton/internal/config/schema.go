@@ -170,7 +170,7 @@ func (k key) mistyped(e entry) (what, hint string) {
 		if e.member && e.kind == unstable.String || !e.member && e.kind == unstable.Array {
 			return "", ""
 		}
-		return wrong("texts in brackets", `as ["node", "server.js"]`)
+		return wrong("texts in brackets", `as ["one", "two"]`)
 	case kind == reflect.Struct || kind == reflect.Map:
 		if e.kind != unstable.Table && e.kind != unstable.InlineTable {
 			return wrong("a table", fmt.Sprintf("write [%s] on a line of its own", k.name))

@@ -26,6 +26,7 @@ func (v *verifier) verify() {
 		v.value(e)
 	}
 	v.user()
+	v.trusted()
 	v.listens()
 	v.programs()
 	v.routes()

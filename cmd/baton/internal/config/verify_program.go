@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,11 +15,12 @@ import (
 	"baton/master"
 )
 
-// Program returns the program as package program runs it. timeout is how long it may take to answer.
-func (p Program) Program(timeout, ready time.Duration) program.Program {
+// Program returns the program as package program runs it.
+func (p Program) Program(f *File) program.Program {
 	return program.Program{
 		Name: p.Name, Command: p.Command, Dir: p.Dir, Env: p.Env, Health: p.Health,
-		StopSignal: stopSignal(p.StopSignal), Raw: p.Log == "raw", Timeout: timeout, ReadyTimeout: ready,
+		StopSignal: stopSignal(p.StopSignal), Raw: p.Log == "raw", Timeout: f.HTTP.UpstreamTimeout.Std(),
+		ReadyTimeout: f.ReadyTimeout.Std(), TrustedProxies: f.HTTP.TrustedProxies,
 	}
 }
 

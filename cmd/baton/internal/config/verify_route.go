@@ -21,6 +21,15 @@ func (r Route) Site() site.Route {
 	}
 }
 
+func (v *verifier) trusted() {
+	for i, s := range v.HTTP.TrustedProxies {
+		if err := site.CheckTrusted(s); err != nil {
+			v.wrong(fmt.Sprintf("http.trusted_proxies.%d", i), `as "10.1.2.3", "10.0.0.0/8" or "unix:"`,
+				"trusted_proxies: %v", err)
+		}
+	}
+}
+
 func (v *verifier) routes() {
 	paths := map[string]string{}
 	for i, r := range v.Routes {
