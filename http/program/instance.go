@@ -89,8 +89,8 @@ func (i *Instance) start() error {
 	started := make(chan error)
 	go i.run(started)
 	err := <-started
-	for n, own := range []*os.File{os.Stdout, os.Stderr} {
-		i.output.Go(func() { i.follow(read[n], own) })
+	for n, stream := range []string{"stdout", "stderr"} {
+		i.output.Go(func() { i.follow(read[n], stream) })
 	}
 	return err
 }

@@ -2,20 +2,20 @@ package program
 
 import (
 	"bufio"
+	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 	"unicode"
-	"unicode/utf8"
+
+	"baton/worker/logsink"
 )
 
 const (
-	lineLimit = 8 << 10 // a longer line becomes several
-	tailLines = 20      // what is kept for the one who asks why an instance has failed
+	tailLines = 20 // what is kept for the one who asks why an instance has failed
 	tailWidth = 400
 )
 
@@ -54,35 +54,45 @@ func (t *tail) last() []string {
 	return slices.Clone(t.lines)
 }
 
-// follow reads an output to its end. It is always read, or the instance would wait. own is the worker's output of the
-// same name.
-func (i *Instance) follow(r, own *os.File) {
+// The worker's own standard output and error, where raw output goes. Nobody waits for those who read them.
+var own = map[string]func() *logsink.Sink{
+	"stdout": sync.OnceValue(func() *logsink.Sink { return logsink.New(1) }),
+	"stderr": sync.OnceValue(func() *logsink.Sink { return logsink.New(2) }),
+}
+
+// follow reads an output to its end. It is always read, or the instance would wait.
+func (i *Instance) follow(r *os.File, stream string) {
 	defer func() { _ = r.Close() }()
-	b := bufio.NewReaderSize(r, lineLimit)
-	for broken := false; ; { // the line, because it is too long
-		line, err := b.ReadSlice('\n')
-		if len(line) > 1 || len(line) == 1 && !broken {
-			i.say(line, own)
-		}
-		broken = errors.Is(err, bufio.ErrBufferFull)
-		if err != nil && !broken {
-			return
-		}
+	var p pieces
+	scanner := bufio.NewScanner(r)
+	scanner.Split(p.split)
+	if i.program.Raw {
+		p.cost, p.room = rawCost, pieceLimit-1
+	} else {
+		p.cost, p.room = recordCost, recordLimit
+	}
+	for scanner.Scan() {
+		i.say(scanner.Bytes(), stream, p.part)
 	}
 }
 
-// say passes a line on.
-func (i *Instance) say(line []byte, own *os.File) {
-	text := strings.TrimRight(string(line), "\r\n")
-	if !utf8.ValidString(text) {
-		text = strings.ToValidUTF8(text, "\uFFFD")
+// say passes a line on, or a part of one that is too long; part is 0 for a line.
+func (i *Instance) say(line []byte, stream string, part int) {
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	text := strings.ToValidUTF8(string(line), "\uFFFD")
+	if part <= 1 {
+		i.tail.add(text)
 	}
-	i.tail.add(text)
 	if i.program.Raw {
-		_, _ = own.WriteString(strings.TrimRight(string(line), "\n") + "\n")
+		_, _ = own[stream]().Write(append(bytes.Clone(line), '\n'))
 		return
 	}
-	i.log.LogAttrs(context.Background(), slog.LevelInfo, "program: output", slog.String("program", i.program.Name),
-		slog.Int("program_pid", i.PID()), slog.String("stream", strings.TrimPrefix(own.Name(), "/dev/")),
-		slog.String("line", text))
+	attrs := []slog.Attr{
+		slog.String("program", i.program.Name), slog.Int("program_pid", i.PID()), slog.String("stream", stream),
+		slog.String("line", text),
+	}
+	if part > 0 {
+		attrs = append(attrs, slog.Int("part", part))
+	}
+	i.log.LogAttrs(context.Background(), slog.LevelInfo, "program: output", attrs...)
 }

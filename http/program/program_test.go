@@ -299,7 +299,7 @@ func TestOutput(t *testing.T) {
 	}
 	stop(t, i, enough)
 	got := log.String()
-	if n := strings.Count(got, "program: output"); n != 1<<20/lineLimit+2 {
+	if n := strings.Count(got, "program: output"); n != (1<<20+recordLimit-1)/recordLimit+2 {
 		t.Errorf("%d records", n)
 	}
 	for _, want := range []string{
@@ -309,7 +309,12 @@ func TestOutput(t *testing.T) {
 			t.Errorf("no %s in the log: …%s", want, got[max(0, len(got)-400):])
 		}
 	}
-	if last := i.tail.last(); len(last) != tailLines || last[tailLines-1] != "end" {
+	for line := range strings.Lines(got) {
+		if len(line) > pieceLimit {
+			t.Errorf("a record of %d bytes", len(line))
+		}
+	}
+	if last := i.tail.last(); len(last) != 3 || last[2] != "end" {
 		t.Errorf("%d lines are kept: %q", len(last), last[len(last)-1])
 	}
 }
@@ -448,5 +453,44 @@ func TestRunnerDeathUnnoticed(t *testing.T) {
 	r.set(next)
 	if code := <-answered; code != http.StatusOK {
 		t.Errorf("the answer is %d", code)
+	}
+}
+
+// TestRawIsNotRead: an instance does not wait for who reads its raw output; what is read are whole lines, and long ones
+// are cut.
+func TestRawIsNotRead(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), "PLAY=unread")
+	c.Stdout, c.Stderr = w, os.Stderr
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	out, err := io.ReadAll(r)
+	if err != nil || len(out) == 0 {
+		t.Fatal(len(out), err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if len(line) > pieceLimit || strings.Trim(line, "x") != "\n" && strings.HasSuffix(line, "\n") {
+			t.Errorf("%d bytes: %q", len(line), line[:min(len(line), 40)])
+			break
+		}
+	}
+}
+
+func init() {
+	plays["unread"] = func() {
+		p := play("loud", func(p *Program) { p.Raw = true })
+		ctx, cancel := context.WithTimeout(context.Background(), enough)
+		defer cancel()
+		i, err := Launch(ctx, p, Place{}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			panic(err)
+		}
+		i.Kill()
 	}
 }

@@ -98,7 +98,7 @@ func (i *Instance) askHealth(ctx context.Context, c net.Conn) error {
 		return fmt.Errorf("%s: %w", i.program.Health, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	_, _ = io.CopyN(io.Discard, resp.Body, lineLimit)
+	_, _ = io.CopyN(io.Discard, resp.Body, pieceLimit)
 	if resp.StatusCode < 200 || resp.StatusCode > 399 {
 		return fmt.Errorf("%s answers %d", i.program.Health, resp.StatusCode)
 	}

@@ -80,6 +80,10 @@ func (i *Instance) drainOutput() {
 	case <-read:
 	case <-timer.C:
 	}
+	if i.program.Raw {
+		own["stdout"]().Flush(outputGrace)
+		own["stderr"]().Flush(outputGrace)
+	}
 }
 
 func signalName(s syscall.Signal) string {
