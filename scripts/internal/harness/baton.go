@@ -30,6 +30,9 @@ type Baton struct {
 	// Env is added to its environment.
 	Env []string
 
+	// Programs is how many instances each worker runs.
+	Programs int
+
 	mu   sync.Mutex
 	cmd  *exec.Cmd
 	gone chan struct{} // closed when cmd has ended
@@ -154,8 +157,8 @@ func (b *Baton) Settled() error {
 	if st.State != "serving" || len(st.Workers) != st.WorkersWanted || st.MasterPID == 0 {
 		return fmt.Errorf("%s, %d of %d workers", st.State, len(st.Workers), st.WorkersWanted)
 	}
-	if n := len(b.Tree()); n != 1+len(st.Workers) {
-		return fmt.Errorf("%d processes below the supervisor, want %d", n, 1+len(st.Workers))
+	if n, want := len(b.Tree()), 1+len(st.Workers)*(1+b.Programs); n != want {
+		return fmt.Errorf("%d processes below the supervisor, want %d", n, want)
 	}
 	return nil
 }

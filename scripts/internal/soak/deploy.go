@@ -35,6 +35,7 @@ var deploys = []event{
 	{"new binary", 8, (*soak).replaceBinary},
 	{"broken config", 5, (*soak).breakConfig},
 	{"broken binary", 5, (*soak).breakBinary},
+	{"broken program", 5, (*soak).breakProgram},
 }
 
 // mustReload asks for a reload until one succeeds; it may fail only if something was killed meanwhile.

@@ -12,6 +12,7 @@ import (
 // What killed processes are an excuse for.
 const (
 	excuseWorker     = "held by a worker that was killed"
+	excuseInstance   = "held by an instance that was killed"
 	excuseSupervisor = "while there was no baton, its supervisor killed"
 )
 
@@ -23,13 +24,15 @@ type held struct {
 	*sync.Mutex
 	served map[mastertest.Ends]time.Time // by killed workers, and when that was
 	dead   *[]span                       // of the supervisor
+
+	instances *[]span // that were killed, each until nothing of it was open
 }
 
 // span is a time in which nobody served; to is zero while it lasts.
 type span struct{ from, to time.Time }
 
 func newHeld() held {
-	return held{Mutex: &sync.Mutex{}, served: map[mastertest.Ends]time.Time{}, dead: &[]span{}}
+	return held{Mutex: &sync.Mutex{}, served: map[mastertest.Ends]time.Time{}, dead: &[]span{}, instances: &[]span{}}
 }
 
 // add notes what a worker serves that is about to be killed.
@@ -45,6 +48,13 @@ func (h held) add(served map[mastertest.Ends]bool) {
 	for e := range served {
 		h.served[e] = now
 	}
+}
+
+// addInstance notes that an instance was killed.
+func (h held) addInstance(s span) {
+	h.Lock()
+	defer h.Unlock()
+	*h.instances = append(*h.instances, s)
 }
 
 // down and up are around the killing of a supervisor.
@@ -81,6 +91,22 @@ func (h held) excuse(f load.Failure) string {
 		// A connection of before has ended with the baton, and its client may ask on it much later.
 		if f.Time.After(d.from) && (d.to.IsZero() || f.Made.Before(d.to.Add(time.Second))) {
 			return excuseSupervisor
+		}
+	}
+	return ""
+}
+
+// excuseProgram is for the clients of a program. Which of its instances has a request they cannot know: one that was
+// begun before a death has it for an excuse if it fails then.
+func (h held) excuseProgram(f load.Failure) string {
+	if why := h.excuse(f); why != "" {
+		return why
+	}
+	h.Lock()
+	defer h.Unlock()
+	for _, s := range *h.instances {
+		if f.Began.Before(s.to) && f.Time.After(s.from) {
+			return excuseInstance
 		}
 	}
 	return ""

@@ -13,8 +13,10 @@ import (
 // blows are what users do not do.
 var blows = []event{
 	{"kill -9 a worker", 12, func(s *soak, r *rand.Rand) { s.killOne(r, " worker ") }},
+	{"kill -9 an instance", 8, (*soak).killInstance},
 	{"kill -9 a master", 8, func(s *soak, r *rand.Rand) { s.killOne(r, " master ") }},
 	{"SIGSTOP a worker for a moment", 4, func(s *soak, r *rand.Rand) { s.pauseOne(r, " worker ") }},
+	{"SIGSTOP an instance for a moment", 2, func(s *soak, r *rand.Rand) { s.pauseOne(r, " "+programRole+" ") }},
 	{"SIGSTOP a master for a moment", 2, func(s *soak, r *rand.Rand) { s.pauseOne(r, " master ") }},
 	{"kill -9 the supervisor", 1, (*soak).killSupervisor},
 }

@@ -24,7 +24,16 @@ type options struct {
 	keep     bool
 }
 
-func main() { harness.Main(parse, run) }
+func main() {
+	if len(os.Args) > 2 && os.Args[1] == programRole {
+		if err := serveProgram(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "soak:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	harness.Main(parse, run)
+}
 
 func parse(args []string) (options, error) {
 	var o options

@@ -108,13 +108,14 @@ func (s *soak) report(before, after state) bool {
 
 // reportRequests prints what the clients met, and returns how many failures have no excuse.
 func (s *soak) reportRequests(w *tabwriter.Writer) (failed int64) {
-	fmt.Fprintln(w, "\nREQUESTS\tCLASS\tCLIENTS\tSENT\tCONNECTIONS\tFAILED\tHELD BY A KILLED WORKER\tNO SUPERVISOR")
+	fmt.Fprintln(w, "\nREQUESTS\tCLASS\tCLIENTS\tSENT\tCONNECTIONS\tFAILED\tHELD BY A KILLED WORKER\t"+
+		"OR INSTANCE\tNO SUPERVISOR")
 	for _, name := range slices.Sorted(maps.Keys(s.loads)) {
 		r := s.loads[name].Wait()
 		for _, c := range append(r.Classes, &r.Total) {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", name, c.Class, c.Clients, c.Requests, c.Connections,
+			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", name, c.Class, c.Clients, c.Requests, c.Connections,
 				c.Failed(),
-				c.Excused[excuseWorker], c.Excused[excuseSupervisor])
+				c.Excused[excuseWorker], c.Excused[excuseInstance], c.Excused[excuseSupervisor])
 		}
 		failed += r.Failed()
 		for _, f := range r.First {

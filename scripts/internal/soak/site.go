@@ -13,12 +13,18 @@ type site struct {
 	extra           string // an address that comes and goes; empty: it is not there
 	workers         int
 	edits           int // what /text answers: the number of edits
+
+	programs []program
+	broken   bool // the first of them
 }
 
 func newSite() (site, error) {
-	s := site{workers: 2}
+	programs, err := findPrograms()
+	if err != nil {
+		return site{}, err
+	}
+	s := site{workers: 2, programs: programs}
 	for _, address := range []*string{&s.web, &s.slots, &s.tls} {
-		var err error
 		if *address, err = mastertest.PickPort(); err != nil {
 			return s, err
 		}
@@ -45,5 +51,8 @@ func (s site) String() string {
 	route("/echo", "echo = true")
 	route("/text", fmt.Sprintf("respond = \"%d\"", s.edits))
 	route("/files/", "static = \"files\"")
+	for i, p := range s.programs {
+		b.WriteString(p.config(s.broken && i == 0))
+	}
 	return b.String()
 }

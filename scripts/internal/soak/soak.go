@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -51,16 +52,14 @@ func newSoak(o options, dir string) (*soak, error) {
 	if s.trust, err = harness.WriteCertificate(dir); err != nil {
 		return nil, err
 	}
-	s.large = make([]byte, 1<<20)
-	for i := range s.large {
-		s.large[i] = byte(i * 31 >> 3)
-	}
+	s.baton.Programs = len(s.site.programs)
+	s.large = largeBody()
 	if err := os.Mkdir(s.baton.Path("files"), 0o700); err != nil {
 		return nil, err
 	}
 	for name, content := range map[string][]byte{
 		"files/large": s.large, "site.toml": []byte(s.site.String()),
-		"baton": s.binaries[0],
+		"baton": s.binaries[0], "program.js": []byte(nodeProgram),
 	} {
 		if err := harness.Save(s.baton.Path(name), content, 0o700); err != nil {
 			return nil, err
@@ -83,21 +82,29 @@ func (s *soak) startLoads() {
 		}
 	}
 	s.loads = map[string]*load.Runner{
-		"web":   s.startLoad(s.site.web, all+"reader=8,writer=8", nil),
-		"slots": s.startLoad(s.site.slots, all[:len(all)-1], nil),
-		"tls":   s.startLoad(s.site.tls, secure[:len(secure)-1], s.trust),
+		"web":   s.startLoad(all+"reader=8,writer=8", load.Config{Target: s.site.web}),
+		"slots": s.startLoad(all[:len(all)-1], load.Config{Target: s.site.slots}),
+		"tls":   s.startLoad(secure[:len(secure)-1], load.Config{Target: s.site.tls, TLS: s.trust}),
+	}
+	for _, p := range s.site.programs {
+		s.loads[p.name] = s.startLoad(secure[:len(secure)-1], load.Config{
+			Target: s.site.web, Path: "/" + p.name + "/", EchoPath: "/" + p.name + "/echo",
+			LargePath: "/" + p.name + "/large", Excuse: s.held.excuseProgram,
+		})
 	}
 }
 
-func (s *soak) startLoad(address, classes string, trust *tls.Config) *load.Runner {
-	counts, err := load.ParseClasses(classes)
-	if err != nil {
+func (s *soak) startLoad(classes string, c load.Config) *load.Runner {
+	var err error
+	if c.Classes, err = load.ParseClasses(classes); err != nil {
 		panic(err) // the classes are ours
 	}
-	return load.Start(context.Background(), load.Config{
-		Target: address, Classes: counts, Seed: s.seed, TLS: trust, Timeout: harness.Timeout,
-		LargePath: "/files/large", Large: s.large, ReadPause: 20 * time.Millisecond, Excuse: s.held.excuse,
-	})
+	c.Seed, c.Timeout, c.Large, c.ReadPause = s.seed, harness.Timeout, s.large, 20*time.Millisecond
+	c.LargePath = cmp.Or(c.LargePath, "/files/large")
+	if c.Excuse == nil {
+		c.Excuse = s.held.excuse
+	}
+	return load.Start(context.Background(), c)
 }
 
 func (s *soak) count(event string) {
