@@ -27,7 +27,7 @@ var rules = []rule{
 		from: "baton/master/internal/supervisor/reexec",
 		not:  []string{"baton/master/internal/message", "baton/master/internal/systemd"},
 	},
-	{from: "baton/worker/logsink", only: []string{"golang.org/x/sys"}},
+	{from: "baton/worker/logsink", only: []string{"golang.org/x/sys", "baton/worker/wire"}},
 	{from: "baton/master", not: []string{"baton/cmd"}},
 	{
 		from: "baton/master/internal/supervisor",

@@ -141,12 +141,17 @@ func Fill(v reflect.Value) {
 		for i := range v.Len() {
 			Fill(v.Index(i))
 		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		Fill(v.Elem())
 	case reflect.String:
 		v.SetString("ü \"<\n")
 	case reflect.Bool:
 		v.SetBool(true)
 	case reflect.Int, reflect.Int64:
 		v.SetInt(1<<40 + 1)
+	case reflect.Float64:
+		v.SetFloat(1.5)
 	case reflect.Uint8:
 		v.SetUint(200)
 	case reflect.Uint32:
