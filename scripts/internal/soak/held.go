@@ -50,11 +50,17 @@ func (h held) add(served map[mastertest.Ends]bool) {
 	}
 }
 
-// addInstance notes that an instance was killed.
-func (h held) addInstance(s span) {
+// dying and died are around the killing of an instance: its clients may fail before it is over.
+func (h held) dying() {
 	h.Lock()
 	defer h.Unlock()
-	*h.instances = append(*h.instances, s)
+	*h.instances = append(*h.instances, span{from: time.Now()})
+}
+
+func (h held) died() {
+	h.Lock()
+	defer h.Unlock()
+	(*h.instances)[len(*h.instances)-1].to = time.Now()
 }
 
 // down and up are around the killing of a supervisor.
@@ -105,7 +111,7 @@ func (h held) excuseProgram(f load.Failure) string {
 	h.Lock()
 	defer h.Unlock()
 	for _, s := range *h.instances {
-		if f.Began.Before(s.to) && f.Time.After(s.from) {
+		if f.Time.After(s.from) && (s.to.IsZero() || f.Began.Before(s.to)) {
 			return excuseInstance
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"baton/scripts/internal/harness"
 )
@@ -121,7 +120,7 @@ func (s *soak) breakProgram(r *rand.Rand) {
 
 // killInstance kills an instance of a program.
 func (s *soak) killInstance(r *rand.Rand) {
-	from := time.Now()
+	s.held.dying()
+	defer s.held.died()
 	s.killOne(r, " "+programRole+" ")
-	s.held.addInstance(span{from, time.Now()})
 }
