@@ -76,6 +76,7 @@ func (b *body) start() error {
 	if err := b.x.c.w.Flush(); err != nil {
 		return err
 	}
+	_ = http.NewResponseController(b.x.w).EnableFullDuplex() // or net/http takes the rest when the response begins
 	b.ended = make(chan struct{})
 	go b.run()
 	return nil

@@ -233,23 +233,27 @@ func TestDuplex(t *testing.T) {
 			_ = rc.Flush()
 		}
 	})
-	tr := transport(s, true)
-	in, out := io.Pipe()
-	resp, err := tr.RoundTrip(request(s, "POST", in))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	back := bufio.NewReader(resp.Body)
-	for range 3 {
-		_, _ = io.WriteString(out, "abc\n")
-		if line, err := back.ReadString('\n'); line != "ABC\n" {
-			t.Fatal(line, err)
+	for _, h2 := range []bool{false, true} {
+		in, out := io.Pipe()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		context.AfterFunc(ctx, func() { _ = in.CloseWithError(ctx.Err()) })
+		resp, err := transport(s, h2).RoundTrip(request(s, "POST", in).WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	_ = out.Close()
-	if _, err := back.ReadByte(); !errors.Is(err, io.EOF) {
-		t.Error(err)
+		defer func() { _ = resp.Body.Close() }()
+		back := bufio.NewReader(resp.Body)
+		for range 3 {
+			_, _ = io.WriteString(out, "abc\n")
+			if line, err := back.ReadString('\n'); line != "ABC\n" {
+				t.Fatal(resp.Proto, line, err)
+			}
+		}
+		_ = out.Close()
+		if _, err := back.ReadByte(); !errors.Is(err, io.EOF) {
+			t.Error(resp.Proto, err)
+		}
 	}
 }
 
