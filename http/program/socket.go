@@ -11,7 +11,8 @@ import (
 const socketDir = "baton-socket-"
 
 // newSocket makes a private directory, and returns the path of a socket in it. The directory is locked as long as this
-// process lives: those that a killed process has left are known by that, and removed.
+// process lives: those that a killed process has left are known by that, and removed whenever another one begins or
+// ends.
 func newSocket() (*address, error) {
 	sweepSockets()
 	for {
@@ -29,6 +30,7 @@ func newSocket() (*address, error) {
 		release := func() {
 			_ = os.RemoveAll(dir)
 			_ = lock.Close()
+			sweepSockets()
 		}
 		return &address{network: "unix", name: filepath.Join(dir, "socket"), release: release}, nil
 	}
