@@ -40,8 +40,8 @@ const (
 	exchangeForeign                       // what is written is no answer of HTTP/1
 )
 
-// write is told what is about to be written to an HTTP/1 connection, and reports whether that begins an answer: net/http
-// begins each with a write of its own.
+// write is told what is about to be written to an HTTP/1 connection, and reports whether that begins an answer:
+// net/http begins each with a write of its own.
 func (x *exchange) write(p []byte) (answers bool) {
 	switch x.phase {
 	case exchangeForeign:

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// pieceLimit is what the kernel writes to a pipe as a whole, whoever else writes to it (PIPE_BUF). A longer line is cut,
-// or workers that share a pipe would mix their lines.
+// pieceLimit is what the kernel writes to a pipe as a whole, whoever else writes to it (PIPE_BUF). A longer line is
+// cut, or workers that share a pipe would mix their lines.
 const pieceLimit = 4096
 
 // recordLimit leaves room for what a record has beside the line.

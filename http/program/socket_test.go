@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSocketsOfTheKilled: the directory of a process that was killed is removed by the next one that begins or ends, and no other.
+// TestSocketsOfTheKilled: the directory of a process that was killed is removed by the next one that begins or ends,
+// and no other.
 func TestSocketsOfTheKilled(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)

@@ -47,18 +47,33 @@ func TestFailures(t *testing.T) {
 		observed int
 		log      string
 	}{
-		"refused":       {dial: errors.New("connection refused"), status: 502, observed: 502, log: "502 .*connection refused"},
-		"dies":          {upstream: says(""), status: 502, observed: 502, log: "502 .*closed the connection before"},
+		"refused": {
+			dial: errors.New("connection refused"), status: 502, observed: 502,
+			log: "502 .*connection refused",
+		},
+		"dies": {
+			upstream: says(""), status: 502, observed: 502,
+			log: "502 .*closed the connection before",
+		},
 		"half a header": {upstream: says("HTTP/1.1 200 OK\r\nA: b"), status: 502, observed: 502, log: "502 .*closed"},
 		"nonsense":      {upstream: says("BLAH\r\n\r\n"), status: 502, observed: 502, log: "502 .*malformed"},
-		"too large":     {upstream: says("HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", maxHeader/6)), status: 502, observed: 502, log: "502 .*too large"},
-		"unasked":       {upstream: says("HTTP/1.1 101 X\r\nUpgrade: a\r\n\r\n"), status: 502, observed: 502, log: "502 .*unasked"},
-		"silent":        {upstream: silent, status: 504, observed: 504, log: "504 .*timeout"},
-		"breaks off":    {upstream: says(half), status: 200, text: "half", observed: 200, log: "broke off.*200 .*unexpected EOF"},
-		"pauses":        {upstream: func(c net.Conn) { says(half)(c); silent(c) }, status: 200, text: "half", observed: 200, log: "broke off.*200 .*timeout"},
-		"good":          {upstream: says("HTTP/1.1 404 X\r\nContent-Length: 1\r\n\r\nx"), status: 404, text: "x", observed: 404},
-		"client gone":   {upstream: says(half), isGone: true, status: 200, observed: 200},
-		"broken body":   {upstream: silent, body: brokenBody(), status: 400, text: "400 bad request: the body is broken\n"},
+		"too large": {
+			upstream: says("HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", maxHeader/6)), status: 502, observed: 502,
+			log: "502 .*too large",
+		},
+		"unasked": {upstream: says("HTTP/1.1 101 X\r\nUpgrade: a\r\n\r\n"), status: 502, observed: 502, log: "502 .*unasked"},
+		"silent": {
+			upstream: silent, status: 504, observed: 504,
+			log: "504 .*timeout",
+		},
+		"breaks off": {upstream: says(half), status: 200, text: "half", observed: 200, log: "broke off.*200 .*unexpected EOF"},
+		"pauses": {
+			upstream: func(c net.Conn) { says(half)(c); silent(c) }, status: 200, text: "half", observed: 200,
+			log: "broke off.*200 .*timeout",
+		},
+		"good":        {upstream: says("HTTP/1.1 404 X\r\nContent-Length: 1\r\n\r\nx"), status: 404, text: "x", observed: 404},
+		"client gone": {upstream: says(half), isGone: true, status: 200, observed: 200},
+		"broken body": {upstream: silent, body: brokenBody(), status: 400, text: "400 bad request: the body is broken\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

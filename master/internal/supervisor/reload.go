@@ -50,8 +50,8 @@ func (a *attempt) setReason(reason string) {
 	}
 }
 
-// request counts one reload request and returns its ID. limited: nobody waits for the answer. peer are the attributes of
-// the process that has sent a command.
+// request counts one reload request and returns its ID. limited: nobody waits for the answer. peer are the attributes
+// of the process that has sent a command.
 func (m *masters) request(source string, limited bool, peer ...any) int64 {
 	m.requests++
 	if limited {

@@ -72,8 +72,8 @@ func (c *wsTalker) connection(ctx context.Context, n int) error {
 	return conn.Close(websocket.StatusNormalClosure, "")
 }
 
-// TestWebSocketReloads: clients, of a program behind the proxy as well, are told that the service restarts, one after the other, and have had an answer to each
-// message that was received before.
+// TestWebSocketReloads: clients, of a program behind the proxy as well, are told that the service restarts, one after
+// the other, and have had an answer to each message that was received before.
 func TestWebSocketReloads(t *testing.T) {
 	t.Parallel()
 	exclusive(t)
