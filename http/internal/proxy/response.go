@@ -49,8 +49,12 @@ func (x *exchange) readHeader() (*http.Response, error) {
 	return resp, err
 }
 
-// inform hands an informational response on, 103 Early Hints for one.
+// inform hands an informational response on, 103 Early Hints for one. A client of HTTP/1.0 would take it for the
+// answer.
 func (x *exchange) inform(resp *http.Response) {
+	if !x.r.ProtoAtLeast(1, 1) {
+		return
+	}
 	h := x.w.Header()
 	copyHeader(h, resp.Header)
 	x.w.WriteHeader(resp.StatusCode)
@@ -64,8 +68,10 @@ func (x *exchange) respond(resp *http.Response) (reusable bool, err error) {
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http guesses one
 	}
-	for name := range resp.Trailer {
-		h.Add("Trailer", name)
+	if x.r.ProtoAtLeast(1, 1) { // before, there are no chunks that trailers could follow
+		for name := range resp.Trailer {
+			h.Add("Trailer", name)
+		}
 	}
 	announced := len(resp.Trailer)
 	x.status = resp.StatusCode
