@@ -79,6 +79,16 @@ func clientCommands() []command {
 
 func otherCommands() []command {
 	return []command{
+		{manual.Command{
+			Name: "init", Args: "[FILE]", Summary: "write a config file that explains every key",
+			About: "Writes baton.toml, or FILE, in which every key has its default. A file that is there is not overwritten.",
+		}, nil, 1, initFile},
+		{manual.Command{
+			Name: "completion", Args: "bash|zsh|fish", Summary: "print completions for a shell",
+			Examples: []manual.Example{
+				{Line: "baton completion bash > baton", About: "for ~/.local/share/bash-completion/completions"},
+			},
+		}, nil, 1, completion},
 		{manual.Command{Name: "version", Summary: "print the version"}, nil, 0, showVersion},
 		{manual.Command{Name: "help", Args: "[COMMAND]", Summary: "explain a command"}, nil, 1, help},
 	}

@@ -7,6 +7,7 @@
 package config
 
 import (
+	"bytes"
 	_ "embed"
 	"fmt"
 	"time"
@@ -20,6 +21,9 @@ import (
 //
 //go:embed reference.toml
 var reference []byte
+
+// Reference returns a file that documents every key and sets it to its default.
+func Reference() []byte { return bytes.Clone(reference) }
 
 // File is the config file. Its fields are the keys that there are.
 type File struct {

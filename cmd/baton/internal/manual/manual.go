@@ -19,7 +19,7 @@ type Program struct {
 // Command is what is told of a command.
 type Command struct {
 	Name     string
-	Args     string // what follows the flags: see [Command.values]
+	Args     string // what follows the flags: see [Program.values]
 	Summary  string // one line
 	About    string
 	Flags    []Flag
