@@ -57,6 +57,14 @@ func (c *call) on(name string) bool {
 	return f != nil && f.Value.String() == "true"
 }
 
+// argument returns the first argument; "" if there is none.
+func (c *call) argument() string {
+	if len(c.args) == 0 {
+		return ""
+	}
+	return c.args[0]
+}
+
 // setter returns what takes a value of f. It keeps the error, of which package flag keeps no more than the text.
 func (c *call) setter(f flagDef) func(string) error {
 	return func(s string) error {
@@ -131,7 +139,7 @@ func (c *call) suggest(name string) string {
 	if hint := config.DidYouMean("--"+name, known); hint != "" {
 		return hint
 	}
-	if slices.Contains(commandNames(), name) {
+	if slices.Contains(book().Names(), name) {
 		return fmt.Sprintf("%s is a command: baton %s", name, name)
 	}
 	return fmt.Sprintf("`baton help %s` lists them", c.Name())

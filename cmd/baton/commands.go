@@ -57,13 +57,13 @@ func clientCommands() []command {
 				{Line: "baton reload --wait && rm -r old", About: "what only the old generation needs may go"},
 			},
 			Fails: "The reload failed, and nothing has changed.",
-		}, with(clientFlags, waitFlag), 0, reload},
+		}, slices.Concat(clientFlags, waitFlags), 0, reload},
 		{manual.Command{
 			Name: "status", Summary: "show the processes, and how the last reload ended",
 			Examples: []manual.Example{
 				{Line: "baton status --json | jq .generation", About: "for programs"},
 			},
-		}, with(clientFlags, jsonFlag), 0, status},
+		}, slices.Concat(clientFlags, jsonFlags), 0, status},
 		{manual.Command{
 			Name: "resize", Args: "N", Summary: "run N workers",
 			About:    "Starts or ends workers until there are N, which holds until `workers` in the config file changes.",
@@ -106,33 +106,24 @@ func book() manual.Program {
 	return p
 }
 
-func commandNames() []string {
-	var names []string
-	for _, c := range commands() {
-		names = append(names, c.Name)
-	}
-	return names
-}
-
 // run executes a command line and returns the exit code. Without a command it is `baton run`.
 func run(args []string, u *ui) int {
 	name, named := "run", false
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, named, args = args[0], true, args[1:]
 	}
-	i := slices.IndexFunc(commands(), func(c command) bool { return c.Name == name })
+	all := commands()
+	i := slices.IndexFunc(all, func(c command) bool { return c.Name == name })
 	if i < 0 {
 		return u.fail(noCommand(name))
 	}
-	c := newCall(commands()[i], u)
+	c := newCall(all[i], u)
 	err := c.parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp) && named:
-		c.args = []string{name}
-		err = help(c)
+		err = explainCommand(u, name)
 	case errors.Is(err, flag.ErrHelp):
-		c.args = nil
-		err = help(c)
+		err = explainCommand(u, "")
 	case err == nil && c.on("version"):
 		err = showVersion(c)
 	case err == nil:
@@ -142,7 +133,7 @@ func run(args []string, u *ui) int {
 }
 
 func noCommand(typed string) error {
-	hint := config.DidYouMean(typed, commandNames())
+	hint := config.DidYouMean(typed, book().Names())
 	if strings.HasSuffix(typed, ".toml") {
 		hint = "did you mean baton run --config " + typed + "?"
 	}
@@ -157,16 +148,14 @@ func showVersion(c *call) error {
 	return nil
 }
 
-// help explains one command, or all of baton.
-func help(c *call) error {
-	name := ""
-	if len(c.args) > 0 {
-		name = c.args[0]
-	}
+func help(c *call) error { return explainCommand(c.ui, c.argument()) }
+
+// explainCommand prints the help of one command, or of "" all of baton's.
+func explainCommand(u *ui, name string) error {
 	text, ok := book().Help(name)
 	if !ok {
 		return noCommand(name)
 	}
-	c.say("%s", text)
+	u.say("%s", text)
 	return nil
 }

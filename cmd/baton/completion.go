@@ -13,10 +13,7 @@ import (
 // completion prints what a shell reads to complete command lines; of "sockets", which those ask for, the control
 // sockets of the batons that run.
 func completion(c *call) error {
-	shell := ""
-	if len(c.args) > 0 {
-		shell = c.args[0]
-	}
+	shell := c.argument()
 	if shell == "sockets" {
 		for _, path := range runningSockets("/proc") {
 			c.say("%s", path)

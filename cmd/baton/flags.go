@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"baton/cmd/baton/internal/config"
@@ -91,22 +90,19 @@ var configFlag = flagDef{
 	hint: config.HintNoFile,
 }
 
-var waitFlag = flagDef{
+var waitFlags = []flagDef{{
 	Flag: manual.Flag{
 		Name: "wait", About: "return when every older generation is gone, and say what was cut of them",
 	},
-}
+}}
 
-var jsonFlag = flagDef{Flag: manual.Flag{Name: "json", About: "print JSON"}}
+var jsonFlags = []flagDef{{Flag: manual.Flag{Name: "json", About: "print JSON"}}}
 
 func workersFlag(name, about string) flagDef {
 	return flagDef{
 		Flag: manual.Flag{Name: name, Value: "N", About: about}, file: setWorkers, key: "workers", hint: autoHint,
 	}
 }
-
-// with returns some flags and more of them.
-func with(some []flagDef, more ...flagDef) []flagDef { return slices.Concat(some, more) }
 
 func setWatch(f *config.File, s string) (err error) {
 	if f.Watch, err = strconv.ParseBool(s); err != nil {

@@ -52,7 +52,7 @@ func (p Program) bash() string {
 	}
 	return strings.NewReplacer("NAME", p.Name, "FIRST", p.Commands[0].Name, "CASES", cases.String(),
 		"SOCKETS", p.valued(Socket), "FILES", p.valued(File), "OTHERS", p.valued(""),
-		"COMMANDS", strings.Join(p.names(), " ")).Replace(bashText)
+		"COMMANDS", strings.Join(p.Names(), " ")).Replace(bashText)
 }
 
 // fish has a line for each command, flag and value.
@@ -62,7 +62,7 @@ func (p Program) fish() string {
 		fmt.Fprintf(&b, "complete -c %s -f -n __fish_use_subcommand -a %s -d %q\n", p.Name, c.Name, c.Summary)
 		in := "__fish_seen_subcommand_from " + c.Name
 		if c.Name == p.Commands[0].Name {
-			in = "not __fish_seen_subcommand_from " + strings.Join(p.names()[1:], " ")
+			in = "not __fish_seen_subcommand_from " + strings.Join(p.Names()[1:], " ")
 		}
 		for _, f := range c.Flags {
 			value := ""
@@ -84,7 +84,8 @@ func (p Program) fish() string {
 	return b.String()
 }
 
-func (p Program) names() (all []string) {
+// Names returns those of the commands.
+func (p Program) Names() (all []string) {
 	for _, c := range p.Commands {
 		all = append(all, c.Name)
 	}
@@ -107,7 +108,7 @@ func (c Command) switches() (all []string) {
 func (p Program) values(c Command) []string {
 	switch {
 	case c.Args == "[COMMAND]":
-		return p.names()
+		return p.Names()
 	case strings.Contains(c.Args, "|"):
 		return strings.Split(c.Args, "|")
 	}
