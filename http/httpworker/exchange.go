@@ -87,8 +87,11 @@ func statusOf(p []byte) int {
 // answers is called before anything of an answer is written: whoever has read it was counted.
 func (s *server) answers() { s.env.Counters.Requests.Add(1) }
 
-// begin is called when the header of a request is complete, or wrong.
+// begin is called when the header of a request is complete, or wrong. When that was, only an observer asks.
 func (c *conn) begin() {
+	if c.s.Observe == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.began = time.Now()
