@@ -166,11 +166,9 @@ func (r *Runner) dial(ctx context.Context) (net.Conn, error) {
 		if err == nil {
 			return c, nil
 		}
-		notice := time.NewTimer(noticePause)
-		defer notice.Stop()
 		select {
 		case <-changed:
-		case <-notice.C:
+		case <-time.After(noticePause):
 			return nil, err
 		case <-ctx.Done():
 			return nil, err
